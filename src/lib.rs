@@ -1,0 +1,1 @@
+//! Postlude, a single-threaded async runtime.
