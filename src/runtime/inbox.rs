@@ -7,12 +7,14 @@
 //! ```text
 //!     sender                         loop, before it sleeps
 //!     push the message               arm the flag
-//!     fence                          fence
-//!     if the flag was armed:         if the inbox is empty: sleep
-//!         disarm it, wake the loop   disarm the flag
+//!     note that there is mail        fence
+//!     fence                          if there is no mail: sleep
+//!     if the flag was armed:         disarm the flag
+//!         disarm it, wake the loop
 //! ```
 //!
-//! Either the sender sees the flag or the loop sees the message; the two fences forbid that neither does. However many threads send,
+//! Either the sender sees the flag or the loop sees the note; the two fences forbid that neither does. The note is there because an
+//! empty channel costs a fence to look into, and a loop looks every turn. However many threads send,
 //! there is at most one wake-up call per sleep, and none while the loop is awake.
 //!
 //! A waker names its runtime by number only, so a process-wide registry leads from the number to the inbox. Numbers are reused, oldest
@@ -48,6 +50,8 @@ pub(crate) enum Message {
 /// The outside of an inbox, one per runtime.
 pub(crate) struct Outside {
     sender: Sender<Message>,
+    /// Something was sent since the loop last began to look. Set by senders after the push, reset by the loop before it takes.
+    mail: AtomicBool,
     /// The loop sleeps, or is about to.
     armed: AtomicBool,
     waker: mio::Waker,
@@ -64,6 +68,7 @@ impl Outside {
     /// Sends a message and wakes the loop if it sleeps. Gives the message back if the loop has ended.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         self.sender.send(message).map_err(|refused| refused.0)?;
+        self.mail.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) && self.armed.swap(false, Ordering::Relaxed) {
             self.wake_loop();
@@ -94,6 +99,7 @@ impl Inbox {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let outside = Outside {
             sender,
+            mail: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             waker,
             serial,
@@ -108,15 +114,28 @@ impl Inbox {
         self.receiver.try_recv().ok()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+    /// Whether something may have arrived since `open`.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.outside.mail.load(Ordering::Acquire)
+    }
+
+    /// To be called before taking: what is sent from now on is noted anew.
+    pub(crate) fn open(&self) {
+        self.outside.mail.store(false, Ordering::Relaxed);
+        // The note must be gone before the channel is found empty, or one set in between would be lost.
+        fence(Ordering::SeqCst);
+    }
+
+    /// To be called after taking, if something may be left.
+    pub(crate) fn leave_rest(&self) {
+        self.outside.mail.store(true, Ordering::Relaxed);
     }
 
     /// Announces that the loop is about to sleep. True if it may: nothing has arrived.
     pub(crate) fn arm(&self) -> bool {
         self.outside.armed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        self.is_empty()
+        !self.has_mail()
     }
 
     pub(crate) fn disarm(&self) {

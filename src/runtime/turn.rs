@@ -204,14 +204,18 @@ impl Parts {
         waker::waker(WakeId::new(self.home.number, key))
     }
 
-    /// Takes what is in the inbox, up to a bound. Says whether anything was.
-    fn take_messages(&self) -> bool {
-        for taken in 0..MESSAGES_PER_TURN {
-            let Some(message) = self.inbox.take() else { return taken > 0 };
+    /// Takes what is in the inbox, up to a bound.
+    fn take_messages(&self) {
+        if !self.inbox.has_mail() {
+            return;
+        }
+        self.inbox.open();
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.inbox.take() else { return };
             self.insight.messages.add(1);
             self.handle(message);
         }
-        true
+        self.inbox.leave_rest();
     }
 
     fn handle(&self, message: Message) {
@@ -251,7 +255,7 @@ impl Parts {
         let tasks = self.tasks.borrow();
         tasks.has_ready(Class::Foreground)
             || tasks.has_ready(Class::Deferred)
-            || !self.inbox.is_empty()
+            || self.inbox.has_mail()
             || self.timer_is_due()
     }
 
@@ -312,7 +316,7 @@ impl Parts {
         }
         if !self.config.paused_clock {
             self.poll_events(Some(DEADLOCK_AFTER))?;
-            if !self.inbox.is_empty() {
+            if self.inbox.has_mail() {
                 return Ok(());
             }
         }

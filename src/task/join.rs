@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use super::budget;
 use super::id::{Key, TaskId};
 use super::stage::{Output, Payload, drop_caught, drop_payload};
-use super::table::JoinState;
+use super::table::Joining;
 use crate::blocking::JobControl;
 use crate::runtime::context::{self, Home};
 use crate::runtime::inbox::Message;
@@ -130,7 +130,7 @@ impl<T> JoinHandle<T> {
             return true;
         }
         match context::current_of(self.home) {
-            Some(parts) => parts.tasks.borrow_mut().join_state(self.key) != JoinState::Pending,
+            Some(parts) => !parts.tasks.borrow_mut().is_pending(self.key),
             None => self.gone_or_panic("`JoinHandle::is_finished` was called"),
         }
     }
@@ -171,23 +171,26 @@ impl<T: 'static> Future for JoinHandle<T> {
             self.taken = self.gone_or_panic("`JoinHandle` was polled");
             return Poll::Ready(Err(JoinError::cancelled()));
         };
-        let done = parts.tasks.borrow_mut().take_done(self.key);
-        if let Some(mut task) = done {
-            self.taken = true;
-            budget::spend();
-            let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
-            return Poll::Ready(output.and_then(Option::take).unwrap_or_else(|| Err(JoinError::cancelled())));
+        let found = parts.tasks.borrow_mut().poll_join(self.key, cx.waker());
+        match found {
+            Joining::Waits => return Poll::Pending,
+            Joining::Pending => {
+                let waker = cx.waker().clone();
+                let before = parts.tasks.borrow_mut().set_joiner(self.key, waker);
+                drop(before);
+                return Poll::Pending;
+            }
+            Joining::Done(mut task) => {
+                self.taken = true;
+                budget::spend();
+                let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
+                Poll::Ready(output.and_then(Option::take).unwrap_or_else(|| Err(JoinError::cancelled())))
+            }
+            Joining::Gone => {
+                self.taken = true;
+                Poll::Ready(Err(JoinError::cancelled()))
+            }
         }
-        if parts.tasks.borrow_mut().join_state(self.key) == JoinState::Gone {
-            self.taken = true;
-            return Poll::Ready(Err(JoinError::cancelled()));
-        }
-        if !parts.tasks.borrow_mut().is_joined_by(self.key, cx.waker()) {
-            let waker = cx.waker().clone();
-            let before = parts.tasks.borrow_mut().set_joiner(self.key, waker);
-            drop(before);
-        }
-        Poll::Pending
     }
 }
 

@@ -280,29 +280,20 @@ impl Table {
         Some(Finished { joiner, detached: None })
     }
 
-    /// What a handle finds.
-    pub(crate) fn join_state(&mut self, key: Key) -> JoinState {
-        match self.find(key) {
-            None => JoinState::Gone,
-            Some(slot) if slot.state & PHASE == DONE => JoinState::Done,
-            Some(_) => JoinState::Pending,
+    /// What a handle finds that is polled with `waker`. A done task is taken out.
+    pub(crate) fn poll_join(&mut self, key: Key, waker: &Waker) -> Joining {
+        let Some(slot) = self.find(key) else { return Joining::Gone };
+        if slot.state & PHASE == DONE {
+            let task = slot.task.take();
+            return self.release(key.slot, task).detached.map_or(Joining::Gone, |(task, _)| Joining::Done(task));
         }
+        let joiner = self.record_mut(key.slot).and_then(|record| record.joiner.as_ref());
+        if joiner.is_some_and(|joiner| joiner.will_wake(waker)) { Joining::Waits } else { Joining::Pending }
     }
 
-    /// Takes a done task out, for its handle.
-    pub(crate) fn take_done(&mut self, key: Key) -> Option<Boxed> {
-        let slot = self.find(key)?;
-        if slot.state & PHASE != DONE {
-            return None;
-        }
-        let task = slot.task.take();
-        self.release(key.slot, task).detached.map(|(task, _)| task)
-    }
-
-    /// Whether `waker` is already the one to be woken when the task is done.
-    pub(crate) fn is_joined_by(&mut self, key: Key, waker: &Waker) -> bool {
-        let slot = key.slot;
-        self.record_mut(slot).and_then(|record| record.joiner.as_ref()).is_some_and(|joiner| joiner.will_wake(waker))
+    /// Whether the task's future still exists.
+    pub(crate) fn is_pending(&mut self, key: Key) -> bool {
+        self.find(key).is_some_and(|slot| slot.state & PHASE != DONE)
     }
 
     /// Sets the waker to be woken when the task is done, and returns the one before it.
@@ -622,11 +613,13 @@ impl Table {
     }
 }
 
-/// What a handle finds when it looks at its task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum JoinState {
+/// What a handle finds when it is polled.
+pub(crate) enum Joining {
+    /// The task is not done, and another waker or none waits for it.
     Pending,
-    Done,
+    /// The task is not done, and this waker waits for it.
+    Waits,
+    Done(Boxed),
     Gone,
 }
 
