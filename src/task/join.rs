@@ -173,12 +173,12 @@ impl<T: 'static> Future for JoinHandle<T> {
         };
         let found = parts.tasks.borrow_mut().poll_join(self.key, cx.waker());
         match found {
-            Joining::Waits => return Poll::Pending,
+            Joining::Waits => Poll::Pending,
             Joining::Pending => {
                 let waker = cx.waker().clone();
                 let before = parts.tasks.borrow_mut().set_joiner(self.key, waker);
                 drop(before);
-                return Poll::Pending;
+                Poll::Pending
             }
             Joining::Done(mut task) => {
                 self.taken = true;
