@@ -157,8 +157,9 @@ impl Runtime {
     /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
-        let future = pin!(future);
         let _entered = self.enter(Location::caller(), "block_on")?;
+        // Declared after the guard, so dropped before it: its destructors may spawn, too.
+        let future = pin!(future);
         let root = self.parts.tasks.borrow_mut().insert_root();
         let (key, _) = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
         let _root = RootSlot { parts: &self.parts, key };
