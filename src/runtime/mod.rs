@@ -332,7 +332,7 @@ impl Runtime {
         Ok(Busy { parts: &self.parts, _entered: context::enter(&self.parts) })
     }
 
-    /// Drops every task, one by one, then what their destructors spawned.
+    /// Drops every task, one by one. What their destructors spawn is dropped by `drop_late`.
     fn drop_tasks(&self) {
         let parts = &self.parts;
         parts.closing.set(true);
