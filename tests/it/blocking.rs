@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use postlude::blocking::Pool;
 use postlude::net::lookup_host;
-use postlude::task::{JoinHandle, yield_now};
+use postlude::task::yield_now;
 use postlude::time::{self, sleep, timeout};
 use postlude::{Runtime, spawn, spawn_blocking};
 
@@ -89,7 +89,7 @@ fn a_job_runs_on_another_thread_and_its_handle_gives_the_result() {
 fn the_panic_of_a_job_is_its_handles_error_and_the_thread_lives_on() {
     run_on(&with_threads(1), async {
         let first = spawn_blocking(|| thread::current().id()).await.unwrap();
-        let error = spawn_blocking(|| resume_unwind(Box::new("quietly"))).await.map(|()| ()).unwrap_err();
+        let error = spawn_blocking(|| -> () { resume_unwind(Box::new("quietly")) }).await.unwrap_err();
         assert!(error.is_panic());
         assert_eq!(error.into_panic().unwrap().downcast_ref(), Some(&"quietly"));
         assert_eq!(spawn_blocking(|| thread::current().id()).await.unwrap(), first);
@@ -102,7 +102,7 @@ fn the_panic_of_a_job_nobody_waits_for_is_reported_once() {
     let runtime =
         Runtime::builder().on_panic(move |panic| seen.send(panic.text().to_owned()).unwrap()).build().unwrap();
     run_on(&runtime, async {
-        drop(spawn_blocking(|| resume_unwind(Box::new("unseen"))) as JoinHandle<()>);
+        drop(spawn_blocking(|| -> () { resume_unwind(Box::new("unseen")) }));
         while runtime.stats().panics == 0 {
             sleep(ms(1)).await;
         }

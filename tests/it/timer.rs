@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::AsyncReadExt;
 use futures::channel::oneshot;
 use futures::future::{FutureExt, join_all};
 use postlude::net::UnixStream;
@@ -637,7 +636,7 @@ fn an_event_that_comes_before_a_jump_keeps_the_paused_clock_from_being_late() {
         let (mut far, start) = (sleep(Duration::from_secs(3600)), time::now());
         assert!(poll_once(&mut far).await.is_pending());
         let (mut writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut reader = UnixStream::from_std(reader).unwrap();
+        let reader = UnixStream::from_std(reader).unwrap();
         let woken = spawn(async move {
             reader.read_exact(&mut [0]).await.unwrap();
             sleep(ms(1)).await;
@@ -678,7 +677,7 @@ fn a_loop_of_empty_sleeps_starves_neither_tasks_nor_timers_nor_sockets() {
             }
         });
         let (mut writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut reader = UnixStream::from_std(reader).unwrap();
+        let reader = UnixStream::from_std(reader).unwrap();
         let reading = spawn(async move { reader.read_exact(&mut [0]).await });
         for _ in 0..100 {
             yield_now().await;
