@@ -1,0 +1,309 @@
+//! Signals, where they change or end a process. Each test runs this binary again, as a child that plays one role on its main thread
+//! and tells on stderr how far it has come, while the parent sends it signals with `kill`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postlude::signal::{ctrl_c, signal, terminate};
+use postlude::time::{sleep, timeout};
+use postlude::{Runtime, defer, spawn, spawn_blocking};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const ROLE: &str = "POSTLUDE_TEST_ROLE";
+
+type Case = (&'static str, fn());
+
+const TESTS: &[Case] = &[
+    ("sigint_ends_the_process_again_after_the_last_listener_is_dropped", sigint_ends_the_process_again),
+    ("sigterm_ends_the_process_again_after_the_last_listener_is_dropped", sigterm_ends_the_process_again),
+    ("a_listener_keeps_the_process_alive_after_another_was_dropped", a_listener_keeps_the_process_alive),
+    ("nothing_is_installed_unless_asked_for", nothing_is_installed_unless_asked_for),
+    ("a_storm_of_signals_while_parked_leaves_timers_right", a_storm_leaves_timers_right),
+    ("a_storm_of_signals_does_no_harm_while_runtimes_and_listeners_end", a_storm_during_teardown_does_no_harm),
+    ("a_child_process_inherits_no_descriptor_of_the_runtime", a_child_process_inherits_no_descriptor),
+];
+
+const ROLES: &[Case] = &[
+    ("interrupted", role_interrupted),
+    ("terminated", role_terminated),
+    ("two_listeners", role_two_listeners),
+    ("deaf", role_deaf),
+    ("storm", role_storm),
+    ("teardown", role_teardown),
+];
+
+fn main() {
+    if let Ok(role) = std::env::var(ROLE) {
+        let (_, play) = ROLES.iter().find(|(name, _)| *name == role).expect("a role of this binary");
+        return play();
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, filters): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|argument| argument.starts_with('-'));
+    let chosen =
+        TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|part| name.contains(part.as_str())));
+    let mut out = std::io::stdout();
+    for (name, test) in chosen {
+        if flags.iter().any(|flag| flag == "--list") {
+            writeln!(out, "{name}: test").unwrap();
+            continue;
+        }
+        // A failure unwinds out of `main`: the name of the test stands above it.
+        write!(out, "test {name} ... ").and_then(|()| out.flush()).unwrap();
+        test();
+        writeln!(out, "ok").unwrap();
+    }
+}
+
+/// A child that plays a role. Killed when dropped.
+struct Actor {
+    process: std::process::Child,
+    said: Receiver<String>,
+}
+
+impl Actor {
+    fn new(role: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut process = command.env(ROLE, role).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let (sender, said) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { process, said }
+    }
+
+    fn expect(&self, line: &str) {
+        let said = self.said.recv_timeout(PATIENCE);
+        assert_eq!(said.as_deref(), Ok(line), "what the child says: {:?}", self.said.try_iter().collect::<Vec<_>>());
+    }
+
+    fn kill(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Sends many signals, and says no more than the shell needs to send them.
+    fn storm(&self, name: &str, times: u32) {
+        let script = format!("n=0; while [ $n -lt {times} ]; do kill {name} {}; n=$((n+1)); done", self.process.id());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the child lives on; it said {:?}", self.said.try_iter().collect::<Vec<_>>());
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ended_already = self.process.kill();
+        let _reaped_already = self.process.wait();
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Listens and stops listening, several times; the last time nobody listens any more.
+fn listen_and_stop(number: i32) {
+    postlude::run(async {
+        for _ in 0..3 {
+            let (mut first, mut second) = (signal(number).unwrap(), signal(number).unwrap());
+            say("listening");
+            first.recv().await.unwrap();
+            second.recv().await.unwrap();
+            say("received");
+        }
+        say("deaf");
+        sleep(Duration::MAX).await;
+    })
+    .unwrap();
+}
+
+fn role_interrupted() {
+    listen_and_stop(ctrl_c().unwrap().number());
+}
+
+fn role_terminated() {
+    listen_and_stop(terminate().unwrap().number());
+}
+
+fn expect_the_end_after_listening(role: &str, name: &str, number: i32) {
+    let child = Actor::new(role);
+    for _ in 0..3 {
+        child.expect("listening");
+        child.kill(name);
+        child.expect("received");
+    }
+    child.expect("deaf");
+    child.kill(name);
+    assert_eq!(child.end().signal(), Some(number), "the signal's default action ends the process");
+}
+
+fn sigint_ends_the_process_again() {
+    expect_the_end_after_listening("interrupted", "-INT", libc::SIGINT);
+}
+
+fn sigterm_ends_the_process_again() {
+    expect_the_end_after_listening("terminated", "-TERM", libc::SIGTERM);
+}
+
+fn role_two_listeners() {
+    postlude::run(async {
+        let (first, mut second) = (ctrl_c().unwrap(), ctrl_c().unwrap());
+        drop(first);
+        for _ in 0..3 {
+            say("listening");
+            second.recv().await.unwrap();
+            say("received");
+        }
+    })
+    .unwrap();
+}
+
+fn a_listener_keeps_the_process_alive() {
+    let child = Actor::new("two_listeners");
+    for _ in 0..3 {
+        child.expect("listening");
+        child.kill("-INT");
+        child.expect("received");
+    }
+    assert_eq!(child.end().code(), Some(0));
+}
+
+/// Which signals are caught and which are ignored, as the system sees it.
+fn dispositions() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().filter(|line| line.starts_with("Sig")).map(str::to_owned).collect()
+}
+
+fn role_deaf() {
+    let before = dispositions();
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            spawn(async {}).await.unwrap();
+            defer(async {}).await.unwrap();
+            spawn_blocking(|| ()).await.unwrap();
+            timeout(Duration::from_millis(1), sleep(Duration::MAX)).await.unwrap_err();
+            signal(libc::SIGKILL).unwrap_err();
+            assert_eq!(dispositions(), before);
+            say("unchanged");
+            sleep(Duration::MAX).await;
+        })
+        .unwrap();
+}
+
+fn nothing_is_installed_unless_asked_for() {
+    for (name, number) in
+        [("-INT", libc::SIGINT), ("-TERM", libc::SIGTERM), ("-HUP", libc::SIGHUP), ("-USR1", libc::SIGUSR1)]
+    {
+        let child = Actor::new("deaf");
+        child.expect("unchanged");
+        child.kill(name);
+        assert_eq!(child.end().signal(), Some(number));
+    }
+}
+
+fn role_storm() {
+    // Never polled, so it brings the loop no event: what ends the loop's waits early is the interrupted system call alone.
+    let _hangups = signal(libc::SIGHUP).unwrap();
+    let runtime = Runtime::new().unwrap();
+    say("listening");
+    runtime
+        .block_on(async {
+            for milliseconds in [1500, 7, 40, 100] {
+                let (length, before) = (Duration::from_millis(milliseconds), Instant::now());
+                sleep(length).await;
+                let took = before.elapsed();
+                assert!(took >= length, "a sleep of {length:?} took {took:?}");
+                assert!(took < length + Duration::from_secs(5), "a sleep of {length:?} took {took:?}");
+            }
+        })
+        .unwrap();
+    let stats = runtime.stats();
+    assert_eq!((stats.polls, stats.timers), (5, 4), "each sleep ended once, and nothing else woke the task");
+    // The sleeps alone take 3 turns each or so.
+    assert!(stats.turns > 30, "no system call was interrupted: {stats:?}");
+    say("right");
+}
+
+fn a_storm_leaves_timers_right() {
+    let child = Actor::new("storm");
+    child.expect("listening");
+    child.storm("-HUP", 1000);
+    child.expect("right");
+    assert_eq!(child.end().code(), Some(0));
+}
+
+fn role_teardown() {
+    let _always = signal(libc::SIGHUP).unwrap();
+    say("listening");
+    let until = Instant::now() + Duration::from_millis(1500);
+    let (mut rounds, mut received) = (0, 0);
+    while Instant::now() < until {
+        let runtime = Runtime::new().unwrap();
+        let caught = runtime
+            .block_on(async {
+                let (mut first, mut second) = (signal(libc::SIGHUP).unwrap(), signal(libc::SIGHUP).unwrap());
+                let task = spawn(async move { second.recv().await });
+                let caught = timeout(Duration::from_millis(2), first.recv()).await;
+                drop(task);
+                caught.is_ok_and(|received| received.is_ok())
+            })
+            .unwrap();
+        rounds += 1;
+        received += u32::from(caught);
+    }
+    assert!(rounds > 10 && received > 0, "{received} of {rounds}");
+    say("unharmed");
+}
+
+fn a_storm_during_teardown_does_no_harm() {
+    let child = Actor::new("teardown");
+    child.expect("listening");
+    child.storm("-HUP", 3000);
+    child.expect("unharmed");
+    assert_eq!(child.end().code(), Some(0));
+}
+
+/// The descriptors a child of this process has.
+fn inherited() -> usize {
+    let listed = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+    String::from_utf8(listed.stdout).unwrap().lines().count()
+}
+
+fn a_child_process_inherits_no_descriptor() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let before = inherited();
+    assert!(before >= 3);
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let listener = postlude::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = postlude::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let accepted = listener.accept().await.unwrap();
+            let pair = postlude::net::UnixStream::pair().unwrap();
+            let hangups = signal(libc::SIGHUP).unwrap();
+            assert_eq!(inherited(), before);
+            drop((stream, accepted, pair, hangups));
+        })
+        .unwrap();
+}
