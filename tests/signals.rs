@@ -297,7 +297,7 @@ fn a_child_process_inherits_no_descriptor() {
     let runtime = Runtime::new().unwrap();
     runtime
         .block_on(async {
-            let listener = postlude::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = postlude::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let stream = postlude::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let accepted = listener.accept().await.unwrap();
             let pair = postlude::net::UnixStream::pair().unwrap();
