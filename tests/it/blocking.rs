@@ -233,14 +233,15 @@ fn jobs_that_wait_when_their_runtime_ends_are_cancelled_and_their_closures_dropp
     let runtime = with_threads(1);
     let (gate, busy) = gate();
     let (ran, dropped, job) = forbidden();
-    let handle = run_on(&runtime, async {
+    let mut handle = None;
+    run_on(&runtime, async {
         drop(spawn_blocking(busy));
         gate.wait_until_entered();
-        spawn_blocking(job)
+        handle = Some(spawn_blocking(job));
     });
     drop(runtime);
     dropped.try_recv().expect("the closure is dropped when the runtime is");
-    let result = run_on(&Runtime::new().unwrap(), handle);
+    let result = run_on(&Runtime::new().unwrap(), handle.unwrap());
     assert!(result.unwrap_err().is_cancelled());
     gate.open();
     assert!(!ran.load(Ordering::SeqCst));
@@ -339,20 +340,20 @@ fn a_runtime_is_dropped_at_once_and_a_running_job_outlives_it_silently() {
     let runtime = Runtime::builder().on_panic(|panic| panic!("reported: {panic}")).build().unwrap();
     let (gate, busy) = gate();
     let (sender, output_dropped) = mpsc::channel();
-    let handle = run_on(&runtime, async {
-        let handle = spawn_blocking(move || {
+    let mut handle = None;
+    run_on(&runtime, async {
+        handle = Some(spawn_blocking(move || {
             busy();
             Dropped(sender)
-        });
+        }));
         gate.wait_until_entered();
-        handle
     });
     let before = Instant::now();
     drop(runtime);
     assert!(before.elapsed() < ms(2000), "{:?}", before.elapsed());
     gate.open();
     output_dropped.recv_timeout(PATIENCE).expect("its result, which nobody can get, is dropped");
-    assert!(run_on(&Runtime::new().unwrap(), handle).map(drop).unwrap_err().is_cancelled());
+    assert!(run_on(&Runtime::new().unwrap(), handle.unwrap()).map(drop).unwrap_err().is_cancelled());
 }
 
 #[test]
