@@ -251,7 +251,7 @@ fn role_storm() {
     say("listening");
     runtime
         .block_on(async {
-            for milliseconds in [1500, 7, 40, 100] {
+            for milliseconds in [2000, 7, 40, 100] {
                 let (length, before) = (Duration::from_millis(milliseconds), Instant::now());
                 sleep(length).await;
                 let took = before.elapsed();
@@ -262,9 +262,11 @@ fn role_storm() {
         .unwrap();
     let stats = runtime.stats();
     assert_eq!((stats.polls, stats.timers), (5, 4), "each sleep ended once, and nothing else woke the task");
-    // The sleeps alone take 3 turns each or so.
-    assert!(stats.turns > 30, "no system call was interrupted: {stats:?}");
+    // The sleeps alone take 14 turns.
+    assert!(stats.turns > 20, "no system call was interrupted: {stats:?}");
     say("right");
+    // Still listening, for the storm may not be over.
+    std::process::exit(0);
 }
 
 fn a_storm_leaves_timers_right() {
@@ -296,6 +298,7 @@ fn role_teardown() {
     }
     assert!(rounds > 10 && received > 0, "{received} of {rounds}");
     say("unharmed");
+    std::process::exit(0);
 }
 
 fn a_storm_during_teardown_does_no_harm() {
