@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() {
     let scale: u64 = std::env::var("POSTLUDE_STRESS").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1);
-    let parts: [(&str, fn(u64)); 6] = [
+    type Part = (&'static str, fn(u64));
+    let parts: [Part; 6] = [
         ("four threads wake one task, and the last wake is never lost", last_wake),
         ("threads spawn on the loop and wait", remote_spawns),
         ("handles are aborted and dropped elsewhere", foreign_handles),

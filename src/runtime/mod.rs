@@ -170,7 +170,8 @@ impl Runtime {
     ///
     /// For a host that has a loop of its own: wait until the runtime's descriptor ([`AsFd`]) is readable or
     /// [`next_deadline`](Self::next_deadline) has come, then call this until [`Turn::has_more`] is false. Wakes between turns make
-    /// the descriptor readable, also those from this thread.
+    /// the descriptor readable, also those from this thread. On a paused clock a turn with nothing to do jumps to the next deadline,
+    /// whatever `timeout` says: that is virtual time, this is real.
     ///
     /// # Errors
     ///

@@ -68,7 +68,7 @@ fn an_output_need_not_be_send_or_of_any_size() {
 #[test]
 fn a_handle_can_be_awaited_in_a_later_block_on() {
     let runtime = paused();
-    let task = runtime.block_on(async { spawn(async { 5 }) }).unwrap();
+    let task = runtime.block_on(std::future::poll_fn(|_| std::task::Poll::Ready(spawn(async { 5 })))).unwrap();
     assert_eq!(runtime.block_on(task).unwrap().unwrap(), 5);
 }
 

@@ -498,7 +498,7 @@ fn what_a_remote_spawn_panics_with_reaches_its_handle() {
     let remote = std::thread::spawn(move || {
         let mut errors = Vec::new();
         let mut first = handle.spawn(|| async { quietly("poll") });
-        errors.push(text(first.wait(GENEROUS).unwrap().map(|()| ()).unwrap_err()));
+        errors.push(text(first.wait(GENEROUS).unwrap().unwrap_err()));
         let mut make = handle.spawn(|| -> std::future::Ready<()> { quietly("make") });
         errors.push(text(make.wait(GENEROUS).unwrap().unwrap_err()));
         let mut guarded = handle.spawn(|| {

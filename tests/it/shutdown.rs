@@ -126,7 +126,8 @@ fn a_handle_gives_cancelled_once_its_runtime_has_ended() {
 #[test]
 fn a_handle_of_an_ended_runtime_gives_cancelled_inside_another() {
     let first = paused();
-    let handle: JoinHandle<i32> = first.block_on(async { spawn(async { 1 }) }).unwrap();
+    let handle: JoinHandle<i32> =
+        first.block_on(std::future::poll_fn(|_| std::task::Poll::Ready(spawn(async { 1 })))).unwrap();
     drop(first);
     let second = paused();
     second
