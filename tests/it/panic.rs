@@ -529,7 +529,7 @@ fn a_blocking_job_that_panics_goes_to_its_handle_or_is_reported() {
     let (runtime, reports) = paused();
     runtime
         .block_on(async {
-            let error = spawn_blocking(|| quietly("job")).await.map(|()| ()).unwrap_err();
+            let error = spawn_blocking(|| quietly("job")).await.unwrap_err();
             assert_eq!(text(error), "job");
             let task = spawn_blocking(|| quietly("let go of"));
             drop(task);

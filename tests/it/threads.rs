@@ -1,5 +1,7 @@
 //! Threads: what may cross them does so safely, what may not says so.
 
+#![allow(clippy::async_yields_async, reason = "a handle is made on the loop and looked at outside")]
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::io::Read;
@@ -304,7 +306,8 @@ fn wake_end_abort_and_join_may_race() {
     let (sender, dropped) = mpsc::channel();
     let waking = thread::spawn(move || {
         for waker in to_wake {
-            waker.clone().wake();
+            let clone = waker.clone();
+            clone.wake();
             waker.wake_by_ref();
         }
     });
@@ -692,7 +695,7 @@ fn a_remote_handle_can_be_aborted_before_and_after_its_task_has_begun() {
     });
     elsewhere(|| before.abort());
     while runtime.turn(NOW).unwrap().has_more() {}
-    assert!(before.wait(Duration::ZERO).unwrap().map(|()| ()).unwrap_err().is_cancelled());
+    assert!(before.wait(Duration::ZERO).unwrap().unwrap_err().is_cancelled());
     assert_eq!(dropped.try_recv(), Ok(thread::current().id()));
     let guard = Where(sender);
     let mut after = runtime.handle().spawn(move || async move {
@@ -845,9 +848,9 @@ fn between_turns_the_descriptor_is_readable_once_there_is_something_to_do() {
     // From another thread, and from this one.
     for round in 0..4 {
         if round % 2 == 0 {
-            elsewhere(|| waker.wake_by_ref())
+            elsewhere(|| waker.wake_by_ref());
         } else {
-            waker.wake_by_ref()
+            waker.wake_by_ref();
         }
         assert!(readable(&mut host, GENEROUS));
         assert!(runtime.next_deadline().is_some_and(|deadline| deadline <= Instant::now()));
