@@ -1,0 +1,286 @@
+//! One operation on a descriptor: try it, and if it would block, wait until it is worth trying again.
+//!
+//! All of the crate's sockets are an [`Io`] around a non-blocking descriptor, and each of their operations is a closure given to
+//! [`Io::poll`] or [`Io::wait`]. Both make the same steps, so no caller ever sees `WouldBlock`:
+//!
+//! ```text
+//!     loop {
+//!         not known to be ready?  wait            (nothing is known before the first "would block": then it is tried)
+//!         try the operation
+//!         would block?            register if need be; forget the readiness; again
+//!         anything else?          that is the answer
+//!     }
+//! ```
+//!
+//! An `Io` is registered by its first wait and belongs to that runtime from then on. It holds a key, not a pointer: dropped on its
+//! loop it is deregistered and closed there and then; dropped elsewhere it travels home through the inbox; and if its runtime is gone, it
+//! is just closed.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker, ready};
+
+use super::Key;
+use super::source::{Direction, Seen, Ticket};
+use crate::runtime::context::{self, Home, Misuse, Parts};
+use crate::runtime::inbox::Message;
+use crate::task::budget;
+
+/// A descriptor in non-blocking mode, and its place in a reactor once it has one.
+pub(crate) struct Io<S: AsRawFd + Send + 'static> {
+    /// `None` only while it is being dropped or taken out.
+    inner: Option<S>,
+    registration: OnceLock<Registration>,
+}
+
+#[derive(Clone, Copy)]
+struct Registration {
+    home: Home,
+    key: Key,
+}
+
+/// Where a pending operation leaves its waker.
+enum Place<'a> {
+    /// The one place of the `poll_*` methods.
+    Polled,
+    /// A place of its own.
+    Ticket(&'a mut Option<Ticket>),
+}
+
+impl<S: AsRawFd + Send + 'static> Io<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner: Some(inner), registration: OnceLock::new() }
+    }
+
+    pub(crate) fn get(&self) -> &S {
+        self.inner.as_ref().expect("an `Io` holds its descriptor until it is dropped")
+    }
+
+    /// Takes the descriptor out. It is deregistered first, so it may be registered again, in any runtime.
+    ///
+    /// # Errors
+    ///
+    /// If it belongs to a runtime that is alive but not current; it is dropped then.
+    pub(crate) fn into_inner(mut self) -> io::Result<S> {
+        if let Some(registration) = self.registration.take() {
+            if let Some(parts) = context::current_of(registration.home) {
+                let wakers = parts.reactor.borrow_mut().deregister(registration.key);
+                drop(wakers);
+            } else if registration.home.is_alive() {
+                let _back = self.registration.set(registration);
+                return Err(wrong_place());
+            }
+        }
+        Ok(self.inner.take().expect("an `Io` holds its descriptor until it is dropped"))
+    }
+
+    /// Performs an operation, or leaves the waker in the direction's one place for `poll_*` methods.
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        operation: impl FnMut(&S) -> io::Result<T>,
+        drained: impl Fn(&T) -> bool,
+    ) -> Poll<io::Result<T>> {
+        self.advance(cx, direction, operation, drained, &mut Place::Polled)
+    }
+
+    /// Performs an operation, as a future. Any number may wait at a time. `drained` tells whether a result shows that the next
+    /// operation would block.
+    pub(crate) fn wait<T, O, D>(&self, direction: Direction, operation: O, drained: D) -> Operation<'_, S, O, D>
+    where
+        O: FnMut(&S) -> io::Result<T>,
+        D: Fn(&T) -> bool,
+    {
+        Operation { io: self, direction, operation, drained, ticket: None }
+    }
+
+    /// Waits until the direction is reported ready; the next operation may would-block all the same.
+    pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
+        let mut registered = self.registration.get().is_some();
+        self.wait(
+            direction,
+            move |_| {
+                // Before registration nothing is known: say "would block" once, so that the selector is asked.
+                if std::mem::replace(&mut registered, true) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            },
+            never,
+        )
+        .await
+    }
+
+    fn advance<T>(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+        drained: impl Fn(&T) -> bool,
+        place: &mut Place<'_>,
+    ) -> Poll<io::Result<T>> {
+        ready!(budget::poll_available(cx));
+        loop {
+            let registered = self.registered()?;
+            let seen = registered.as_ref().map(|(parts, key)| look(parts, *key, direction)).transpose()?;
+            if let (Some((parts, key)), Some(Seen { ready: false, .. })) = (&registered, seen) {
+                leave_waker(parts, *key, direction, cx.waker(), place);
+                return Poll::Pending;
+            }
+            match operation(self.get()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match (&registered, seen) {
+                    (Some((parts, key)), Some(seen)) => with(parts, *key, |source| source.would_block(direction, seen)),
+                    _ => self.register()?,
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    budget::spend();
+                    if let (Some((parts, key)), Some(seen), Ok(value)) = (&registered, seen, &result) {
+                        if drained(value) {
+                            with(parts, *key, |source| source.drained(direction, seen));
+                        }
+                    }
+                    return Poll::Ready(result);
+                }
+            }
+        }
+    }
+
+    /// The runtime and the key, if this is registered; an error if that runtime is not current.
+    fn registered(&self) -> io::Result<Option<(Rc<Parts>, Key)>> {
+        match self.registration.get() {
+            None => Ok(None),
+            Some(Registration { home, key }) => match context::current_of(*home) {
+                Some(parts) => Ok(Some((parts, *key))),
+                None if home.is_alive() => Err(wrong_place()),
+                None => Err(gone()),
+            },
+        }
+    }
+
+    fn register(&self) -> io::Result<()> {
+        let Some(parts) = context::current() else { return Err(no_runtime()) };
+        let key = parts.reactor.borrow_mut().register(self.get().as_raw_fd())?;
+        let _first = self.registration.set(Registration { home: parts.home, key });
+        Ok(())
+    }
+}
+
+/// For operations whose results say nothing about the next one.
+pub(crate) fn never<T>(_: &T) -> bool {
+    false
+}
+
+fn look(parts: &Parts, key: Key, direction: Direction) -> io::Result<Seen> {
+    parts.reactor.borrow_mut().source(key).map(|source| source.seen(direction)).ok_or_else(gone)
+}
+
+fn with(parts: &Parts, key: Key, change: impl FnOnce(&mut super::Source)) {
+    if let Some(source) = parts.reactor.borrow_mut().source(key) {
+        change(source);
+    }
+}
+
+/// Leaves the waker where the next event finds it. It is cloned, compared and dropped outside the borrow.
+fn leave_waker(parts: &Parts, key: Key, direction: Direction, waker: &Waker, place: &mut Place<'_>) {
+    let left = {
+        let mut reactor = parts.reactor.borrow_mut();
+        let there = reactor.source(key).and_then(|source| match place {
+            Place::Polled => source.polled_by(direction).as_mut(),
+            Place::Ticket(ticket) => ticket.and_then(|ticket| source.waiter(direction, ticket)),
+        });
+        there.is_some_and(|there| there.will_wake(waker))
+    };
+    if left {
+        return;
+    }
+    let mut waker = Some(waker.clone());
+    let mut before = None;
+    if let Some(source) = parts.reactor.borrow_mut().source(key) {
+        match place {
+            Place::Polled => before = std::mem::replace(source.polled_by(direction), waker.take()),
+            Place::Ticket(ticket) => {
+                before = ticket.take().and_then(|old| source.stop_waiting(direction, old));
+                **ticket = waker.take().map(|waker| source.wait(direction, waker));
+            }
+        }
+    }
+    drop((before, waker));
+}
+
+fn wrong_place() -> io::Error {
+    io::Error::other(Misuse::elsewhere("a socket was used").to_string())
+}
+
+fn no_runtime() -> io::Error {
+    io::Error::other(Misuse::elsewhere("a socket had to wait").to_string())
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the socket's runtime is gone; `into_std` moves a socket to another one before that")
+}
+
+impl<S: AsRawFd + Send + 'static> Drop for Io<S> {
+    fn drop(&mut self) {
+        let (Some(registration), Some(inner)) = (self.registration.take(), self.inner.take()) else { return };
+        if let Some(parts) = context::current_of(registration.home) {
+            let wakers = parts.reactor.borrow_mut().deregister(registration.key);
+            drop(wakers);
+            drop(inner);
+        } else {
+            registration.home.send(Message::Close(registration.key, Box::new(inner)));
+        }
+    }
+}
+
+impl<S: AsRawFd + Send + fmt::Debug + 'static> fmt::Debug for Io<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// An operation in flight. Its drop stops the waiting and loses nothing: it has not been performed.
+#[must_use = "futures do nothing unless awaited"]
+pub(crate) struct Operation<'a, S: AsRawFd + Send + 'static, O, D> {
+    io: &'a Io<S>,
+    direction: Direction,
+    operation: O,
+    drained: D,
+    ticket: Option<Ticket>,
+}
+
+/// Nothing in it is polled in place.
+impl<S: AsRawFd + Send + 'static, O, D> Unpin for Operation<'_, S, O, D> {}
+
+impl<S, O, D, T> Future for Operation<'_, S, O, D>
+where
+    S: AsRawFd + Send + 'static,
+    O: FnMut(&S) -> io::Result<T>,
+    D: Fn(&T) -> bool,
+{
+    type Output = io::Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let place = &mut Place::Ticket(&mut this.ticket);
+        this.io.advance(cx, this.direction, &mut this.operation, &this.drained, place)
+    }
+}
+
+impl<S: AsRawFd + Send + 'static, O, D> Drop for Operation<'_, S, O, D> {
+    fn drop(&mut self) {
+        let (Some(ticket), Some(registration)) = (self.ticket, self.io.registration.get()) else { return };
+        // Elsewhere the waker stays until the next event takes it: one spurious wake.
+        if let Some(parts) = context::current_of(registration.home) {
+            let source = parts
+                .reactor
+                .borrow_mut()
+                .source(registration.key)
+                .and_then(|s| s.stop_waiting(self.direction, ticket));
+            drop(source);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The parts a runtime is made of, and which runtime is current on this thread.
+//!
+//! A runtime is current while its loop runs and while it is being dropped. Everything that needs it (`spawn`, a timer, a socket)
+//! finds it here instead of holding a pointer to it, which is what lets those things be plain data.
+//!
+//! # Invariants
+//!
+//! - User code never runs while one of the parts' `RefCell`s is borrowed: what a part removes is returned and dropped here.
+//! - The thread-local has no destructor, so it can be reached while a thread ends; the guard of [`enter`] empties it, on unwind too.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
+use std::task::Waker;
+use std::thread;
+
+use super::builder::{Config, TaskPanic};
+pub(crate) use super::inbox::Home;
+use super::inbox::Inbox;
+use super::insight::Insight;
+use crate::blocking::Pool;
+use crate::reactor::Reactor;
+use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
+use crate::task::join::{JoinHandle, drop_finished, panic_text};
+use crate::task::stage::{Payload, Stage, drop_payload};
+use crate::task::table::{Boxed, Class, Described, Finished, Table};
+use crate::time::clock::Clock;
+use crate::time::wheel::Wheel;
+
+/// Everything the phases of the loop work on.
+pub(crate) struct Parts {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) tasks: RefCell<Table>,
+    pub(crate) inbox: Inbox,
+    pub(crate) reactor: RefCell<Reactor>,
+    pub(crate) wheel: RefCell<Wheel>,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) insight: Insight,
+    /// The task being polled.
+    pub(crate) running: Cell<Option<(Key, TaskId)>>,
+    /// Blocking jobs handed out and not yet reported back.
+    pub(crate) jobs: Cell<usize>,
+    /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.
+    pub(crate) woken: RefCell<Vec<Waker>>,
+    /// Where the `block_on` or `turn` in progress was entered.
+    pub(crate) entered: Cell<Option<&'static Location<'static>>>,
+    /// The deadlock report is made once.
+    pub(crate) deadlock_reported: Cell<bool>,
+    /// The runtime is being dropped. What is spawned now is dropped by it.
+    pub(crate) closing: Cell<bool>,
+    /// Tasks spawned while the runtime was being dropped.
+    pub(crate) doomed: RefCell<Vec<Boxed>>,
+}
+
+thread_local! {
+    // Set and reset by `enter` alone; empty on a thread that runs no loop at the moment.
+    static CURRENT: ManuallyDrop<RefCell<Option<Rc<Parts>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// Makes a runtime current until the guard is dropped.
+pub(crate) fn enter(parts: &Rc<Parts>) -> Entered {
+    let outer = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(parts)));
+    Entered { outer }
+}
+
+/// See [`enter`].
+pub(crate) struct Entered {
+    outer: Option<Rc<Parts>>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        drop(CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), outer)));
+    }
+}
+
+/// The current runtime. To be kept no longer than a call.
+pub(crate) fn current() -> Option<Rc<Parts>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// The current runtime, if it is the one asked for.
+pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
+    current().filter(|parts| parts.home == home)
+}
+
+/// Wakes a task of the current runtime. False if it belongs to another, or none is current.
+pub(crate) fn wake_here(id: WakeId) -> bool {
+    CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home.number == id.runtime() => {
+            parts.wake(id.key());
+            true
+        }
+        _ => false,
+    })
+}
+
+impl Parts {
+    /// Moves a future into the table.
+    pub(crate) fn spawn<F>(
+        &self,
+        future: F,
+        class: Class,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.spawn_boxed(Stage::boxed(future), class, name, location)
+    }
+
+    /// Moves a task into the table. Its output must be an `Output<T>`.
+    pub(crate) fn spawn_boxed<T>(
+        &self,
+        task: Boxed,
+        class: Class,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> JoinHandle<T> {
+        if self.closing.get() {
+            self.doomed.borrow_mut().push(task);
+            return JoinHandle::new(Key::NONE, self.home, TaskId(0));
+        }
+        let inserted = self.tasks.borrow_mut().insert(task, class, location, name);
+        match inserted {
+            Ok((key, id)) => {
+                self.insight.spawned();
+                JoinHandle::new(key, self.home, id)
+            }
+            Err(task) => {
+                drop(task);
+                panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+            }
+        }
+    }
+
+    pub(crate) fn wake(&self, key: Key) {
+        if self.tasks.borrow_mut().wake(key) {
+            self.insight.woken();
+        }
+    }
+
+    /// A handle lets go of its task.
+    pub(crate) fn detach(&self, key: Key) {
+        let left = self.tasks.borrow_mut().detach(key);
+        if let Some(Finished { joiner, detached }) = left {
+            self.guarded(|| drop(joiner));
+            self.drop_detached(detached);
+        }
+    }
+
+    /// Drops a finished task nobody waits for, and reports the panic it may have left.
+    pub(crate) fn drop_detached(&self, detached: Option<(Boxed, Described)>) {
+        if let Some((task, described)) = detached {
+            drop_finished(task, &described, &mut |described, payload| self.report(Some(described), payload));
+        }
+    }
+
+    /// Reports a panic that has nobody else to go to.
+    #[cold]
+    pub(crate) fn report(&self, task: Option<&Described>, payload: &Payload) {
+        self.insight.panics.add(1);
+        let panic = TaskPanic::new(task.cloned(), panic_text(payload).to_owned());
+        let Some(hook) = &self.config.on_panic else {
+            eprintln!("postlude: {panic}");
+            return;
+        };
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| hook(&panic))) {
+            eprintln!("postlude: {panic}; the hook for it panicked too: `{}`", panic_text(&again));
+            drop_payload(again);
+        }
+    }
+
+    /// Runs a foreign piece of code (a waker's wake or drop, a dropped closure) and reports its panic.
+    pub(crate) fn guarded(&self, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            self.report(None, &payload);
+            drop_payload(payload);
+        }
+    }
+
+    /// Wakes and empties `wakers`, whoever they belong to.
+    pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
+        for waker in wakers.drain(..) {
+            self.guarded(|| waker.wake());
+        }
+    }
+}
+
+/// Using a part of this crate in the wrong place, and what to do instead.
+pub(crate) struct Misuse {
+    what: String,
+    place: &'static str,
+}
+
+impl Misuse {
+    /// Nothing runs here.
+    pub(crate) fn no_runtime(what: &str) -> Self {
+        Self { what: format!("`{what}` was called"), place: "which runs no runtime" }
+    }
+
+    /// `what` belongs to a runtime that is alive, but not the current one.
+    pub(crate) fn elsewhere(what: &str) -> Self {
+        let place = if current().is_some() { "which runs another runtime" } else { "which runs no runtime" };
+        Self { what: what.to_owned(), place }
+    }
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        write!(
+            f,
+            "{} on thread `{name}`, {}; call it inside `postlude::run`, or send the work home with `Handle::spawn`",
+            self.what, self.place
+        )
+    }
+}

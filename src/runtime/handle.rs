@@ -1,0 +1,303 @@
+//! Reaching a runtime from other threads: [`Handle`] to spawn on it, [`RemoteHandle`] to wait for what was spawned.
+//!
+//! What crosses threads is a closure that makes the future, so the future itself need not be `Send`. It is polled on the loop,
+//! inside a wrapper that hands its output (or its panic, or the news that it was dropped) to a cell the `RemoteHandle` shares.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use super::context;
+use super::drop_silently;
+use super::inbox::{Home, Message, Outside};
+use super::outcome::Outcome;
+use crate::task::id::Key;
+use crate::task::join::JoinError;
+use crate::task::table::Class;
+
+/// Spawns on a runtime from any thread, at any time.
+///
+/// As long as a handle lives, `block_on` assumes that work may still come and reports no deadlock. It does not keep the runtime alive.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = postlude::Runtime::new()?;
+/// let handle = runtime.handle();
+/// let thread = std::thread::spawn(move || {
+///     let mut task = handle.spawn(|| async {
+///         let not_send = std::rc::Rc::new(42);
+///         *not_send
+///     });
+///     task.wait(std::time::Duration::from_secs(10))
+/// });
+/// runtime.block_on(postlude::time::sleep(std::time::Duration::from_millis(20)))?;
+/// assert_eq!(thread.join().unwrap().unwrap().unwrap(), 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Handle {
+    home: Home,
+    outside: Arc<Outside>,
+}
+
+impl Handle {
+    pub(crate) fn new(home: Home, outside: &Arc<Outside>) -> Self {
+        outside.handles.fetch_add(1, Ordering::SeqCst);
+        Self { home, outside: Arc::clone(outside) }
+    }
+
+    /// Has the runtime call `make` and run the future it returns.
+    ///
+    /// If the runtime has ended or ends before the task does, the returned handle gives `Cancelled`. Dropping the returned handle
+    /// lets the task run on.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let task = runtime.handle().spawn(|| async { 1 });
+    /// assert_eq!(runtime.block_on(task)?.unwrap(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, T>(&self, make: impl FnOnce() -> F + Send + 'static) -> RemoteHandle<T>
+    where
+        F: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        let location = Location::caller();
+        let cell = Arc::new(Cell { home: self.home, outcome: Outcome::new(), link: Mutex::default() });
+        let promise = Promise { cell: Arc::clone(&cell) };
+        let spawn = move || {
+            let Some(parts) = context::current() else { return };
+            let key_cell = Arc::clone(&promise.cell);
+            let remote = Remote { make: Some(make), future: None, promise };
+            let task = parts.spawn(remote, Class::Foreground, None, location);
+            key_cell.started(task.key());
+        };
+        // A runtime that has ended gives the message back, and its drop breaks the promise.
+        drop(self.outside.send(Message::Spawn(Box::new(spawn))));
+        RemoteHandle { cell }
+    }
+
+    /// Whether the runtime still exists.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// assert!(handle.is_alive());
+    /// drop(runtime);
+    /// assert!(!handle.is_alive());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.home.is_alive()
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        Self::new(self.home, &self.outside)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.outside.handles.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("is_alive", &self.is_alive()).finish()
+    }
+}
+
+/// What the task and its remote handle share.
+struct Cell<T> {
+    home: Home,
+    outcome: Outcome<T>,
+    link: Mutex<Link>,
+}
+
+/// How the handle finds the task, and the other way round, whichever is there first.
+#[derive(Default)]
+struct Link {
+    /// The task, once the loop has spawned it.
+    key: Option<Key>,
+    /// The handle was asked to abort it.
+    abort: bool,
+}
+
+impl<T> Cell<T> {
+    fn started(&self, key: Key) {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.key = Some(key);
+        if link.abort {
+            self.home.send(Message::Abort(key));
+        }
+    }
+
+    fn abort(&self) {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.abort = true;
+        if let Some(key) = link.key {
+            self.home.send(Message::Abort(key));
+        }
+    }
+}
+
+/// The task's side of the cell. Dropped unfulfilled, it says `Cancelled`.
+struct Promise<T> {
+    cell: Arc<Cell<T>>,
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        self.cell.outcome.finish(Err(JoinError::cancelled()));
+    }
+}
+
+pin_project! {
+    /// Makes the future in its first poll, polls it, and fulfils the promise after the future is gone.
+    struct Remote<M, F: Future> {
+        make: Option<M>,
+        #[pin]
+        future: Option<F>,
+        promise: Promise<F::Output>,
+    }
+}
+
+impl<M, F> Future for Remote<M, F>
+where
+    M: FnOnce() -> F,
+    F: Future,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(make) = this.make.take() {
+                this.future.set(Some(make()));
+            }
+            match this.future.as_mut().as_pin_mut() {
+                Some(future) => future.poll(cx).map(Some),
+                None => Poll::Ready(None),
+            }
+        }));
+        let result = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Some(value))) => Ok(value),
+            Ok(Poll::Ready(None)) => Err(JoinError::cancelled()),
+            Err(panic) => Err(JoinError::panicked(panic)),
+        };
+        let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+        let result = match dropped {
+            Ok(()) => result,
+            Err(panic) => {
+                drop_silently(result);
+                Err(JoinError::panicked(panic))
+            }
+        };
+        this.promise.cell.outcome.finish(result);
+        Poll::Ready(())
+    }
+}
+
+/// Waits for a task that was spawned through a [`Handle`]: await it anywhere, or block a plain thread with [`wait`](Self::wait).
+///
+/// Dropping it lets the task run on. Cancel-safe: a handle polled in a `select` and dropped loses only itself.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = postlude::Runtime::new()?;
+/// let task = runtime.handle().spawn(|| async { 1 });
+/// assert_eq!(runtime.block_on(task)?.unwrap(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping it lets the task run on by itself"]
+pub struct RemoteHandle<T> {
+    cell: Arc<Cell<T>>,
+}
+
+impl<T> RemoteHandle<T> {
+    /// Blocks this thread until the task has ended, at most `limit`; `None` if it has not by then, or if its output was taken already.
+    ///
+    /// # Panics
+    ///
+    /// On the thread that runs the task's loop, which could then never end it: await the handle there.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let mut task = runtime.handle().spawn(|| async { 1 });
+    /// assert!(task.wait(std::time::Duration::ZERO).is_none());
+    /// drop(runtime);
+    /// assert!(task.wait(std::time::Duration::MAX).unwrap().unwrap_err().is_cancelled());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
+        assert!(
+            context::current_of(self.cell.home).is_none(),
+            "`RemoteHandle::wait` was called on the thread that runs the task, which would wait for itself; await the handle instead"
+        );
+        self.cell.outcome.wait(limit)
+    }
+
+    /// Has the task's loop drop it on its next visit; the handle then gives `Cancelled`, unless the task had ended already.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let task = runtime.handle().spawn(|| std::future::pending::<()>());
+    /// task.abort();
+    /// assert!(runtime.block_on(task)?.unwrap_err().is_cancelled());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort(&self) {
+        self.cell.abort();
+    }
+
+    /// Whether the task has ended.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// assert!(!runtime.handle().spawn(|| async {}).is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.cell.outcome.is_finished()
+    }
+}
+
+impl<T> Future for RemoteHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.cell.outcome.poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for RemoteHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteHandle").field("is_finished", &self.is_finished()).finish()
+    }
+}

@@ -1,0 +1,447 @@
+//! The runtime: the loop, the parts it works on, and the handles that reach it.
+
+pub(crate) mod builder;
+pub(crate) mod context;
+pub(crate) mod handle;
+pub(crate) mod inbox;
+pub(crate) mod insight;
+pub(crate) mod outcome;
+pub(crate) mod turn;
+pub(crate) mod waker;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::Location;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+pub use builder::{Builder, TaskPanic};
+pub use handle::{Handle, RemoteHandle};
+pub use insight::Stats;
+pub use turn::Turn;
+
+use crate::blocking::Pool;
+use crate::reactor::Reactor;
+use crate::task::JoinHandle;
+use crate::task::id::Key;
+use crate::task::stage::{drop_caught, drop_payload};
+use crate::task::table::{Class, Finished, Table};
+use crate::time::clock::Clock;
+use crate::time::wheel::Wheel;
+use builder::Config;
+use context::Parts;
+use insight::Insight;
+use turn::Patience;
+
+/// Tasks spawned by destructors while a runtime ends, beyond which they are leaked rather than dropped: a destructor that always
+/// spawns another task with such a destructor would go on for ever.
+const DOOMED_TASKS: usize = 1 << 20;
+
+/// Runs a future on a runtime of its own, with default settings, and drops that runtime when the future is ready.
+///
+/// # Errors
+///
+/// If the system refuses a descriptor, or if a runtime is already running on this thread: await the future there instead.
+///
+/// # Panics
+///
+/// If the future panics.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let sum = postlude::run(async { postlude::spawn(async { 1 }).await.unwrap() + 1 })?;
+/// assert_eq!(sum, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
+    Runtime::new()?.block_on(future)
+}
+
+/// A single-threaded runtime: an executor, a reactor and a timer wheel, driven by [`block_on`](Self::block_on) or
+/// [`turn`](Self::turn).
+///
+/// It stays on the thread it was made on. Other threads reach it through a [`Handle`].
+///
+/// Dropping it drops every task, while `spawn`, wakers and sockets still work in their destructors (what they spawn is dropped
+/// too), then cancels blocking jobs that have not started; those that run are not waited for, and what they return is dropped. To
+/// wait for them, use [`shutdown`](Self::shutdown).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = postlude::Runtime::new()?;
+/// assert_eq!(runtime.block_on(async { 5 })?, 5);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runtime {
+    parts: Rc<Parts>,
+    /// The selector's descriptor, for `AsFd`: it must be borrowed for as long as the runtime is.
+    registry: mio::Registry,
+}
+
+impl Runtime {
+    /// A runtime with default settings.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a descriptor, or 4096 runtimes are alive in this process.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// # drop(runtime); Ok(()) }
+    /// ```
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Settings for a runtime.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::builder().seed(1).build()?;
+    /// # drop(runtime); Ok(()) }
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn with_config(config: Config) -> io::Result<Self> {
+        let (reactor, registry, waker) = Reactor::new()?;
+        let (home, inbox, generation) = inbox::register(waker)?;
+        let parts = Parts {
+            home,
+            tasks: RefCell::new(Table::new(generation, config.seed)),
+            inbox,
+            reactor: RefCell::new(reactor),
+            wheel: RefCell::new(Wheel::new()),
+            clock: Clock::new(config.paused_clock),
+            pool: Pool::new(config.max_blocking_threads),
+            insight: Insight::new(config.slow_poll),
+            running: Cell::new(None),
+            jobs: Cell::new(0),
+            woken: RefCell::new(Vec::new()),
+            entered: Cell::new(None),
+            deadlock_reported: Cell::new(false),
+            closing: Cell::new(false),
+            doomed: RefCell::new(Vec::new()),
+            config,
+        };
+        Ok(Self { parts: Rc::new(parts), registry })
+    }
+
+    /// Runs the loop until `future` is ready, and returns its output. Spawned tasks run meanwhile, and go on in the next `block_on`.
+    ///
+    /// # Errors
+    ///
+    /// If this thread runs a loop already (the text says where it was entered), or if the system call for events fails.
+    ///
+    /// # Panics
+    ///
+    /// If the future panics.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let name = String::from("borrowed");
+    /// assert_eq!(runtime.block_on(async { name.len() })?, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        let future = pin!(future);
+        let _entered = self.enter(Location::caller(), "block_on")?;
+        let root = self.parts.tasks.borrow_mut().insert_root();
+        let (key, _) = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
+        let _root = RootSlot { parts: &self.parts, key };
+        self.parts.drive(future, key)
+    }
+
+    /// Runs one turn of the loop, waiting for events at most `timeout` (`None`: until something happens; zero: not at all).
+    ///
+    /// For a host that has a loop of its own: wait until the runtime's descriptor ([`AsFd`]) is readable or
+    /// [`next_deadline`](Self::next_deadline) has come, then call this until [`Turn::has_more`] is false. Wakes between turns make
+    /// the descriptor readable, also those from this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`block_on`](Self::block_on).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// let mut runtime = postlude::Runtime::new()?;
+    /// let task = runtime.spawn(postlude::time::sleep(Duration::from_millis(1)));
+    /// drop(task);
+    /// while runtime.stats().tasks > 0 {
+    ///     runtime.turn(Some(Duration::from_millis(50)))?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        let _entered = self.enter(Location::caller(), "turn")?;
+        let turn = self.parts.turn(None, Patience::Limit(timeout));
+        self.parts.inbox.arm_for_pause();
+        turn.map(|turn| Turn { more: self.parts.has_work(), ..turn })
+    }
+
+    /// Like [`spawn`](crate::spawn), from outside: the task first runs in the next `block_on` or `turn`.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime already holds 2²⁶ tasks.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let task = runtime.spawn(async { 3 });
+    /// assert_eq!(runtime.block_on(task)?.unwrap(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.parts.spawn(future, Class::Foreground, None, Location::caller())
+    }
+
+    /// Like [`defer`](crate::defer), from outside.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime already holds 2²⁶ tasks.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let task = runtime.defer(async { 3 });
+    /// assert_eq!(runtime.block_on(task)?.unwrap(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn defer<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.parts.spawn(future, Class::Deferred, None, Location::caller())
+    }
+
+    /// A handle with which other threads reach this runtime.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let worker = std::thread::spawn(move || handle.spawn(|| async { 1 }));
+    /// assert_eq!(runtime.block_on(worker.join().unwrap())?.unwrap(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.parts.home, &self.parts.inbox.outside)
+    }
+
+    /// When the next turn is due without any event: now while there is work, else no later than the next timer; `None` if only
+    /// events can bring work.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// assert_eq!(runtime.next_deadline(), None);
+    /// drop(runtime.spawn(async {}));
+    /// assert!(runtime.next_deadline().unwrap() <= std::time::Instant::now());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let now = self.parts.clock.now();
+        if self.parts.has_work() {
+            return Some(now);
+        }
+        self.parts.until_deadline().map(|wait| now + wait)
+    }
+
+    /// Counts of what the loop has done.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// assert_eq!(runtime.stats().turns, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.parts.stats()
+    }
+
+    /// Ends the runtime as its drop does, and then waits for running blocking jobs, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` if some still run; they go on, and what they return is dropped.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// let runtime = postlude::Runtime::new()?;
+    /// runtime.block_on(async { drop(postlude::spawn_blocking(|| ())) })?;
+    /// runtime.shutdown(Duration::from_secs(10))
+    /// # }
+    /// ```
+    pub fn shutdown(self, limit: Duration) -> io::Result<()> {
+        let pool = self.parts.pool.clone();
+        drop(self);
+        match pool.shutdown(limit) {
+            0 => Ok(()),
+            running => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{running} blocking job(s) still run after {limit:?}; they go on without the runtime"),
+            )),
+        }
+    }
+
+    fn enter(&self, caller: &'static Location<'static>, what: &str) -> io::Result<Busy<'_>> {
+        if let Some(outer) = context::current() {
+            let place =
+                outer.entered.get().map_or_else(|| "a runtime that is ending".to_owned(), |at| format!("`{at}`"));
+            return Err(io::Error::other(format!(
+                "`{what}` was called inside a runtime entered at {place}; await the future instead, or block on another thread \
+                 with `spawn_blocking`"
+            )));
+        }
+        self.parts.entered.set(Some(caller));
+        Ok(Busy { parts: &self.parts, _entered: context::enter(&self.parts) })
+    }
+
+    /// Drops every task, one by one, then what their destructors spawned.
+    fn drop_tasks(&self) {
+        let parts = &self.parts;
+        parts.closing.set(true);
+        parts.tasks.borrow_mut().close();
+        let mut from = 0;
+        loop {
+            let next = parts.tasks.borrow_mut().remove_next(&mut from);
+            let Some(Finished { joiner, detached }) = next else { break };
+            parts.guarded(|| drop(joiner));
+            parts.drop_detached(detached);
+        }
+        for _ in 0..DOOMED_TASKS {
+            let doomed = parts.doomed.borrow_mut().pop();
+            let Some(task) = doomed else { return };
+            parts.guarded(|| drop(task));
+        }
+        let left = std::mem::take(&mut *parts.doomed.borrow_mut());
+        eprintln!(
+            "postlude: destructors have spawned {DOOMED_TASKS} tasks while their runtime ended; {} more are leaked",
+            left.len()
+        );
+        std::mem::forget(left);
+    }
+
+    /// Empties what may hold wakers or messages of the user's.
+    fn drop_parts(&self) {
+        let parts = &self.parts;
+        inbox::deregister(parts.home, parts.tasks.borrow().next_generation());
+        while let Some(message) = parts.inbox.take() {
+            parts.guarded(|| drop(message));
+        }
+        let mut wakers = parts.wheel.borrow_mut().clear();
+        wakers.extend(parts.reactor.borrow_mut().clear());
+        for waker in wakers {
+            parts.guarded(|| drop(waker));
+        }
+        parts.pool.shutdown(Duration::ZERO);
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let _entered = context::enter(&self.parts);
+        self.parts.entered.set(None);
+        self.drop_tasks();
+        self.drop_parts();
+    }
+}
+
+/// The loop runs on this thread.
+struct Busy<'a> {
+    parts: &'a Parts,
+    _entered: context::Entered,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.parts.entered.set(None);
+    }
+}
+
+/// The slot of `block_on`'s future, freed on unwind too.
+struct RootSlot<'a> {
+    parts: &'a Parts,
+    key: Key,
+}
+
+impl Drop for RootSlot<'_> {
+    fn drop(&mut self) {
+        self.parts.tasks.borrow_mut().remove_root(self.key);
+    }
+}
+
+impl AsFd for Runtime {
+    /// The selector's descriptor: readable when a turn has events or messages to handle.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.registry.as_fd()
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    fn stats(&self) -> Stats {
+        let insight = &self.insight;
+        Stats {
+            turns: insight.turns.get(),
+            polls: insight.polls.get(),
+            spawned: insight.spawned.get(),
+            wakes: insight.wakes.get(),
+            messages: insight.messages.get(),
+            wake_calls: self.inbox.outside.writes.load(Ordering::Relaxed),
+            parks: insight.parks.get(),
+            events: insight.events.get(),
+            timers: insight.timers.get(),
+            panics: insight.panics.get(),
+            tasks: self.tasks.borrow().live(),
+            timers_set: self.wheel.borrow().len(),
+            sources: self.reactor.borrow().len(),
+        }
+    }
+}
+
+/// Drops a value whose drop may panic when there is nobody to report it to.
+pub(crate) fn drop_silently<T>(value: T) {
+    if let Some(payload) = drop_caught(value) {
+        drop_payload(payload);
+    }
+}

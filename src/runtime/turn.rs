@@ -1,0 +1,386 @@
+//! The loop.
+//!
+//! [`Parts::turn`] is one turn of it, in five phases. `block_on` calls it until its future is ready; a host with a loop of its own
+//! calls it through [`Runtime::turn`](crate::Runtime::turn). Every phase handles a bounded amount, so that whatever keeps one of
+//! them busy, the others come round.
+//!
+//! 1. **run** what is ready, up to `polls_per_turn` polls. A task woken by another one meanwhile still runs in this phase; one
+//!    that woke itself, or used up its budget, runs in the next turn, after the system was asked for events.
+//! 2. **defer**: one deferred poll, and more, up to `deferred_polls_per_turn`, while no foreground task is ready.
+//! 3. **inbox**: what other threads sent.
+//! 4. **timers**: those that are due.
+//! 5. **park**: ask the system for events; not at all while there is work and no source, without waiting while there is work,
+//!    else until the next deadline.
+
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::context::Parts;
+use super::inbox::Message;
+use super::waker;
+use crate::task::budget;
+use crate::task::id::{Key, TaskId, WakeId};
+use crate::task::stage::Payload;
+use crate::task::table::{Boxed, Class, Finished, Visit};
+
+/// Messages taken from the inbox in a turn: a message is about as much work as a short poll.
+const MESSAGES_PER_TURN: usize = 256;
+/// Timers fired (or moved within the wheel) in a turn: each takes a few nanoseconds, so this many stay under 20 µs.
+const TIMERS_PER_TURN: usize = 1024;
+/// How long `block_on` sleeps with nothing that could wake it before it says so.
+const DEADLOCK_AFTER: Duration = Duration::from_secs(5);
+/// How long a loop whose wake-up call is broken sleeps at most before it looks into its inbox.
+const BROKEN_WAKE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The future given to `block_on`, without its type. It stays where `block_on` pinned it.
+pub(crate) struct Root<'a> {
+    pub(crate) key: Key,
+    pub(crate) poll: &'a mut dyn FnMut(&mut Context<'_>) -> Poll<()>,
+}
+
+/// How long a turn may wait for events.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// Until something happens: `block_on`.
+    Endless,
+    /// At most this long: `turn`.
+    Limit(Option<Duration>),
+}
+
+/// What a turn did: see [`Runtime::turn`](crate::Runtime::turn).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let mut runtime = postlude::Runtime::new()?;
+/// drop(runtime.spawn(async {}));
+/// assert_eq!(runtime.turn(Some(std::time::Duration::ZERO))?.polls(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    pub(crate) polls: usize,
+    pub(crate) more: bool,
+    pub(crate) root_is_ready: bool,
+}
+
+impl Turn {
+    /// Polls of tasks in this turn.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let turn = postlude::Runtime::new()?.turn(Some(std::time::Duration::ZERO))?;
+    /// assert_eq!(turn.polls(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn polls(&self) -> usize {
+        self.polls
+    }
+
+    /// Whether there is work for another turn already.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let turn = postlude::Runtime::new()?.turn(Some(std::time::Duration::ZERO))?;
+    /// assert!(!turn.has_more());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+}
+
+impl Parts {
+    /// One turn. This right here is the event loop; everything else in this file is one of its steps.
+    pub(crate) fn turn(&self, mut root: Option<Root<'_>>, patience: Patience) -> io::Result<Turn> {
+        let mut turn = Turn::default();
+        self.insight.turns.add(1);
+        // 1. run
+        self.run(&mut root, &mut turn);
+        if turn.root_is_ready {
+            return Ok(turn);
+        }
+        // 2. defer
+        self.run_deferred(&mut turn);
+        // 3. inbox
+        self.take_messages();
+        // 4. timers
+        self.fire_timers();
+        // 5. park
+        self.park(patience)?;
+        Ok(turn)
+    }
+
+    fn run(&self, root: &mut Option<Root<'_>>, turn: &mut Turn) {
+        self.tasks.borrow_mut().begin_turn();
+        while turn.polls < self.config.polls_per_turn && !turn.root_is_ready {
+            let Some((key, id, visit)) = self.next(Class::Foreground) else { return };
+            turn.polls += 1;
+            match visit {
+                Visit::Task(task) => self.poll_task(key, id, task),
+                Visit::Aborted(task) => self.cancel_task(key, task),
+                Visit::Root => turn.root_is_ready = self.poll_root(root, key, id),
+            }
+        }
+    }
+
+    fn run_deferred(&self, turn: &mut Turn) {
+        for poll in 0..self.config.deferred_polls_per_turn {
+            if poll > 0 && self.tasks.borrow().has_ready(Class::Foreground) {
+                return;
+            }
+            let Some((key, id, visit)) = self.next(Class::Deferred) else { return };
+            turn.polls += 1;
+            match visit {
+                Visit::Task(task) => self.poll_task(key, id, task),
+                Visit::Aborted(task) => self.cancel_task(key, task),
+                Visit::Root => unreachable!("the root is a foreground task"),
+            }
+        }
+    }
+
+    fn next(&self, class: Class) -> Option<(Key, TaskId, Visit)> {
+        self.tasks.borrow_mut().pop(class)
+    }
+
+    /// Polls a task that was taken out of its slot, and puts it back or lets it finish. Nothing is borrowed meanwhile.
+    fn poll_task(&self, key: Key, id: TaskId, mut task: Boxed) {
+        let waker = self.waker(key);
+        match self.polling(key, id, |cx| task.as_mut().poll(cx), &waker) {
+            Poll::Pending => self.tasks.borrow_mut().put_back(key, Some(task)),
+            Poll::Ready(()) => self.finish(key, task),
+        }
+    }
+
+    fn cancel_task(&self, key: Key, mut task: Boxed) {
+        task.as_mut().cancel();
+        self.finish(key, task);
+    }
+
+    fn finish(&self, key: Key, task: Boxed) {
+        let Finished { joiner, detached } = self.tasks.borrow_mut().finish(key, task);
+        if let Some(joiner) = joiner {
+            self.guarded(|| joiner.wake());
+        }
+        self.drop_detached(detached);
+    }
+
+    /// True if it is ready. Its panic goes on to the caller of `block_on`.
+    fn poll_root(&self, root: &mut Option<Root<'_>>, key: Key, id: TaskId) -> bool {
+        let Some(root) = root.as_mut().filter(|root| root.key == key) else { return false };
+        let waker = self.waker(key);
+        let poll = self.polling(key, id, |cx| (root.poll)(cx), &waker);
+        self.tasks.borrow_mut().put_back(key, None);
+        poll.is_ready()
+    }
+
+    /// What surrounds every poll.
+    fn polling(
+        &self,
+        key: Key,
+        id: TaskId,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<()>,
+        waker: &Waker,
+    ) -> Poll<()> {
+        self.insight.poll_begins();
+        self.running.set(Some((key, id)));
+        let budget = budget::begin();
+        let result = poll(&mut Context::from_waker(waker));
+        drop(budget);
+        self.running.set(None);
+        self.insight.poll_ends(|| self.tasks.borrow_mut().describe_key(key));
+        result
+    }
+
+    fn waker(&self, key: Key) -> Waker {
+        waker::waker(WakeId::new(self.home.number, key))
+    }
+
+    /// Takes what is in the inbox, up to a bound.
+    fn take_messages(&self) {
+        if !self.inbox.has_mail() {
+            return;
+        }
+        self.inbox.open();
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.inbox.take() else { return };
+            self.insight.messages.add(1);
+            self.handle(message);
+        }
+        self.inbox.leave_rest();
+    }
+
+    fn handle(&self, message: Message) {
+        match message {
+            Message::Wake(key) => self.wake(key),
+            Message::Abort(key) => self.tasks.borrow_mut().abort(key),
+            Message::Detach(key) => self.detach(key),
+            Message::Spawn(spawn) => self.guarded(spawn),
+            Message::CancelTimer(key) => {
+                let waker = self.wheel.borrow_mut().cancel(key);
+                self.guarded(|| drop(waker));
+            }
+            Message::Close(key, source) => {
+                let wakers = self.reactor.borrow_mut().deregister(key);
+                self.guarded(|| drop(wakers));
+                self.guarded(|| drop(source));
+            }
+            Message::JobEnded => self.jobs.set(self.jobs.get().saturating_sub(1)),
+        }
+    }
+
+    /// Wakes those whose deadline has passed, up to a bound.
+    fn fire_timers(&self) {
+        if self.wheel.borrow().is_empty() {
+            return;
+        }
+        let now = self.clock.ticks_passed();
+        let mut fired = std::mem::take(&mut *self.woken.borrow_mut());
+        self.wheel.borrow_mut().advance(now, &mut fired, TIMERS_PER_TURN);
+        self.insight.timers.add(fired.len() as u64);
+        self.wake_all(&mut fired);
+        *self.woken.borrow_mut() = fired;
+    }
+
+    /// Whether the next turn has something to do without any event.
+    pub(crate) fn has_work(&self) -> bool {
+        let tasks = self.tasks.borrow();
+        tasks.has_ready(Class::Foreground)
+            || tasks.has_ready(Class::Deferred)
+            || self.inbox.has_mail()
+            || self.timer_is_due()
+    }
+
+    fn timer_is_due(&self) -> bool {
+        self.until_deadline().is_some_and(|wait| wait.is_zero())
+    }
+
+    /// How long until a timer may be due; `None` if none is set.
+    pub(crate) fn until_deadline(&self) -> Option<Duration> {
+        let next = self.wheel.borrow().next_deadline()?;
+        Some(self.clock.until(next))
+    }
+
+    /// Asks the system for events, and waits for them as long as nothing else is to be done.
+    fn park(&self, patience: Patience) -> io::Result<()> {
+        if self.has_work() {
+            return if self.reactor.borrow().is_idle() { Ok(()) } else { self.poll_events(Some(Duration::ZERO)) };
+        }
+        if !self.inbox.arm() {
+            self.inbox.disarm();
+            return self.poll_events(Some(Duration::ZERO));
+        }
+        let parked = match patience {
+            Patience::Limit(limit) => self.sleep(limit),
+            Patience::Endless => self.sleep_until_woken(),
+        };
+        self.inbox.disarm();
+        parked
+    }
+
+    /// Sleeps until an event, a message, a deadline or `limit`.
+    fn sleep(&self, limit: Option<Duration>) -> io::Result<()> {
+        if self.config.paused_clock && self.jobs.get() == 0 {
+            return self.jump(limit);
+        }
+        let deadline = if self.config.paused_clock { None } else { self.until_deadline() };
+        let broken =
+            self.inbox.outside.broken.load(std::sync::atomic::Ordering::Relaxed).then_some(BROKEN_WAKE_INTERVAL);
+        self.poll_events([deadline, limit, broken].into_iter().flatten().min())
+    }
+
+    /// Virtual time: looks once whether anything happened without it, and if not, jumps to the next deadline.
+    fn jump(&self, limit: Option<Duration>) -> io::Result<()> {
+        let Some(next) = self.wheel.borrow_mut().next_exact() else { return self.poll_events(limit) };
+        self.poll_events(Some(Duration::ZERO))?;
+        self.take_messages();
+        let tasks = self.tasks.borrow();
+        if !tasks.has_ready(Class::Foreground) && !tasks.has_ready(Class::Deferred) {
+            self.clock.jump_to(next);
+        }
+        Ok(())
+    }
+
+    /// Sleeps without limit, and says so if nothing can end it.
+    fn sleep_until_woken(&self) -> io::Result<()> {
+        if !self.nothing_can_wake() {
+            return self.sleep(None);
+        }
+        if !self.config.paused_clock {
+            self.poll_events(Some(DEADLOCK_AFTER))?;
+            if self.inbox.has_mail() {
+                return Ok(());
+            }
+        }
+        self.report_deadlock();
+        self.poll_events(None)
+    }
+
+    fn nothing_can_wake(&self) -> bool {
+        !self.deadlock_reported.get()
+            && self.wheel.borrow().is_empty()
+            && self.reactor.borrow().is_idle()
+            && self.jobs.get() == 0
+            && self.inbox.outside.handles.load(std::sync::atomic::Ordering::SeqCst) == 0
+    }
+
+    #[cold]
+    fn report_deadlock(&self) {
+        self.deadlock_reported.set(true);
+        let mut report = String::from(
+            "postlude: nothing inside this runtime can wake its tasks, so unless another thread holds a waker they wait for ever:",
+        );
+        if let Some(entered) = self.entered.get() {
+            report.push_str(&format!("\n  the future given to `block_on` at {entered}"));
+        }
+        for task in self.tasks.borrow_mut().describe_all() {
+            report.push_str(&format!("\n  {task}"));
+        }
+        eprintln!("{report}");
+    }
+
+    /// Asks the system, and wakes those whose sources have become ready, after the reactor is no longer borrowed.
+    fn poll_events(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut woken = std::mem::take(&mut *self.woken.borrow_mut());
+        let result = self.reactor.borrow_mut().poll(timeout, &mut woken);
+        self.insight.parked(*result.as_ref().unwrap_or(&0));
+        self.wake_all(&mut woken);
+        *self.woken.borrow_mut() = woken;
+        result.map(|_| ())
+    }
+
+    /// Runs turns until `future` is ready.
+    pub(crate) fn drive<F: Future>(&self, mut future: Pin<&mut F>, key: Key) -> io::Result<F::Output> {
+        let mut output = None;
+        let mut poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => {
+                output = Some(Ok(value));
+                Poll::Ready(())
+            }
+            Err(panic) => {
+                output = Some(Err::<_, Payload>(panic));
+                Poll::Ready(())
+            }
+        };
+        loop {
+            let root = Root { key, poll: &mut poll };
+            if self.turn(Some(root), Patience::Endless)?.root_is_ready {
+                break;
+            }
+        }
+        match output {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(panic)) => resume_unwind(panic),
+            None => unreachable!("a ready root has left its output"),
+        }
+    }
+}

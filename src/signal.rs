@@ -1,0 +1,226 @@
+//! Unix signals as async iterators: [`ctrl_c`], [`terminate`], and [`signal`] for any other.
+//!
+//! Each listener is a socket pair: the handler, which may do next to nothing, writes a byte into one end (signal-safety(7)), and the
+//! other end is read like any socket. Nothing is installed before the first listener of a signal exists.
+//!
+//! A handler that was installed stays installed, so removing a listener alone would leave the signal swallowed. Therefore the first
+//! thing installed for a signal is a conditional default: while nobody listens, the default action (for `SIGINT`, ending
+//! the process) is taken as if we had never been here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use signal_hook::SigId;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::{pipe, unregister};
+
+use crate::net::UnixStream;
+
+/// Bytes, each a signal, taken from the pair at a time. Signals that come faster than they are read are counted once anyway.
+const SIGNALS_PER_READ: usize = 64;
+
+/// Listens for `SIGINT`, which Ctrl-C sends.
+///
+/// # Errors
+///
+/// If the handler or the socket pair cannot be made.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let interrupts = postlude::signal::ctrl_c()?;
+///     # drop(interrupts);
+///     Ok(())
+/// })?
+/// # }
+/// ```
+pub fn ctrl_c() -> io::Result<Signal> {
+    signal(SIGINT)
+}
+
+/// Listens for `SIGTERM`, which service managers and `kill` send.
+///
+/// # Errors
+///
+/// As [`ctrl_c`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let terminations = postlude::signal::terminate()?;
+///     # drop(terminations);
+///     Ok(())
+/// })?
+/// # }
+/// ```
+pub fn terminate() -> io::Result<Signal> {
+    signal(SIGTERM)
+}
+
+/// Listens for the signal of this number (signal(7)).
+///
+/// From this call on, until the last listener of the signal is dropped, its default action is not taken. Any number may listen, each gets
+/// each signal. Needs no runtime yet.
+///
+/// # Errors
+///
+/// If the number is none, if the signal cannot be caught (`SIGKILL`, `SIGSTOP`) or may not (`SIGSEGV` and its like), or if the
+/// socket pair cannot be made.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let mut hangups = postlude::signal::signal(1)?;
+///     # std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
+///     hangups.recv().await
+/// })?
+/// # }
+/// ```
+pub fn signal(number: i32) -> io::Result<Signal> {
+    if signal_hook::consts::FORBIDDEN.contains(&number) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("signal `{number}` cannot be listened for; the system or a fault of the program raises it"),
+        ));
+    }
+    let (read, write) = StdUnixStream::pair()?;
+    write.set_nonblocking(true)?;
+    let audience = audience(number)?;
+    let id = pipe::register(number, write)?;
+    audience.arrives();
+    Ok(Signal { stream: UnixStream::from_std(read)?, number, id, audience })
+}
+
+/// A listener: a stream with an item for each signal, which never ends by itself.
+#[must_use = "dropping it gives the signal its default action back"]
+pub struct Signal {
+    stream: UnixStream,
+    number: i32,
+    id: SigId,
+    audience: Arc<Audience>,
+}
+
+impl Signal {
+    /// Waits for the next signal. Signals that arrived since the last call count as one.
+    ///
+    /// Cancel-safe: a signal that is not returned is still to come.
+    ///
+    /// # Errors
+    ///
+    /// If used outside its runtime.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut interrupts = postlude::signal::ctrl_c()?;
+    ///     # std::process::Command::new("kill").args(["-INT", &std::process::id().to_string()]).status()?;
+    ///     interrupts.recv().await
+    /// })?
+    /// # }
+    /// ```
+    pub async fn recv(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Like [`recv`](Self::recv), for a future of one's own. The last waker wins.
+    ///
+    /// # Errors
+    ///
+    /// As `recv`.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut interrupts = postlude::signal::ctrl_c()?;
+    ///     # std::process::Command::new("kill").args(["-INT", &std::process::id().to_string()]).status()?;
+    ///     std::future::poll_fn(|cx| interrupts.poll_recv(cx)).await
+    /// })?
+    /// # }
+    /// ```
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; SIGNALS_PER_READ];
+        match ready!(self.stream.poll_read(cx, &mut bytes)) {
+            Ok(0) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// The number of the signal.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// assert_eq!(postlude::signal::ctrl_c()?.number(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.number
+    }
+}
+
+impl Stream for Signal {
+    type Item = io::Result<()>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
+        self.poll_recv(cx).map(Some)
+    }
+}
+
+impl Drop for Signal {
+    fn drop(&mut self) {
+        unregister(self.id);
+        self.audience.leaves();
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signal").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// How many listen for a signal, and the flag its conditional default reads.
+struct Audience {
+    listeners: Mutex<usize>,
+    nobody: Arc<AtomicBool>,
+}
+
+impl Audience {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arrives(&self) {
+        *self.lock() += 1;
+        self.nobody.store(false, Ordering::SeqCst);
+    }
+
+    fn leaves(&self) {
+        let mut listeners = self.lock();
+        *listeners -= 1;
+        self.nobody.store(*listeners == 0, Ordering::SeqCst);
+    }
+}
+
+/// The audience of a signal. The first call for a signal installs its conditional default, for the life of the process.
+fn audience(number: i32) -> io::Result<Arc<Audience>> {
+    static AUDIENCES: Mutex<BTreeMap<i32, Arc<Audience>>> = Mutex::new(BTreeMap::new());
+    let mut audiences = AUDIENCES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(audience) = audiences.get(&number) {
+        return Ok(Arc::clone(audience));
+    }
+    let nobody = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_default(number, Arc::clone(&nobody))?;
+    let audience = Arc::new(Audience { listeners: Mutex::new(0), nobody });
+    audiences.insert(number, Arc::clone(&audience));
+    Ok(audience)
+}

@@ -1,0 +1,92 @@
+//! The cooperative budget: how a task whose socket is always ready still lets the others run.
+//!
+//! Before each poll of a task the loop sets a counter. Each operation of this crate that completes at once, with success or with
+//! an error, takes one off it; at zero the operations say `Pending` and wake their task, so it goes to the end of the queue and is
+//! polled again with a full counter. An operation that would wait spends nothing. Outside our polls the budget is unlimited, so
+//! our types work under any executor.
+
+use std::cell::Cell;
+use std::task::{Context, Poll};
+
+/// Operations a task may complete in one poll.
+///
+/// Large enough that the detour through the queue (some 10 ns) disappears beside 128 system calls (some 300 ns each), small
+/// enough that a task is done with them in well under a tenth of a millisecond.
+pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
+
+const UNLIMITED: u32 = u32::MAX;
+
+thread_local! {
+    // Written by the loop around each poll, by `spend`; unlimited where no loop polls.
+    static LEFT: Cell<u32> = const { Cell::new(UNLIMITED) };
+}
+
+/// Gives the poll that is about to begin its budget; the guard's drop ends it.
+pub(crate) fn begin() -> Limited {
+    Limited { outer: LEFT.replace(OPERATIONS_PER_POLL) }
+}
+
+/// A poll with a budget is going on.
+pub(crate) struct Limited {
+    outer: u32,
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        LEFT.set(self.outer);
+    }
+}
+
+/// Whether the current poll may complete another operation.
+///
+/// An executor inside a task (a `FuturesUnordered`, a `select` loop) can ask this before it polls its next child and yield when
+/// the answer is no: every operation of this crate would say `Pending` now. Outside a task the answer is yes.
+///
+/// ```
+/// assert!(postlude::task::has_budget());
+/// ```
+#[must_use]
+pub fn has_budget() -> bool {
+    LEFT.get() > 0
+}
+
+/// Spends one operation of the current poll's budget; `Pending`, with the task woken, when none is left.
+///
+/// For leaf futures of one's own that can be ready any number of times in a row: call it once the operation has completed, or, as
+/// here, before it begins.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     for _ in 0..1000 {
+///         std::future::poll_fn(postlude::task::poll_proceed).await;
+///     }
+/// })
+/// # }
+/// ```
+pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
+    if poll_available(cx).is_pending() {
+        return Poll::Pending;
+    }
+    spend();
+    Poll::Ready(())
+}
+
+/// Ready while there is budget; otherwise the task is woken, to go on in its next poll.
+pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
+    if has_budget() {
+        return Poll::Ready(());
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Takes one operation off the budget.
+pub(crate) fn spend() {
+    LEFT.with(|left| {
+        let now = left.get();
+        if now != UNLIMITED {
+            left.set(now.saturating_sub(1));
+        }
+    });
+}

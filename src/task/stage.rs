@@ -1,0 +1,156 @@
+//! A task's one allocation: the future, and later, in the same place, its output.
+//!
+//! The loop knows a task only as `Pin<Box<dyn Task>>`. It takes the box out of its slot, polls it, and puts it back, so no part of
+//! the runtime is borrowed while user code runs. When the future is ready it is dropped where it stands and the output takes its
+//! place; a `JoinHandle`, which knows the type, fetches it through `Any`.
+//!
+//! # Invariants
+//!
+//! - No panic leaves this file. Poll, drop of the future and drop of an output are each caught, and become a [`JoinError`].
+//! - When `poll` or `cancel` returns ready, the future is gone.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::join::JoinError;
+
+/// What a panic carries.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// What a task leaves behind for its handle; `None` once the handle has it.
+pub(crate) type Output<T> = Option<Result<T, JoinError>>;
+
+/// A task as the loop sees it: something to poll, cancel, and take an output from.
+pub(crate) trait Task {
+    /// Polls the future. Ready means that its output (or its panic) has taken its place.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+    /// Drops the future and leaves `Cancelled` in its place.
+    fn cancel(self: Pin<&mut Self>);
+    /// The `Output<T>`, for whoever knows `T`. `None` while the future is alive.
+    fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any>;
+    /// The panic that ended the task, if one did and nobody took it.
+    fn take_panic(self: Pin<&mut Self>) -> Option<Payload>;
+}
+
+pin_project! {
+    #[project = StageProjection]
+    pub(crate) enum Stage<F: Future> {
+        Future { #[pin] future: F },
+        Output { output: Output<F::Output> },
+    }
+}
+
+impl<F> Stage<F>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    pub(crate) fn boxed(future: F) -> Pin<Box<dyn Task>> {
+        Box::pin(Self::Future { future })
+    }
+
+    /// Replaces the future by `result`; if the future panics as it is dropped, by that panic.
+    fn finish(mut self: Pin<&mut Self>, result: Result<F::Output, JoinError>) {
+        let output = Some(result);
+        // An assignment whose drop unwinds still assigns, so the future is gone on both paths.
+        let dropped = catch_unwind(AssertUnwindSafe(|| self.as_mut().set(Self::Output { output })));
+        if let (Err(panic), StageProjection::Output { output }) = (dropped, self.project()) {
+            drop_caught(output.replace(Err(JoinError::panicked(panic))));
+        }
+    }
+}
+
+impl<F> Task for Stage<F>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let StageProjection::Future { future } = self.as_mut().project() else {
+            return Poll::Ready(());
+        };
+        let result = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(value)) => Ok(value),
+            Err(panic) => Err(JoinError::panicked(panic)),
+        };
+        self.finish(result);
+        Poll::Ready(())
+    }
+
+    fn cancel(self: Pin<&mut Self>) {
+        self.finish(Err(JoinError::cancelled()));
+    }
+
+    fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
+        match self.project() {
+            StageProjection::Future { .. } => None,
+            StageProjection::Output { output } => Some(output),
+        }
+    }
+
+    fn take_panic(self: Pin<&mut Self>) -> Option<Payload> {
+        let StageProjection::Output { output } = self.project() else { return None };
+        if !matches!(output, Some(Err(error)) if error.is_panic()) {
+            return None;
+        }
+        output.take()?.err()?.into_panic()
+    }
+}
+
+/// Drops a value of the user's, whose drop may panic, and hands back the panic.
+pub(crate) fn drop_caught<T>(value: T) -> Option<Payload> {
+    catch_unwind(AssertUnwindSafe(|| drop(value))).err()
+}
+
+/// Drops the payload of a panic. One that panics in turn is leaked: there is no end to that game otherwise.
+pub(crate) fn drop_payload(payload: Payload) {
+    if let Some(again) = drop_caught(payload) {
+        std::mem::forget(again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    struct PanicOnDrop;
+    impl Drop for PanicOnDrop {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+
+    fn take<T: 'static>(stage: &mut Pin<Box<dyn Task>>) -> Output<T> {
+        stage.as_mut().output()?.downcast_mut::<Output<T>>()?.take()
+    }
+
+    #[test]
+    fn a_ready_future_that_panics_in_its_drop_counts_as_panicked() {
+        let guard = PanicOnDrop;
+        let mut stage = Stage::boxed(std::future::poll_fn(move |_| {
+            let _held = &guard;
+            Poll::Ready(7)
+        }));
+        assert!(stage.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        let error = take::<i32>(&mut stage).expect("an output").expect_err("a panic");
+        assert!(error.is_panic());
+    }
+
+    #[test]
+    fn an_output_whose_drop_panics_harms_nobody_when_the_future_panics_too() {
+        let guard = PanicOnDrop;
+        let mut stage = Stage::boxed(std::future::poll_fn(move |_| {
+            let _held = &guard;
+            Poll::Ready(PanicOnDrop)
+        }));
+        assert!(stage.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(stage.as_mut().take_panic().is_some());
+    }
+}

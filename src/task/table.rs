@@ -1,0 +1,670 @@
+//! The task table: where tasks live, and the queues of those that are ready.
+//!
+//! Tasks stand in slots; slots stand in pages of 256 that are never moved, so growing costs one allocation and copies nothing. A
+//! queue is a chain of slot numbers through the slots themselves: pushing and popping touch no allocator. What a wake or a poll
+//! does not need (the name, where it was spawned, who joins it) stands outside the slot.
+//!
+//! # A slot's state
+//!
+//! One word holds the generation (26 bits) and the state (6 bits): a phase and four flags.
+//!
+//! | phase   | the box is  | set by                          | left by |
+//! |---------|-------------|---------------------------------|---------|
+//! | Free    | nowhere     | `release`                       | `insert`, `insert_root` |
+//! | Waiting | in the slot | `insert`, `put_back`            | `pop`, `remove` |
+//! | Running | in the loop | `pop`                           | `put_back`, `finish` |
+//! | Done    | in the slot | `finish`, if a handle waits     | `take_done`, `detach` |
+//!
+//! | flag     | says | set by | cleared by |
+//! |----------|------|--------|------------|
+//! | QUEUED   | in a queue; while Running: woken during its own poll | `wake` | `pop` |
+//! | DEFERRED | its queues are the deferred ones | `insert` | `release` |
+//! | ABORTED  | its next visit drops it | `abort` | `release` |
+//! | JOINABLE | a `JoinHandle` exists | `insert` | `detach`, `release` |
+//!
+//! ```text
+//!            insert                  pop                 finish (handle)
+//!     Free ──────────▶ Waiting ─────────────▶ Running ─────────────────▶ Done
+//!      ▲                  ▲                     │ │                        │
+//!      │                  └──────put_back───────┘ │                        │
+//!      └───────────────finish (no handle)─────────┘                        │
+//!      └───────────────────────take_done, detach───────────────────────────┘
+//! ```
+//!
+//! # Invariants
+//!
+//! - Nothing here runs user code: what a call removes (a box, a waker, a name) it returns, and the caller drops it outside the borrow.
+//! - QUEUED and Waiting together mean: in exactly one queue, once.
+//! - A key whose generation is not the slot's does nothing, whatever is asked with it.
+//!
+//! # Fairness
+//!
+//! FIFO within a class. A task woken by another joins the end of its class's queue and runs in this turn if the turn's polls
+//! last. One that wakes itself joins the `later` queue, which `begin_turn` appends to the ready one: it runs after the OS was asked.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::id::{GENERATION_BITS, GENERATION_MASK, Key, MAX_TASKS, TaskId};
+use super::stage::Task;
+
+/// Slots in a page: 9 KiB, so that an empty runtime stays small and growth is rare.
+const PAGE: usize = 256;
+/// Ends a chain of slots.
+const NONE: u32 = u32::MAX;
+
+const PHASE: u32 = 0b11;
+const FREE: u32 = 0;
+const WAITING: u32 = 1;
+const RUNNING: u32 = 2;
+const DONE: u32 = 3;
+const QUEUED: u32 = 1 << 2;
+const DEFERRED: u32 = 1 << 3;
+const ABORTED: u32 = 1 << 4;
+const JOINABLE: u32 = 1 << 5;
+const GENERATION_SHIFT: u32 = 32 - GENERATION_BITS;
+
+pub(crate) type Boxed = Pin<Box<dyn Task>>;
+
+/// Which queue a task waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Foreground,
+    Deferred,
+}
+
+struct Slot {
+    /// The task, while it is not being polled. Always `None` for the future of `block_on`.
+    task: Option<Boxed>,
+    /// Generation, phase and flags.
+    state: u32,
+    /// The next slot of the queue this one is in, or of the free list.
+    next: u32,
+    /// Shown to users; 0 in a free slot.
+    id: TaskId,
+}
+
+struct Page {
+    slots: [Slot; PAGE],
+    /// For each slot: the number of its spawn site, or of its record.
+    about: [About; PAGE],
+}
+
+/// Where the cold facts of a task stand: in a site shared with all tasks spawned there, or in a record of its own.
+#[derive(Clone, Copy)]
+struct About(u32);
+
+impl About {
+    const RECORD: u32 = 1 << 31;
+
+    fn record(self) -> Option<usize> {
+        (self.0 & Self::RECORD != 0).then_some((self.0 & !Self::RECORD) as usize)
+    }
+}
+
+/// The cold facts of a task that has a name or a joiner.
+struct Record {
+    site: u32,
+    name: Option<Box<str>>,
+    joiner: Option<Waker>,
+}
+
+/// A chain through the slots' `next`.
+struct Queue {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+impl Queue {
+    const EMPTY: Self = Self { head: NONE, tail: NONE, len: 0 };
+}
+
+/// The two queues of a class: of this turn, and of the next.
+struct Queues {
+    ready: Queue,
+    later: Queue,
+}
+
+/// What the loop gets to visit.
+pub(crate) enum Visit {
+    /// The future given to `block_on`.
+    Root,
+    /// A task, taken out of its slot.
+    Task(Boxed),
+    /// A task that was aborted: to be cancelled, not polled.
+    Aborted(Boxed),
+}
+
+/// What a finished task leaves to be dropped or woken outside the borrow.
+pub(crate) struct Finished {
+    pub(crate) joiner: Option<Waker>,
+    /// The box, if no handle will come for it, and what to say of it if it panicked.
+    pub(crate) detached: Option<(Boxed, Described)>,
+}
+
+/// A task's cold facts, for a report.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    pub(crate) id: TaskId,
+    pub(crate) name: Option<Box<str>>,
+    /// `None` for the future given to `block_on`.
+    pub(crate) location: Option<&'static Location<'static>>,
+}
+
+pub(crate) struct Table {
+    pages: Vec<Box<Page>>,
+    /// First of the free list. Slots at `unused` and above were never used.
+    free: u32,
+    unused: u32,
+    live: u32,
+    next_id: u64,
+    /// Generation of slots used for the first time: later than any the number's previous runtime gave out.
+    first_generation: u32,
+    /// The latest generation a slot has reached.
+    last_generation: u32,
+    /// The slot of `block_on`'s future, while there is one.
+    root: Option<u32>,
+    foreground: Queues,
+    deferred: Queues,
+    sites: Sites,
+    records: Slab<Record>,
+    /// State of the generator that picks from the ready queue, if the order is seeded.
+    seed: Option<u64>,
+    /// Set once, by `close`: nothing is queued any more.
+    closed: bool,
+}
+
+impl Table {
+    pub(crate) fn new(first_generation: u32, seed: Option<u64>) -> Self {
+        let queues = || Queues { ready: Queue::EMPTY, later: Queue::EMPTY };
+        Self {
+            pages: Vec::new(),
+            free: NONE,
+            unused: 0,
+            live: 0,
+            next_id: 1,
+            first_generation: first_generation & GENERATION_MASK,
+            last_generation: first_generation & GENERATION_MASK,
+            root: None,
+            foreground: queues(),
+            deferred: queues(),
+            sites: Sites::default(),
+            records: Slab::new(),
+            seed,
+            closed: false,
+        }
+    }
+
+    /// Moves a task in, queued. `Err` gives it back if every slot is taken.
+    pub(crate) fn insert(
+        &mut self,
+        task: Boxed,
+        class: Class,
+        location: &'static Location<'static>,
+        name: Option<Box<str>>,
+    ) -> Result<(Key, TaskId), Boxed> {
+        let Some(key) = self.claim() else { return Err(task) };
+        let site = self.sites.number(location);
+        let about = if name.is_some() { self.record(site, name, None) } else { About(site) };
+        self.set_about(key.slot, about);
+        let class_flag = if class == Class::Deferred { DEFERRED } else { 0 };
+        let id = TaskId(self.next_id);
+        self.next_id += 1;
+        let slot = self.slot_mut(key.slot);
+        slot.task = Some(task);
+        slot.state |= WAITING | QUEUED | JOINABLE | class_flag;
+        slot.id = id;
+        self.push(key.slot, false);
+        Ok((key, id))
+    }
+
+    /// Gives the future of `block_on` a slot of its own, queued. It stays where `block_on` pinned it.
+    pub(crate) fn insert_root(&mut self) -> Option<(Key, TaskId)> {
+        let key = self.claim()?;
+        let id = TaskId(self.next_id);
+        self.next_id += 1;
+        let slot = self.slot_mut(key.slot);
+        slot.state |= WAITING | QUEUED;
+        slot.id = id;
+        self.root = Some(key.slot);
+        self.push(key.slot, false);
+        Some((key, id))
+    }
+
+    /// Ends what `insert_root` began.
+    pub(crate) fn remove_root(&mut self, key: Key) {
+        self.unqueue(key.slot);
+        self.release(key.slot, None);
+        self.root = None;
+    }
+
+    /// Marks a task ready. Nothing happens for a stale key or a task that is ready already.
+    pub(crate) fn wake(&mut self, key: Key) -> bool {
+        if self.closed {
+            return false;
+        }
+        let Some(slot) = self.find(key) else { return false };
+        let phase = slot.state & PHASE;
+        if slot.state & QUEUED != 0 || (phase != WAITING && phase != RUNNING) {
+            return false;
+        }
+        slot.state |= QUEUED;
+        if phase == WAITING {
+            self.push(key.slot, false);
+        }
+        true
+    }
+
+    /// Has the loop drop the task on its next visit.
+    pub(crate) fn abort(&mut self, key: Key) {
+        if let Some(slot) = self.find(key) {
+            slot.state |= ABORTED;
+            self.wake(key);
+        }
+    }
+
+    /// The handle is gone: returns the box if the task was done, to be dropped, and the joiner's waker.
+    pub(crate) fn detach(&mut self, key: Key) -> Option<Finished> {
+        let slot = self.find(key)?;
+        slot.state &= !JOINABLE;
+        if slot.state & PHASE == DONE {
+            let detached = slot.task.take();
+            return Some(self.release(key.slot, detached));
+        }
+        let joiner = self.record_mut(key.slot).and_then(|record| record.joiner.take());
+        Some(Finished { joiner, detached: None })
+    }
+
+    /// What a handle finds that is polled with `waker`. A done task is taken out.
+    pub(crate) fn poll_join(&mut self, key: Key, waker: &Waker) -> Joining {
+        let Some(slot) = self.find(key) else { return Joining::Gone };
+        if slot.state & PHASE == DONE {
+            let task = slot.task.take();
+            return self.release(key.slot, task).detached.map_or(Joining::Gone, |(task, _)| Joining::Done(task));
+        }
+        let joiner = self.record_mut(key.slot).and_then(|record| record.joiner.as_ref());
+        if joiner.is_some_and(|joiner| joiner.will_wake(waker)) { Joining::Waits } else { Joining::Pending }
+    }
+
+    /// Whether the task's future still exists.
+    pub(crate) fn is_pending(&mut self, key: Key) -> bool {
+        self.find(key).is_some_and(|slot| slot.state & PHASE != DONE)
+    }
+
+    /// Sets the waker to be woken when the task is done, and returns the one before it.
+    pub(crate) fn set_joiner(&mut self, key: Key, waker: Waker) -> Option<Waker> {
+        if self.find(key).is_none() {
+            return Some(waker);
+        }
+        if let Some(record) = self.record_mut(key.slot) {
+            return record.joiner.replace(waker);
+        }
+        let About(site) = self.about(key.slot);
+        let about = self.record(site, None, Some(waker));
+        self.set_about(key.slot, about);
+        None
+    }
+
+    /// Lets tasks that woke themselves in the last turn take part in this one.
+    pub(crate) fn begin_turn(&mut self) {
+        for class in [Class::Foreground, Class::Deferred] {
+            let queues = self.queues(class);
+            let later = std::mem::replace(&mut queues.later, Queue::EMPTY);
+            if later.len == 0 {
+                continue;
+            }
+            let tail = queues.ready.tail;
+            queues.ready.len += later.len;
+            queues.ready.tail = later.tail;
+            if tail == NONE {
+                queues.ready.head = later.head;
+            } else {
+                self.slot_mut(tail).next = later.head;
+            }
+        }
+    }
+
+    /// The next task of a class to visit; it is Running until `put_back` or `finish`.
+    pub(crate) fn pop(&mut self, class: Class) -> Option<(Key, TaskId, Visit)> {
+        let number = self.unlink_next(class)?;
+        let is_root = self.root == Some(number);
+        let slot = self.slot_mut(number);
+        slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
+        let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
+        let id = slot.id;
+        let aborted = slot.state & ABORTED != 0;
+        let visit = match slot.task.take() {
+            Some(task) if aborted => Visit::Aborted(task),
+            Some(task) => Visit::Task(task),
+            None => {
+                debug_assert!(is_root, "only the root has no box");
+                Visit::Root
+            }
+        };
+        Some((key, id, visit))
+    }
+
+    /// A polled task is pending: back to its slot, and to the queue of the next turn if it was woken meanwhile.
+    pub(crate) fn put_back(&mut self, key: Key, task: Option<Boxed>) {
+        let slot = self.slot_mut(key.slot);
+        slot.task = task;
+        slot.state = (slot.state & !PHASE) | WAITING;
+        if slot.state & QUEUED != 0 {
+            self.push(key.slot, true);
+        }
+    }
+
+    /// A polled task is done. Its output waits for the handle, if there is one.
+    pub(crate) fn finish(&mut self, key: Key, task: Boxed) -> Finished {
+        let slot = self.slot_mut(key.slot);
+        if slot.state & JOINABLE == 0 {
+            return self.release(key.slot, Some(task));
+        }
+        slot.task = Some(task);
+        slot.state = (slot.state & !(PHASE | QUEUED)) | DONE;
+        let joiner = self.record_mut(key.slot).and_then(|record| record.joiner.take());
+        Finished { joiner, detached: None }
+    }
+
+    /// Whether any task of the class could be visited now or next turn.
+    pub(crate) fn has_ready(&self, class: Class) -> bool {
+        let queues = match class {
+            Class::Foreground => &self.foreground,
+            Class::Deferred => &self.deferred,
+        };
+        queues.ready.len + queues.later.len > 0
+    }
+
+    /// Takes any one task out, for the end of the runtime. Starts at slot `from` and says where to go on.
+    pub(crate) fn remove_next(&mut self, from: &mut u32) -> Option<Finished> {
+        while *from < self.unused {
+            let number = *from;
+            *from += 1;
+            if self.slot_mut(number).state & PHASE == FREE || self.root == Some(number) {
+                continue;
+            }
+            let task = self.slot_mut(number).task.take();
+            return Some(self.release(number, task));
+        }
+        None
+    }
+
+    /// Tasks in the table, `block_on`'s future among them.
+    pub(crate) fn live(&self) -> usize {
+        self.live as usize
+    }
+
+    /// The generation with which the next runtime of this number begins: none was given out with it.
+    pub(crate) fn next_generation(&self) -> u32 {
+        self.last_generation
+    }
+
+    /// The runtime ends: nothing is visited any more, whoever wakes it.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// The cold facts of a live task.
+    pub(crate) fn describe_key(&mut self, key: Key) -> Option<Described> {
+        self.find(key)?;
+        Some(self.describe(key.slot))
+    }
+
+    /// The cold facts of every task that waits, oldest first.
+    pub(crate) fn describe_all(&mut self) -> Vec<Described> {
+        let mut all: Vec<Described> = (0..self.unused)
+            .filter(|&number| {
+                self.root != Some(number)
+                    && self.slot(number).state & PHASE != FREE
+                    && self.slot(number).state & PHASE != DONE
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|number| self.describe(number))
+            .collect();
+        all.sort_by_key(|task| task.id);
+        all
+    }
+
+    fn describe(&mut self, number: u32) -> Described {
+        let about = self.about(number);
+        let record = about.record().map(|index| &self.records[index]);
+        let site = record.map_or(about.0, |record| record.site);
+        Described {
+            id: self.slot(number).id,
+            name: record.and_then(|record| record.name.clone()),
+            location: self.location(number, site),
+        }
+    }
+
+    fn location(&self, number: u32, site: u32) -> Option<&'static Location<'static>> {
+        (self.root != Some(number)).then(|| self.sites.all[site as usize])
+    }
+
+    fn slot(&self, number: u32) -> &Slot {
+        &self.pages[number as usize / PAGE].slots[number as usize % PAGE]
+    }
+
+    fn slot_mut(&mut self, number: u32) -> &mut Slot {
+        &mut self.pages[number as usize / PAGE].slots[number as usize % PAGE]
+    }
+
+    /// The slot of a key that is not stale.
+    fn find(&mut self, key: Key) -> Option<&mut Slot> {
+        let page = self.pages.get_mut(key.slot as usize / PAGE)?;
+        let slot = &mut page.slots[key.slot as usize % PAGE];
+        (slot.state >> GENERATION_SHIFT == key.generation && slot.state & PHASE != FREE).then_some(slot)
+    }
+
+    fn about(&self, number: u32) -> About {
+        self.pages[number as usize / PAGE].about[number as usize % PAGE]
+    }
+
+    fn set_about(&mut self, number: u32, about: About) {
+        self.pages[number as usize / PAGE].about[number as usize % PAGE] = about;
+    }
+
+    fn record(&mut self, site: u32, name: Option<Box<str>>, joiner: Option<Waker>) -> About {
+        About(About::RECORD | self.records.insert(Record { site, name, joiner }) as u32)
+    }
+
+    fn record_mut(&mut self, number: u32) -> Option<&mut Record> {
+        let index = self.about(number).record()?;
+        self.records.get_mut(index)
+    }
+
+    /// A free slot, its flags clear.
+    fn claim(&mut self) -> Option<Key> {
+        let number = if self.free == NONE {
+            if self.unused == MAX_TASKS {
+                return None;
+            }
+            if self.unused as usize == self.pages.len() * PAGE {
+                self.add_page();
+            }
+            self.unused += 1;
+            self.unused - 1
+        } else {
+            let number = self.free;
+            self.free = self.slot(number).next;
+            number
+        };
+        self.live += 1;
+        Some(Key { slot: number, generation: self.slot(number).state >> GENERATION_SHIFT })
+    }
+
+    #[cold]
+    fn add_page(&mut self) {
+        let state = self.first_generation << GENERATION_SHIFT;
+        self.pages.push(Box::new(Page {
+            slots: std::array::from_fn(|_| Slot { task: None, state, next: NONE, id: TaskId(0) }),
+            about: [About(0); PAGE],
+        }));
+    }
+
+    /// Frees a slot for its next tenant. What stood in it and around it goes to the caller.
+    fn release(&mut self, number: u32, task: Option<Boxed>) -> Finished {
+        let about = self.about(number);
+        let record = about.record().map(|index| self.records.remove(index));
+        let (site, name, joiner) =
+            record.map_or((about.0, None, None), |record| (record.site, record.name, record.joiner));
+        let (free, location) = (self.free, self.location(number, site));
+        let slot = self.slot_mut(number);
+        let generation = ((slot.state >> GENERATION_SHIFT) + 1) & GENERATION_MASK;
+        let id = std::mem::replace(&mut slot.id, TaskId(0));
+        slot.state = generation << GENERATION_SHIFT;
+        slot.next = free;
+        self.free = number;
+        self.live -= 1;
+        self.note_generation(generation);
+        let detached = task.map(|task| (task, Described { id, name, location }));
+        Finished { joiner, detached }
+    }
+
+    fn note_generation(&mut self, generation: u32) {
+        let age = |generation: u32| generation.wrapping_sub(self.first_generation) & GENERATION_MASK;
+        if age(generation) > age(self.last_generation) {
+            self.last_generation = generation;
+        }
+    }
+
+    fn queues(&mut self, class: Class) -> &mut Queues {
+        match class {
+            Class::Foreground => &mut self.foreground,
+            Class::Deferred => &mut self.deferred,
+        }
+    }
+
+    fn class(&self, number: u32) -> Class {
+        if self.slot(number).state & DEFERRED == 0 { Class::Foreground } else { Class::Deferred }
+    }
+
+    fn push(&mut self, number: u32, later: bool) {
+        let queues = self.queues(self.class(number));
+        let queue = if later { &mut queues.later } else { &mut queues.ready };
+        let tail = std::mem::replace(&mut queue.tail, number);
+        queue.len += 1;
+        if tail == NONE {
+            queue.head = number;
+        }
+        self.slot_mut(number).next = NONE;
+        if tail != NONE {
+            self.slot_mut(tail).next = number;
+        }
+    }
+
+    /// Unlinks the first slot of the ready queue, or one picked by the seed.
+    fn unlink_next(&mut self, class: Class) -> Option<u32> {
+        let len = self.queues(class).ready.len;
+        if len == 0 {
+            return None;
+        }
+        let steps = self.seed.as_mut().map_or(0, |state| pick(state, len));
+        let (mut before, mut number) = (NONE, self.queues(class).ready.head);
+        for _ in 0..steps {
+            before = number;
+            number = self.slot(number).next;
+        }
+        self.unlink(class, false, before, number);
+        Some(number)
+    }
+
+    fn unlink(&mut self, class: Class, later: bool, before: u32, number: u32) {
+        let next = self.slot(number).next;
+        if before != NONE {
+            self.slot_mut(before).next = next;
+        }
+        let queues = self.queues(class);
+        let queue = if later { &mut queues.later } else { &mut queues.ready };
+        if before == NONE {
+            queue.head = next;
+        }
+        if next == NONE {
+            queue.tail = before;
+        }
+        queue.len -= 1;
+    }
+
+    /// Takes a slot out of the queue it may be in, wherever in it: only at the end of `block_on`.
+    fn unqueue(&mut self, number: u32) {
+        let slot = self.slot_mut(number);
+        if slot.state & QUEUED == 0 || slot.state & PHASE != WAITING {
+            return;
+        }
+        slot.state &= !QUEUED;
+        let class = self.class(number);
+        for later in [false, true] {
+            let queues = self.queues(class);
+            let mut at = if later { queues.later.head } else { queues.ready.head };
+            let mut before = NONE;
+            while at != NONE && at != number {
+                before = at;
+                at = self.slot(at).next;
+            }
+            if at == number {
+                return self.unlink(class, later, before, number);
+            }
+        }
+    }
+}
+
+/// What a handle finds when it is polled.
+pub(crate) enum Joining {
+    /// The task is not done, and another waker or none waits for it.
+    Pending,
+    /// The task is not done, and this waker waits for it.
+    Waits,
+    Done(Boxed),
+    Gone,
+}
+
+/// How far into the queue a seeded pick may reach: the walk there costs a step each.
+const PICK_WINDOW: u32 = 64;
+
+/// A number below `len` from a splitmix64 generator.
+fn pick(state: &mut u64, len: u32) -> u32 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^= z >> 31;
+    (z % u64::from(len.min(PICK_WINDOW))) as u32
+}
+
+/// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for good.
+#[derive(Default)]
+struct Sites {
+    all: Vec<&'static Location<'static>>,
+    numbers: HashMap<usize, u32>,
+    /// Direct-mapped cache in front of `numbers`: a hash would cost a third of a spawn.
+    recent: [u32; Self::RECENT],
+}
+
+impl Sites {
+    const RECENT: usize = 32;
+
+    fn number(&mut self, location: &'static Location<'static>) -> u32 {
+        let address = std::ptr::from_ref(location) as usize;
+        let recent = self.recent[address / align_of::<Location<'_>>() % Self::RECENT];
+        match self.all.get(recent as usize) {
+            Some(known) if std::ptr::eq(*known, location) => recent,
+            _ => self.look_up(address, location),
+        }
+    }
+
+    #[cold]
+    fn look_up(&mut self, address: usize, location: &'static Location<'static>) -> u32 {
+        let all = &mut self.all;
+        let number = *self.numbers.entry(address).or_insert_with(|| {
+            all.push(location);
+            all.len() as u32 - 1
+        });
+        self.recent[address / align_of::<Location<'_>>() % Self::RECENT] = number;
+        number
+    }
+}

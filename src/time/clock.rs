@@ -1,0 +1,126 @@
+//! What time it is: the system's monotonic clock, or a virtual one that only moves when told to.
+//!
+//! The wheel counts ticks since the runtime was made. On the real clock a tick is 2¹⁶ ns: the selector waits in whole
+//! milliseconds anyway, and a power of two makes the conversion a shift. On the virtual clock a tick is 1 ns, so that a jump to a
+//! deadline is exact. Deadlines are rounded up to ticks and the time is rounded down, so no timer fires early.
+//!
+//! The monotonic clock (`CLOCK_MONOTONIC` on Linux, clock_gettime(2)) stands still while the machine is suspended.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// Deadlines this far off never fire. The wheel could hold them, but arithmetic on them is where overflows begin.
+const NEVER_AFTER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// 2¹⁶ ns, 65.5 µs: with ticks of 1 ms over waits of whole milliseconds, timers are up to 2 ms late, with these 1.1.
+const REAL_TICK_SHIFT: u32 = 16;
+const VIRTUAL_TICK_SHIFT: u32 = 0;
+
+/// The tick of a deadline that never comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+pub(crate) struct Clock {
+    origin: Instant,
+    /// Virtual nanoseconds since the origin; `None` on the real clock.
+    passed: Option<Cell<u64>>,
+    shift: u32,
+}
+
+impl Clock {
+    pub(crate) fn new(paused: bool) -> Self {
+        Self {
+            origin: Instant::now(),
+            passed: paused.then(|| Cell::new(0)),
+            shift: if paused { VIRTUAL_TICK_SHIFT } else { REAL_TICK_SHIFT },
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        match &self.passed {
+            None => Instant::now(),
+            Some(passed) => self.origin + Duration::from_nanos(passed.get()),
+        }
+    }
+
+    /// The tick at which a deadline has passed for sure.
+    pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
+        let after = deadline.saturating_duration_since(self.origin);
+        if after >= NEVER_AFTER {
+            return NEVER;
+        }
+        let round_up = (1 << self.shift) - 1;
+        (nanos(after) + round_up) >> self.shift
+    }
+
+    /// Whole ticks passed.
+    pub(crate) fn ticks_passed(&self) -> u64 {
+        match &self.passed {
+            None => nanos(self.origin.elapsed()) >> self.shift,
+            Some(passed) => passed.get(),
+        }
+    }
+
+    /// How long until a tick; on the virtual clock, virtual time.
+    pub(crate) fn until(&self, tick: u64) -> Duration {
+        let at = Duration::from_nanos(tick.saturating_mul(1 << self.shift));
+        match &self.passed {
+            None => at.saturating_sub(self.origin.elapsed()),
+            Some(passed) => at.saturating_sub(Duration::from_nanos(passed.get())),
+        }
+    }
+
+    /// Moves virtual time forward to a tick.
+    pub(crate) fn jump_to(&self, tick: u64) {
+        if let Some(passed) = &self.passed {
+            passed.set(passed.get().max(tick));
+        }
+    }
+
+    /// Moves virtual time forward; false on the real clock, which cannot be moved.
+    pub(crate) fn advance(&self, by: Duration) -> bool {
+        let Some(passed) = &self.passed else { return false };
+        let limit = nanos(NEVER_AFTER);
+        passed.set(passed.get().saturating_add(nanos(by)).min(limit));
+        true
+    }
+}
+
+/// Five centuries fit, and no caller asks for more.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `now + duration`, or a time that never comes if that is too far to say.
+pub(crate) fn deadline_after(now: Instant, duration: Duration) -> Instant {
+    now + duration.min(2 * NEVER_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_rounded_up_and_the_time_down() {
+        let clock = Clock::new(false);
+        assert_eq!(clock.tick_of(clock.origin + Duration::from_nanos(1)), 1);
+        assert_eq!(clock.tick_of(clock.origin + Duration::from_nanos(1 << 16)), 1);
+        assert_eq!(clock.tick_of(clock.origin + Duration::from_nanos((1 << 16) + 1)), 2);
+    }
+
+    #[test]
+    fn far_deadlines_never_come() {
+        let clock = Clock::new(true);
+        assert_eq!(clock.tick_of(deadline_after(clock.now(), Duration::MAX)), NEVER);
+        assert!(clock.tick_of(clock.origin + NEVER_AFTER - Duration::from_nanos(1)) < NEVER);
+        assert!(clock.advance(Duration::MAX), "and time itself stops before them");
+        assert_eq!(clock.tick_of(deadline_after(clock.now(), Duration::ZERO)), NEVER);
+    }
+
+    #[test]
+    fn virtual_time_is_exact_to_the_nanosecond() {
+        let clock = Clock::new(true);
+        let deadline = clock.now() + Duration::from_nanos(1_234_567_891);
+        clock.jump_to(clock.tick_of(deadline));
+        assert_eq!(clock.now(), deadline);
+    }
+}

@@ -1,0 +1,224 @@
+//! A deadline every so often: [`interval`].
+//!
+//! An interval is one `Sleep` that is reset after each tick; where the next deadline lies after a late tick is the policy,
+//! [`MissedTick`].
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+
+use super::clock::deadline_after;
+use super::now;
+use super::sleep::{Sleep, sleep_until};
+
+/// What an interval does after a tick came late, because its task was busy for longer than the period.
+///
+/// With a period of 1 s, a tick due at 2 s that is taken at 5.3 s is followed by ticks due at:
+///
+/// | policy  | next ticks | |
+/// |---------|------------|-|
+/// | `Burst` | 3, 4, 5, 6 … | as many ticks as periods, at once until it has caught up |
+/// | `Delay` | 6.3, 7.3 … | a whole period from the late tick on |
+/// | `Skip`  | 6, 7 … | the next whole multiple: the phase is kept, the missed ones are not made up for |
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use postlude::time::{self, MissedTick};
+/// postlude::run(async {
+///     let mut every = time::interval(Duration::from_millis(1));
+///     every.set_missed_tick(MissedTick::Skip);
+///     every.tick().await;
+/// })
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissedTick {
+    /// As many ticks as periods.
+    #[default]
+    Burst,
+    /// A whole period from the late tick on.
+    Delay,
+    /// The next whole multiple of the period.
+    Skip,
+}
+
+/// Ticks every `period`; the first tick is due now.
+///
+/// # Panics
+///
+/// If the period is zero; when polled, as [`sleep`](super::sleep).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// postlude::run(async {
+///     let mut every = postlude::time::interval(Duration::from_millis(1));
+///     for _ in 0..3 {
+///         every.tick().await;
+///     }
+/// })
+/// # }
+/// ```
+#[track_caller]
+pub fn interval(period: Duration) -> Interval {
+    interval_at(now(), period)
+}
+
+/// Ticks every `period`, for the first time at `start`.
+///
+/// # Panics
+///
+/// As [`interval`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use postlude::time;
+/// postlude::run(async {
+///     let start = time::now() + Duration::from_millis(1);
+///     assert_eq!(time::interval_at(start, Duration::from_secs(1)).tick().await, start);
+/// })
+/// # }
+/// ```
+#[track_caller]
+pub fn interval_at(start: Instant, period: Duration) -> Interval {
+    assert!(
+        !period.is_zero(),
+        "the period of an interval is zero; to run without pause, use `task::yield_now` in a loop"
+    );
+    Interval { period, missed: MissedTick::default(), sleep: sleep_until(start) }
+}
+
+/// Ticks at regular times: see [`interval`]. Also a stream of them, which never ends.
+#[derive(Debug)]
+pub struct Interval {
+    period: Duration,
+    missed: MissedTick,
+    /// Due at the next tick.
+    sleep: Sleep,
+}
+
+impl Interval {
+    /// Waits for the next tick and returns when it was due.
+    ///
+    /// Cancel-safe: a tick that is not returned is still to come.
+    ///
+    /// # Panics
+    ///
+    /// As [`sleep`](super::sleep).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// postlude::run(async {
+    ///     let mut every = postlude::time::interval(Duration::from_millis(1));
+    ///     let first = every.tick().await;
+    ///     assert_eq!(every.tick().await - first, Duration::from_millis(1));
+    /// })
+    /// # }
+    /// ```
+    pub async fn tick(&mut self) -> Instant {
+        poll_fn(|cx| self.poll_tick(cx)).await
+    }
+
+    /// Like [`tick`](Self::tick), for a future of one's own. The last waker wins.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// postlude::run(async {
+    ///     let mut every = postlude::time::interval(Duration::from_secs(1));
+    ///     std::future::poll_fn(|cx| every.poll_tick(cx)).await;
+    /// })
+    /// # }
+    /// ```
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        let due = self.sleep.deadline();
+        ready!(Pin::new(&mut self.sleep).poll(cx));
+        self.sleep.reset(self.after(due));
+        Poll::Ready(due)
+    }
+
+    fn after(&self, due: Instant) -> Instant {
+        let next = deadline_after(due, self.period);
+        let now = now();
+        if now < next {
+            // Up to a period late is not missed: even a prompt tick is taken a little after it was due.
+            return next;
+        }
+        match self.missed {
+            MissedTick::Burst => next,
+            MissedTick::Delay => deadline_after(now, self.period),
+            MissedTick::Skip => {
+                let late = now.saturating_duration_since(due).as_nanos() % self.period.as_nanos();
+                let into_period = Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX));
+                deadline_after(now, self.period - into_period)
+            }
+        }
+    }
+
+    /// What to do after a tick came late. Default [`MissedTick::Burst`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use postlude::time::{interval, MissedTick};
+    /// let mut every = interval(Duration::from_secs(1));
+    /// every.set_missed_tick(MissedTick::Delay);
+    /// assert_eq!(every.missed_tick(), MissedTick::Delay);
+    /// ```
+    pub fn set_missed_tick(&mut self, missed: MissedTick) {
+        self.missed = missed;
+    }
+
+    /// What is done after a tick came late.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use postlude::time::{interval, MissedTick};
+    /// assert_eq!(interval(Duration::from_secs(1)).missed_tick(), MissedTick::Burst);
+    /// ```
+    #[must_use]
+    pub fn missed_tick(&self) -> MissedTick {
+        self.missed
+    }
+
+    /// The time between ticks.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// assert_eq!(postlude::time::interval(Duration::from_secs(1)).period(), Duration::from_secs(1));
+    /// ```
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Puts the next tick a whole period from now.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::time;
+    /// postlude::run(async {
+    ///     let mut every = time::interval(Duration::from_millis(1));
+    ///     every.reset();
+    ///     assert!(every.tick().await > time::now() - Duration::from_secs(1));
+    /// })
+    /// # }
+    /// ```
+    pub fn reset(&mut self) {
+        self.sleep.reset(deadline_after(now(), self.period));
+    }
+}
+
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.poll_tick(cx).map(Some)
+    }
+}

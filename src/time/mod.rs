@@ -1,0 +1,61 @@
+//! Time: sleeping, deadlines, intervals, and the clock they go by.
+//!
+//! All of them are entries of one [timer wheel](wheel), which the loop's fourth phase turns. On a runtime with a paused clock
+//! ([`Builder::paused_clock`](crate::Builder::paused_clock)) time is virtual and exact.
+
+pub(crate) mod clock;
+mod interval;
+mod sleep;
+mod timeout;
+pub(crate) mod wheel;
+
+use std::time::{Duration, Instant};
+
+pub use interval::{Interval, MissedTick, interval, interval_at};
+pub use sleep::{Sleep, sleep, sleep_until};
+pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
+
+use crate::runtime::context::{self, Misuse};
+use crate::task::yield_now;
+
+/// The current time: virtual inside a runtime with a paused clock, the system's monotonic clock anywhere else.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::time;
+/// postlude::run(async { assert!(time::now() <= time::now()) })
+/// # }
+/// ```
+#[must_use]
+pub fn now() -> Instant {
+    context::current().map_or_else(Instant::now, |parts| parts.clock.now())
+}
+
+/// Moves a paused clock forward by hand, and lets the tasks whose deadlines have passed run once.
+///
+/// # Panics
+///
+/// Outside a runtime with a paused clock.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use postlude::time;
+/// let runtime = postlude::Runtime::builder().paused_clock().build()?;
+/// runtime.block_on(async {
+///     let before = time::now();
+///     time::advance(Duration::from_secs(1)).await;
+///     assert_eq!(time::now() - before, Duration::from_secs(1));
+/// })
+/// # }
+/// ```
+pub async fn advance(by: Duration) {
+    let moved = match context::current() {
+        Some(parts) => parts.clock.advance(by),
+        None => panic!("{}", Misuse::no_runtime("time::advance")),
+    };
+    assert!(moved, "`time::advance` was called on a real clock; build the runtime with `paused_clock`");
+    // The timers phase comes after this one; its wakes run in the next turn, before the second yield is over.
+    yield_now().await;
+    yield_now().await;
+}

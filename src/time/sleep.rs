@@ -1,0 +1,177 @@
+//! One deadline: [`Sleep`], a slot in the wheel while somebody waits for it.
+//!
+//! The deadline is fixed when the sleep is made; the wheel hears of it at the first poll that finds it in the future. The wheel drops
+//! an entry when it fires, so a sleep whose key is stale is over, and needs no clock to know it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::clock::deadline_after;
+use super::now;
+use super::wheel::Key;
+use crate::runtime::context::{self, Home, Misuse, Parts};
+use crate::runtime::inbox::Message;
+use crate::task::budget;
+
+/// Waits for `duration`, never less.
+///
+/// The time counts from this call, not from the first poll. Zero is ready at once. A duration beyond 30 years never ends. Resolution is
+/// about a millisecond: see docs/contract.md. Cancel-safe: dropping it costs its slot in the wheel and nothing else.
+///
+/// # Panics
+///
+/// When polled where no runtime is current, or another one than polled it first.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// postlude::run(postlude::time::sleep(Duration::from_millis(1)))
+/// # }
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    sleep_until(deadline_after(now(), duration))
+}
+
+/// Waits until `deadline`; ready at once if that has passed.
+///
+/// # Panics
+///
+/// As [`sleep`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::time;
+/// postlude::run(async { time::sleep_until(time::now()).await })
+/// # }
+/// ```
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline, timer: None }
+}
+
+/// The future of [`sleep`] and [`sleep_until`]. It can be reset and polled again any number of times.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep {
+    deadline: Instant,
+    /// The entry in the wheel, once there was one.
+    timer: Option<Timer>,
+}
+
+#[derive(Clone, Copy)]
+struct Timer {
+    home: Home,
+    key: Key,
+}
+
+impl Sleep {
+    /// When it is over.
+    ///
+    /// ```
+    /// let deadline = std::time::Instant::now();
+    /// assert_eq!(postlude::time::sleep_until(deadline).deadline(), deadline);
+    /// ```
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the deadline has passed.
+    ///
+    /// ```
+    /// assert!(postlude::time::sleep_until(std::time::Instant::now()).is_elapsed());
+    /// ```
+    #[must_use]
+    pub fn is_elapsed(&self) -> bool {
+        now() >= self.deadline
+    }
+
+    /// Gives it another deadline. A task that waits for it must poll it again, as it does when it goes on awaiting it.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::time;
+    /// postlude::run(async {
+    ///     let mut sleep = time::sleep(Duration::MAX);
+    ///     sleep.reset(time::now() + Duration::from_millis(1));
+    ///     sleep.await;
+    /// })
+    /// # }
+    /// ```
+    pub fn reset(&mut self, deadline: Instant) {
+        self.cancel();
+        self.deadline = deadline;
+    }
+
+    /// Takes the entry out of the wheel, wherever this is called.
+    fn cancel(&mut self) {
+        let Some(Timer { home, key }) = self.timer.take() else { return };
+        match context::current_of(home) {
+            Some(parts) => {
+                let waker = parts.wheel.borrow_mut().cancel(key);
+                drop(waker);
+            }
+            None => home.send(Message::CancelTimer(key)),
+        }
+    }
+
+    fn poll_set(&mut self, parts: &Parts, key: Key, cx: &mut Context<'_>) -> Poll<()> {
+        let armed = parts.wheel.borrow().waker(key).map(|waker| waker.will_wake(cx.waker()));
+        match armed {
+            None => {
+                self.timer = None;
+                budget::spend();
+                Poll::Ready(())
+            }
+            Some(true) => Poll::Pending,
+            Some(false) => {
+                let waker = cx.waker().clone();
+                let before = parts.wheel.borrow_mut().replace_waker(key, waker);
+                drop(before);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_unset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(parts) = context::current() else { panic!("{}", Misuse::elsewhere("`sleep` was polled")) };
+        if parts.clock.now() >= self.deadline {
+            budget::spend();
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        let key = parts.wheel.borrow_mut().insert(parts.clock.tick_of(self.deadline), waker);
+        self.timer = Some(Timer { home: parts.home, key });
+        Poll::Pending
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(budget::poll_available(cx));
+        match self.timer {
+            None => self.poll_unset(cx),
+            Some(Timer { home, key }) => match context::current_of(home) {
+                Some(parts) => self.poll_set(&parts, key, cx),
+                None => panic!("{}", Misuse::elsewhere("`sleep` was polled")),
+            },
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
