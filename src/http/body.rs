@@ -295,6 +295,11 @@ impl BodyCell {
         }
     }
 
+    /// Throws away what nobody will take.
+    pub(crate) fn forget(&self) {
+        self.state.borrow_mut().bytes.clear();
+    }
+
     pub(crate) fn complete(&self) {
         self.end(End::Complete);
     }
