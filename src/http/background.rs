@@ -23,7 +23,6 @@ use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::future::poll_fn;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -338,7 +337,9 @@ impl Work {
             Self::Future(task) => Isolated { task: Some(task) }.await,
             Self::Blocking(job) => match ledger.pool().spawn(job).abort_on_drop().await {
                 Ok(result) => result.map_err(Fault::Error),
-                Err(error) if error.is_panic() => Err(Fault::Panic(error.into_panic().map_or_else(String::new, text_of))),
+                Err(error) if error.is_panic() => {
+                    Err(Fault::Panic(error.into_panic().map_or_else(String::new, text_of)))
+                }
                 Err(error) => Err(Fault::Error(error.to_string())),
             },
         }
@@ -676,10 +677,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn pending(&self) -> usize {
-        self.pending.get()
-    }
-
     pub(crate) fn completed(&self) -> usize {
         self.completed.get()
     }
@@ -712,12 +709,6 @@ impl Ledger {
         let mut unfinished = self.unfinished.take();
         unfinished.sort_by_key(|task| task.id);
         unfinished
-    }
-
-    /// Ready when no task is pending.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
-    pub(crate) async fn idle(&self) {
-        poll_fn(|cx| self.poll_idle(cx)).await;
     }
 }
 

@@ -281,11 +281,6 @@ impl BodyCell {
         wanted
     }
 
-    /// Makes room for a body of known length.
-    pub(crate) fn reserve(&self, bytes: usize) {
-        self.state.borrow_mut().bytes.reserve_exact(bytes);
-    }
-
     /// Adds decoded bytes; hands them over if the handler wants pieces.
     pub(crate) fn push(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();

@@ -52,7 +52,11 @@ impl Input {
     }
 
     /// Reads once, behind what is there. A connection that ended gives 0.
-    pub(super) fn poll_fill<IO: AsyncRead + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut IO,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         self.make_room();
         let count = ready!(Pin::new(io).poll_read(cx, &mut self.buffer[self.end..]))?;
         self.end += count;

@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
-use http::header::{self, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::background::{AddError, Trigger, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
@@ -397,7 +397,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Whether the connection goes on after this answer.
     fn keeps_alive(&mut self, response: &Response) -> bool {
-        let asked_to_close = response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
+        let asked_to_close =
+            response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
         let streams = matches!(response.payload, Payload::Stream(_));
         self.record.head.keep_alive()
             && !asked_to_close

@@ -11,12 +11,12 @@ use super::request::Request;
 use super::response::{IntoResponse, Response};
 
 /// The future of one call.
-#[doc(hidden)]
-pub type Answering = Pin<Box<dyn Future<Output = Answer>>>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// A response, and whether the handler failed.
 #[doc(hidden)]
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "it stands in a hidden method of a public trait")]
 pub struct Answer {
     pub(crate) response: Response,
     pub(crate) failed: bool,
@@ -51,7 +51,7 @@ impl Answer {
 )]
 pub trait Handler<Parameters>: 'static {
     #[doc(hidden)]
-    fn call(self: Rc<Self>, request: Request) -> Answering;
+    fn call(self: Rc<Self>, request: Request) -> Pin<Box<dyn Future<Output = Answer>>>;
 }
 
 macro_rules! handler {

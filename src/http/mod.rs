@@ -46,6 +46,7 @@ mod router;
 mod server;
 mod timer;
 
+pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
 pub use body::{Body, BodyError};
 pub use error::{Error, Result};
@@ -57,4 +58,3 @@ pub use router::Router;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
-pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};

@@ -15,7 +15,8 @@ use super::extract::Rejection;
 pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
     parameters: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
 ) -> Result<T, Rejection> {
-    let decoded: Result<Vec<_>, PathError> = parameters.map(|(name, value)| Ok((name, Value(decode(value)?)))).collect();
+    let decoded: Result<Vec<_>, PathError> =
+        parameters.map(|(name, value)| Ok((name, Value(decode(value)?)))).collect();
     let result = decoded.and_then(|parameters| T::deserialize(Parameters(parameters)));
     result.map_err(|error| match error {
         PathError::Value(text) => Rejection::bad_request(text),
@@ -149,7 +150,12 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
         self.sequence(visitor)
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, _: usize, visitor: V) -> Result<V::Value, PathError> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
         self.sequence(visitor)
     }
 

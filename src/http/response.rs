@@ -9,8 +9,8 @@ use std::io;
 use std::pin::Pin;
 
 use futures_core::Stream;
-use http::header::{self, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::background::{Entry, TaskOutput};
 

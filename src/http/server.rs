@@ -106,7 +106,8 @@ impl Shared {
 
     fn stop(&self) {
         self.stopping.set(true);
-        let idle: Vec<Waker> = self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.idle.take()).collect();
+        let idle: Vec<Waker> =
+            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.idle.take()).collect();
         idle.into_iter().for_each(Waker::wake);
     }
 
@@ -119,7 +120,7 @@ impl Shared {
         false
     }
 
-    fn wait(&self, cx: &Context<'_>) -> bool {
+    fn wait(&self, cx: &Context<'_>) {
         let waker = cx.waker().clone();
         let before = self.waiter.borrow_mut().replace(waker);
         drop(before);
@@ -138,7 +139,8 @@ impl Shared {
 
     /// Ends the server's own connections; gives their number.
     async fn cut(&self) -> usize {
-        let tasks: Vec<_> = self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
+        let tasks: Vec<_> =
+            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
         for task in &tasks {
             task.abort();
         }
@@ -490,7 +492,11 @@ impl ShutdownReport {
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { completed, failed, connections, unfinished } = self;
-        write!(f, "stopped: {completed} background tasks completed, {failed} failed, {} not finished", unfinished.len())?;
+        write!(
+            f,
+            "stopped: {completed} background tasks completed, {failed} failed, {} not finished",
+            unfinished.len()
+        )?;
         write!(f, "; {connections} connections cut")?;
         unfinished.iter().try_for_each(|task| write!(f, "\n  not finished: {task}"))
     }
@@ -498,10 +504,7 @@ impl fmt::Display for ShutdownReport {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("listener", &self.listener)
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Server").field("listener", &self.listener).field("config", &self.config).finish_non_exhaustive()
     }
 }
 
