@@ -1,4 +1,154 @@
-//! Postlude, a single-threaded async runtime.
+//! Postlude, a single-threaded async runtime: to read, to measure, to embed.
+//!
+//! # An executor in five steps
+//!
+//! **1. A future** is a state machine with one method. `poll` either returns the result, or says that it is not there yet, having
+//! kept the *waker* it was given, to call when it is worth asking again.
+//!
+//! ```
+//! use std::{future::Future, pin::Pin, task::{Context, Poll}};
+//!
+//! struct YieldOnce(bool);
+//!
+//! impl Future for YieldOnce {
+//!     type Output = ();
+//!     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+//!         if std::mem::replace(&mut self.0, true) {
+//!             return Poll::Ready(());
+//!         }
+//!         cx.waker().wake_by_ref();
+//!         Poll::Pending
+//!     }
+//! }
+//! ```
+//!
+//! **2. A task** is a future that somebody owns and polls. It is pinned in a box, so that it can be moved about while the state inside
+//! stays where it is.
+//!
+//! ```
+//! # use std::{future::Future, pin::Pin};
+//! type Task = Pin<Box<dyn Future<Output = ()>>>;
+//!
+//! let task: Task = Box::pin(async { println!("polled") });
+//! # drop(task);
+//! ```
+//!
+//! **3. A queue** says whose turn it is. The tasks stand in slots, and the queue holds the slots' numbers.
+//!
+//! ```
+//! # use std::{collections::VecDeque, future::Future, pin::Pin};
+//! # type Task = Pin<Box<dyn Future<Output = ()>>>;
+//! struct Table {
+//!     slots: Vec<Option<Task>>,
+//!     ready: VecDeque<usize>,
+//! }
+//!
+//! impl Table {
+//!     fn spawn(&mut self, task: Task) {
+//!         self.ready.push_back(self.slots.len());
+//!         self.slots.push(Some(task));
+//!     }
+//! }
+//! # let mut table = Table { slots: Vec::new(), ready: VecDeque::new() };
+//! # table.spawn(Box::pin(async {}));
+//! # assert_eq!(table.ready.len(), table.slots.len());
+//! ```
+//!
+//! **4. A waker** puts a number back into the queue. It need not know more than the number. (The standard library's safe way to make
+//! one is an `Arc`; ours has the number itself in place of the pointer.)
+//!
+//! ```
+//! use std::{sync::{Arc, Mutex}, task::{Wake, Waker}};
+//!
+//! struct WakeSlot {
+//!     slot: usize,
+//!     woken: Arc<Mutex<Vec<usize>>>,
+//! }
+//!
+//! impl Wake for WakeSlot {
+//!     fn wake(self: Arc<Self>) {
+//!         self.woken.lock().unwrap().push(self.slot);
+//!     }
+//! }
+//!
+//! let woken = Arc::default();
+//! let waker = Waker::from(Arc::new(WakeSlot { slot: 3, woken: Arc::clone(&woken) }));
+//! waker.wake();
+//! assert_eq!(*woken.lock().unwrap(), [3]);
+//! ```
+//!
+//! **5. A loop** takes the next number, takes the task out of its slot, polls it, and puts it back if it is not done.
+//!
+//! ```
+//! # use std::{collections::VecDeque, future::Future, pin::Pin, sync::{Arc, Mutex}, task::{Context, Poll, Wake, Waker}};
+//! # type Task = Pin<Box<dyn Future<Output = ()>>>;
+//! # struct YieldOnce(bool);
+//! # impl Future for YieldOnce {
+//! #     type Output = ();
+//! #     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+//! #         if std::mem::replace(&mut self.0, true) { return Poll::Ready(()); }
+//! #         cx.waker().wake_by_ref();
+//! #         Poll::Pending
+//! #     }
+//! # }
+//! # struct WakeSlot { slot: usize, woken: Arc<Mutex<Vec<usize>>> }
+//! # impl Wake for WakeSlot {
+//! #     fn wake(self: Arc<Self>) { self.woken.lock().unwrap().push(self.slot); }
+//! # }
+//! # struct Table { slots: Vec<Option<Task>>, ready: VecDeque<usize> }
+//! # impl Table {
+//! #     fn spawn(&mut self, task: Task) { self.ready.push_back(self.slots.len()); self.slots.push(Some(task)); }
+//! # }
+//! fn run(table: &mut Table) {
+//!     let woken = Arc::new(Mutex::new(Vec::new()));
+//!     while let Some(slot) = table.ready.pop_front() {
+//!         let Some(mut task) = table.slots[slot].take() else { continue };
+//!         let waker = Waker::from(Arc::new(WakeSlot { slot, woken: Arc::clone(&woken) }));
+//!         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+//!             table.slots[slot] = Some(task);
+//!         }
+//!         table.ready.extend(woken.lock().unwrap().drain(..));
+//!     }
+//! }
+//!
+//! let log = Arc::new(Mutex::new(Vec::new()));
+//! let mut table = Table { slots: Vec::new(), ready: VecDeque::new() };
+//! for name in ["a", "b"] {
+//!     let log = Arc::clone(&log);
+//!     table.spawn(Box::pin(async move {
+//!         log.lock().unwrap().push(format!("{name} begins"));
+//!         YieldOnce(false).await;
+//!         log.lock().unwrap().push(format!("{name} ends"));
+//!     }));
+//! }
+//! run(&mut table);
+//! assert_eq!(*log.lock().unwrap(), ["a begins", "b begins", "a ends", "b ends"]);
+//! ```
+//!
+//! That is the whole of it. What is left is to do it well: to wait for the operating system when the queue is empty (`reactor`),
+//! to know what time it is ([`time`]), to hear from other threads (the inbox), and to keep one task's troubles from the others.
+//!
+//! # The one idea
+//!
+//! A waker is an integer: runtime, slot, and generation of the slot. Copying one is free, waking one is a look-up that may miss, and nothing
+//! is kept alive by it. For the same reason handles of tasks, timers and sockets hold numbers, not pointers, and are `Send`, though
+//! [`spawn`] takes futures that are not.
+//!
+//! # The map
+//!
+//! | module | |
+//! |---|---|
+//! | [`task`] | spawning, joining, names; the task table and its queues |
+//! | `runtime` | [`Runtime`], the loop (`turn.rs`), the waker, the inbox, [`Handle`] |
+//! | `reactor` | what the system says about descriptors, and who waits for it |
+//! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
+//! | [`net`] | sockets, and any other descriptor |
+//! | [`blocking`] | threads for work that blocks |
+//! | `deferred` | [`defer`]: work for when nothing is urgent |
+//! | `signal` | Unix signals (feature `signal`) |
+//! | `http` | an HTTP/1.1 server with tasks after the response (feature `http`) |
+//!
+//! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`.
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
@@ -19,3 +169,10 @@ pub use blocking::spawn_blocking;
 pub use deferred::defer;
 pub use runtime::{Builder, Handle, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
 pub use task::{JoinError, JoinHandle, spawn};
+
+/// The code in the documents compiles.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../docs/contract.md")]
+    struct Contract;
+}

@@ -1,7 +1,7 @@
 //! Tasks: spawning them, waiting for them, and what one can ask about itself.
 //!
-//! From [`spawn`] to the ready queue are two steps: the future is boxed as a [`Stage`](stage), and the box is moved into a slot of
-//! the [`table`], which appends the slot's number to the queue. The loop pops it, polls it, and puts it back.
+//! From [`spawn`] to the ready queue are two steps: the future is boxed as a `Stage`, and the box is moved into a slot of
+//! the table, which appends the slot's number to the queue. The loop pops it, polls it, and puts it back.
 //!
 //! | a task is… | when | what happens next |
 //! |---|---|---|

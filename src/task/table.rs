@@ -510,6 +510,7 @@ impl Table {
     /// Frees a slot for its next tenant. What stood in it and around it goes to the caller.
     fn release(&mut self, number: u32, task: Option<Boxed>) -> Finished {
         let about = self.about(number);
+        self.set_about(number, About(0));
         let record = about.record().map(|index| self.records.remove(index));
         let (site, name, joiner) =
             record.map_or((about.0, None, None), |record| (record.site, record.name, record.joiner));

@@ -1,6 +1,6 @@
 //! Time: sleeping, deadlines, intervals, and the clock they go by.
 //!
-//! All of them are entries of one [timer wheel](wheel), which the loop's fourth phase turns. On a runtime with a paused clock
+//! All of them are entries of one timer wheel, which the loop's fourth phase turns. On a runtime with a paused clock
 //! ([`Builder::paused_clock`](crate::Builder::paused_clock)) time is virtual and exact.
 
 pub(crate) mod clock;
