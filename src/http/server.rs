@@ -187,8 +187,9 @@ pub struct Server {
     router: Cell<Router>,
     hook: Cell<Option<Hook>>,
     until: Option<Until>,
+    /// Listened for from `shutdown_on_signals` on; an error is for `run` to report.
     #[cfg(feature = "signal")]
-    on_signals: bool,
+    signals: Option<io::Result<[Signal; 2]>>,
     /// Made of the parts above when the first connection comes.
     shared: OnceCell<Rc<Shared>>,
 }
@@ -216,7 +217,7 @@ impl Server {
             hook: Cell::new(None),
             until: None,
             #[cfg(feature = "signal")]
-            on_signals: false,
+            signals: None,
             shared: OnceCell::new(),
         })
     }
@@ -308,11 +309,12 @@ impl Server {
         self
     }
 
-    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. Their default action comes back when `run` is over.
+    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here on; their default action comes back when `run`
+    /// is over.
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
-        self.on_signals = true;
+        self.signals = Some(signal::ctrl_c().and_then(|interrupt| Ok([interrupt, signal::terminate()?])));
         self
     }
 
@@ -370,7 +372,7 @@ impl Server {
         Ok(Stop {
             until: self.until.take(),
             #[cfg(feature = "signal")]
-            signals: if self.on_signals { Some([signal::ctrl_c()?, signal::terminate()?]) } else { None },
+            signals: self.signals.take().transpose()?,
         })
     }
 
