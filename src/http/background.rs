@@ -142,7 +142,7 @@ pub(crate) enum Outcome {
 /// let router = Router::new().post("/orders", async |tasks: BackgroundTasks| {
 ///     tasks.add(async { println!("the client has its answer") })?;
 ///     tasks.add_blocking(|| std::fs::write("/tmp/orders", "one more"))?;
-///     http::Result::Ok("ordered")
+///     Ok::<_, http::Error>("ordered")
 /// });
 /// ```
 #[derive(Clone)]

@@ -101,7 +101,7 @@ impl IntoResponse for BodyError {
 ///     while let Some(piece) = body.next().await {
 ///         bytes += piece?.len();
 ///     }
-///     postlude::http::Result::Ok(format!("{bytes} bytes"))
+///     Ok::<_, postlude::http::Error>(format!("{bytes} bytes"))
 /// });
 /// ```
 #[derive(Default)]

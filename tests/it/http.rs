@@ -76,9 +76,6 @@ fn statuses(answers: &str) -> Vec<&str> {
     answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect()
 }
 
-fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").unwrap().1
-}
 
 fn plain() -> Router {
     Router::new().get("/plaintext", async || "Hello, World!")
