@@ -1,1 +1,4 @@
 //! Postlude, a single-threaded async runtime.
+
+#[cfg(feature = "http")]
+pub mod http;
