@@ -285,8 +285,10 @@ pub(crate) struct Entry {
     work: Work,
 }
 
+type Running = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
 enum Work {
-    Future(Pin<Box<dyn Future<Output = Result<(), String>>>>),
+    Future(Running),
     Blocking(Box<dyn FnOnce() -> Result<(), String> + Send>),
 }
 
@@ -349,7 +351,7 @@ impl Work {
 /// Polls a task so that its panics end here.
 struct Isolated {
     /// Set until it has ended.
-    task: Option<Pin<Box<dyn Future<Output = Result<(), String>>>>>,
+    task: Option<Running>,
 }
 
 impl Future for Isolated {
