@@ -151,12 +151,18 @@ pub struct BackgroundTasks {
 }
 
 impl BackgroundTasks {
-    pub(crate) fn new(ledger: Rc<Ledger>, line: Box<str>, number: u64) -> Self {
+    /// The list of the request with this method and target.
+    pub(crate) fn new(ledger: Rc<Ledger>, method: &str, target: &str, number: u64) -> Self {
+        let Spare { mut line, queue } = ledger.spare.borrow_mut().pop().unwrap_or_default();
+        line.reserve(method.len() + 1 + target.len());
+        line.push_str(method);
+        line.push(' ');
+        line.push_str(target);
         let list = List {
             ledger,
             line,
             number,
-            queue: RefCell::default(),
+            queue: RefCell::new(queue),
             current: RefCell::default(),
             stage: Cell::new(Stage::Open),
         };
@@ -405,7 +411,7 @@ enum Stage {
 struct List {
     ledger: Rc<Ledger>,
     /// Method and target, for reports.
-    line: Box<str>,
+    line: String,
     number: u64,
     queue: RefCell<VecDeque<Entry>>,
     /// The task that runs now. Written by the runner, read by reports.
@@ -460,7 +466,7 @@ impl List {
         self.ledger.report(&TaskFailure {
             id,
             name: name.to_string(),
-            request: String::from(&*self.line),
+            request: self.line.clone(),
             number: self.number,
             fault,
         });
@@ -496,12 +502,34 @@ impl List {
         UnfinishedTask {
             id,
             name: name.to_string(),
-            request: String::from(&*self.line),
+            request: self.line.clone(),
             number: self.number,
             age: time::now().saturating_duration_since(added),
             started,
         }
     }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        let (mut line, queue) = (std::mem::take(&mut self.line), self.queue.take());
+        if queue.is_empty() && queue.capacity() <= SPARE_TASKS && line.capacity() <= SPARE_LINE {
+            line.clear();
+            self.ledger.keep(Spare { line, queue });
+        }
+    }
+}
+
+/// How many ended lists leave their memory to the next ones, and how much of it.
+const SPARES: usize = 64;
+const SPARE_TASKS: usize = 16;
+const SPARE_LINE: usize = 256;
+
+/// What an ended list leaves behind.
+#[derive(Default)]
+struct Spare {
+    line: String,
+    queue: VecDeque<Entry>,
 }
 
 /// Runs a list to its end. Dropping it closes the list; what has not ended is noted.
@@ -584,6 +612,8 @@ pub(crate) struct Ledger {
     /// The runners, by request.
     running: RefCell<HashMap<u64, JoinHandle<()>>>,
     unfinished: RefCell<Vec<UnfinishedTask>>,
+    /// Memory of ended lists.
+    spare: RefCell<Vec<Spare>>,
     /// Who waits for `pending` to be zero.
     waiter: RefCell<Option<Waker>>,
 }
@@ -601,6 +631,7 @@ impl Ledger {
             closed: Cell::new(false),
             running: RefCell::default(),
             unfinished: RefCell::default(),
+            spare: RefCell::default(),
             waiter: RefCell::default(),
         }
     }
@@ -653,6 +684,13 @@ impl Ledger {
         match catch_unwind(AssertUnwindSafe(|| defer(run(list)))) {
             Ok(handle) => drop(ledger.running.borrow_mut().insert(number, handle)),
             Err(payload) => drop(text_of(payload)),
+        }
+    }
+
+    fn keep(&self, spare: Spare) {
+        let mut spares = self.spare.borrow_mut();
+        if spares.len() < SPARES {
+            spares.push(spare);
         }
     }
 

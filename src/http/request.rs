@@ -65,8 +65,8 @@ impl Record {
     /// The request's list of background tasks.
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
-            let line = format!("{} {}", self.head.method(&self.bytes), self.head.target(&self.bytes));
-            BackgroundTasks::new(Rc::clone(&self.shared.ledger), line.into_boxed_str(), self.number)
+            let (method, target) = (self.head.method(&self.bytes), self.head.target(&self.bytes));
+            BackgroundTasks::new(Rc::clone(&self.shared.ledger), method, target, self.number)
         })
     }
 }
