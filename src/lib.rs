@@ -155,6 +155,8 @@ compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and s
 
 pub mod blocking;
 mod deferred;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod net;
 pub(crate) mod reactor;
 mod runtime;

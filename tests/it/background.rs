@@ -1,1 +1,317 @@
-//! To be filled by its own commit.
+//! Background tasks: after the answer, in order, exactly once, and nobody's problem but their own.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use postlude::http::{
+    AddError, BackgroundTasks, Error, FromRequest, Request, Response, Result, Router, Server, StatusCode,
+};
+use postlude::net::TcpStream;
+use postlude::{spawn, time};
+
+use crate::http::{connect, exchange_with, get, paused, read_to_end, read_until, server, slow};
+
+/// What happened, in order.
+#[derive(Clone, Default)]
+struct Diary(Rc<RefCell<Vec<String>>>);
+
+impl Diary {
+    fn note(&self, line: impl Into<String>) {
+        self.0.borrow_mut().push(line.into());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.borrow().clone()
+    }
+
+    /// A server that notes failures here.
+    fn server(&self, router: Router) -> Server {
+        let diary = self.clone();
+        server(router.state(self.clone())).on_task_error(move |failure| diary.note(format!("! {failure}")))
+    }
+
+    async fn get(&self, router: Router, path: &str) -> String {
+        let answer = exchange_with(self.server(router), &get(path)).await;
+        time::sleep(Duration::from_secs(100)).await;
+        answer
+    }
+}
+
+/// An extractor that adds a task.
+struct Adds;
+
+impl FromRequest for Adds {
+    type Rejection = Error;
+
+    async fn from_request(request: &mut Request) -> Result<Self> {
+        let tasks = BackgroundTasks::from_request(request).await?;
+        let postlude::http::State(diary) = postlude::http::State::<Diary>::from_request(request).await?;
+        tasks.task("of the extractor").run(async move || {
+            time::sleep(Duration::from_secs(1)).await;
+            diary.note("extractor");
+        })?;
+        Ok(Self)
+    }
+}
+
+#[test]
+fn extractor_handler_and_response_add_to_one_list_that_runs_in_order_after_the_answer() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |_: Adds, tasks: BackgroundTasks| {
+        let (first, second) = (notes.clone(), notes.clone());
+        tasks.add(async move { first.note("handler") })?;
+        Ok::<_, Error>(Response::new(200).with_body("answer").background(async move { second.note("response") }))
+    });
+    paused(async {
+        let client = connect(&Rc::new(diary.server(router)));
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        read_until(&client, "answer").await;
+        assert!(diary.lines().is_empty(), "the client has its answer first");
+        time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(diary.lines(), ["extractor", "handler", "response"]);
+    });
+}
+
+#[test]
+fn the_connection_goes_on_while_tasks_run_and_hanging_up_cancels_nothing() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/next", async || "next").get("/task", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.add(async move {
+            time::sleep(Duration::from_secs(2)).await;
+            notes.note("done");
+        })?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        let client = connect(&Rc::new(diary.server(router)));
+        let begin = time::now();
+        client.write_all((get("/task") + &get("/next")).as_bytes()).await.unwrap();
+        read_until(&client, "next").await;
+        assert_eq!(time::now(), begin);
+        drop(client);
+        time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(diary.lines(), ["done"]);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_while_the_handler_runs_changes_nothing_for_it() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        time::sleep(Duration::from_secs(2)).await;
+        tasks.add(async move { notes.note("ran") })?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        let client = connect(&Rc::new(diary.server(router)));
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        time::sleep(Duration::from_secs(1)).await;
+        drop(client);
+        time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(diary.lines(), ["ran"]);
+    });
+}
+
+#[test]
+fn errors_and_panics_are_reported_and_the_next_task_runs() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/fail", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.task("mail").run(async || Err::<(), _>("no route"))?;
+        tasks.task("bang").run(async || if true { panic!("on purpose") })?;
+        tasks.task("file").run_blocking(|| Err::<(), _>("no disk"))?;
+        tasks.task("boom").run_blocking(|| if true { panic!("in a thread") })?;
+        tasks.add(async move { notes.note("last") })?;
+        Ok::<_, Error>("answer")
+    });
+    let answer = paused(diary.get(router, "/fail"));
+    assert!(answer.ends_with("answer"));
+    assert_eq!(
+        diary.lines(),
+        [
+            "! background task 'mail' failed: no route (GET /fail, request 1)",
+            "! background task 'bang' failed: panicked: on purpose (GET /fail, request 1)",
+            "! background task 'file' failed: no disk (GET /fail, request 1)",
+            "! background task 'boom' failed: panicked: in a thread (GET /fail, request 1)",
+            "last",
+        ]
+    );
+}
+
+#[test]
+fn tasks_of_a_failed_handler_do_not_run_and_are_reported() {
+    for (path, status) in [("/err", "404"), ("/panic", "500"), ("/answer", "404")] {
+        let diary = Diary::default();
+        let router = Router::new()
+            .get("/err", async |_: Adds| Err::<(), _>(Error::new(404, "no")))
+            .get("/panic", async |_: Adds| if true { panic!("on purpose") } else { "never" })
+            .get("/answer", async |_: Adds| StatusCode::NOT_FOUND);
+        let answer = paused(diary.get(router, path));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let line = match path {
+            "/answer" => String::from("extractor"),
+            _ => format!(
+                "! background task 'of the extractor' not run: the handler failed with {status} (GET {path}, request 1)"
+            ),
+        };
+        assert_eq!(diary.lines(), [line]);
+    }
+}
+
+#[test]
+fn a_full_list_is_a_503_by_the_question_mark() {
+    let diary = Diary::default();
+    let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+        for _ in 0..3 {
+            tasks.add(async {})?;
+        }
+        Ok::<_, Error>("answer")
+    });
+    let answer = paused(exchange_with(diary.server(router).background_limits(10, 2), &get("/")));
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(diary.lines().len(), 2, "the accepted two are reported as not run");
+}
+
+#[test]
+fn a_task_may_add_tasks_and_after_the_last_one_the_list_is_closed() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let kept: Rc<RefCell<Option<BackgroundTasks>>> = Rc::default();
+    let keep = Rc::clone(&kept);
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let (first, more) = (notes.clone(), tasks.clone());
+        *keep.borrow_mut() = Some(tasks.clone());
+        tasks.add(async move {
+            let second = first.clone();
+            first.note("first");
+            more.add(async move { second.note("second") }).map(drop)
+        })?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        diary.get(router, "/").await;
+        assert_eq!(diary.lines(), ["first", "second"]);
+        let tasks = kept.take().unwrap();
+        assert_eq!(tasks.add(async {}), Err(AddError::Closed));
+    });
+}
+
+#[test]
+fn tasks_wait_for_the_last_byte_of_the_answer() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/big", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.add(async move { notes.note("task") })?;
+        Ok::<_, Error>(vec![b'x'; 4_000_000])
+    });
+    paused(async {
+        let client = connect(&Rc::new(diary.server(router)));
+        client.write_all(get("/big").as_bytes()).await.unwrap();
+        time::sleep(Duration::from_secs(2)).await;
+        assert!(diary.lines().is_empty(), "the client reads nothing");
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(read_to_end(&client).await.len() > 4_000_000);
+        time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(diary.lines(), ["task"]);
+    });
+}
+
+#[test]
+fn a_stream_s_tasks_wait_for_its_last_chunk() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move || {
+        let notes = notes.clone();
+        slow(&["one", "two"], Duration::from_secs(5)).background(async move { notes.note("task") })
+    });
+    paused(async {
+        let client = connect(&Rc::new(diary.server(router)));
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        read_until(&client, "one\r\n").await;
+        time::sleep(Duration::from_secs(1)).await;
+        assert!(diary.lines().is_empty());
+        read_until(&client, "0\r\n\r\n").await;
+        time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(diary.lines(), ["task"]);
+    });
+}
+
+#[test]
+fn a_stalled_reader_aborts_the_answer_and_the_tasks_run_once() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/big", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.add(async move { notes.note("task") })?;
+        Ok::<_, Error>(vec![b'x'; 4_000_000])
+    });
+    paused(async {
+        let client = connect(&Rc::new(diary.server(router).body_timeout(Duration::from_secs(5))));
+        client.write_all(get("/big").as_bytes()).await.unwrap();
+        time::sleep(Duration::from_secs(4)).await;
+        assert!(diary.lines().is_empty());
+        time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(diary.lines(), ["task"]);
+    });
+}
+
+#[test]
+fn lists_of_different_requests_overlap() {
+    let running = Rc::new(Cell::new(0));
+    let (most, count) = (Rc::new(Cell::new(0)), Rc::clone(&running));
+    let seen = Rc::clone(&most);
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let (count, seen) = (Rc::clone(&count), Rc::clone(&seen));
+        tasks.add(async move {
+            count.set(count.get() + 1);
+            seen.set(seen.get().max(count.get()));
+            time::sleep(Duration::from_secs(1)).await;
+            count.set(count.get() - 1);
+        })?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        exchange_with(server(router), &get("/").repeat(3)).await;
+        time::sleep(Duration::from_secs(2)).await;
+    });
+    assert_eq!((most.get(), running.get()), (3, 0));
+}
+
+#[test]
+fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.task("short").run(async move || {
+            time::sleep(Duration::from_secs(5)).await;
+            notes.note("short");
+        })?;
+        tasks.task("endless").run(async || std::future::pending::<()>().await)?;
+        tasks.task("behind it").run(async || ())?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        let server = diary.server(router);
+        let server = server.shutdown_on(time::sleep(Duration::from_secs(1))).drain_limit(Duration::from_secs(10));
+        let address = server.local_addr().unwrap();
+        let begin = time::now();
+        let running = spawn(server.run());
+        let client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        let report = running.await.unwrap().unwrap();
+        assert_eq!(diary.lines(), ["short"]);
+        assert_eq!((time::now() - begin).as_secs(), 11);
+        let left: Vec<_> = report.unfinished().iter().map(|task| (task.name(), task.started())).collect();
+        assert_eq!(left, [("endless", true), ("behind it", false)]);
+        assert_eq!((report.completed(), report.connections_cut()), (1, 0));
+    });
+}

@@ -1,0 +1,258 @@
+//! The main job: a server that answers at once and does the work afterwards.
+//!
+//! Try it:
+//!
+//! ```text
+//! cargo run --example server
+//! curl -i -X POST 'http://127.0.0.1:8000/send-notification/ada@example.org?q=hello&delay_ms=2000'; cat log.txt
+//! curl -i --data-binary @Cargo.toml http://127.0.0.1:8000/files
+//! curl -i http://127.0.0.1:8000/files/1
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use postlude::http::{
+    BackgroundTasks, FromRequest, IntoResponse, Json, Path, Query, Request, Response, Result, Router, Server, State,
+};
+use serde::{Deserialize, Serialize};
+
+// The notifications, after FastAPI's tutorial on background tasks.
+
+/// The log file, opened when the first line is written.
+#[derive(Clone)]
+struct Log(Rc<LogFile>);
+
+struct LogFile {
+    path: PathBuf,
+    file: RefCell<Option<File>>,
+}
+
+impl Log {
+    fn write(&self, line: &str) -> std::io::Result<()> {
+        let mut file = self.0.file.borrow_mut();
+        if file.is_none() {
+            *file = Some(OpenOptions::new().create(true).append(true).open(&self.0.path)?);
+        }
+        match file.as_mut() {
+            Some(file) => file.write_all(format!("{line}\n").as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Notification {
+    q: Option<String>,
+    #[serde(default)]
+    delay_ms: u64,
+}
+
+/// A dependency: an extractor that logs the query, after the response like everything else.
+struct LoggedQuery {
+    delay: Duration,
+}
+
+impl FromRequest for LoggedQuery {
+    type Rejection = postlude::http::Error;
+
+    async fn from_request(request: &mut Request) -> Result<Self> {
+        let Query(Notification { q, delay_ms }) = Query::from_request(request).await?;
+        let State(log) = State::<Log>::from_request(request).await?;
+        let tasks = BackgroundTasks::from_request(request).await?;
+        if let Some(q) = q {
+            tasks.task("log query").run(async move || log.write(&format!("found query: {q}")))?;
+        }
+        Ok(Self { delay: Duration::from_millis(delay_ms) })
+    }
+}
+
+async fn send_notification(
+    Path(email): Path<String>,
+    LoggedQuery { delay }: LoggedQuery,
+    State(log): State<Log>,
+    tasks: BackgroundTasks,
+) -> Result<&'static str> {
+    tasks.task("notify").run(async move || {
+        postlude::time::sleep(delay).await;
+        log.write(&format!("notification for {email}: some notification"))
+    })?;
+    Ok("Notification sent in the background")
+}
+
+// Files: 202 at once, the work on a thread, its state to be asked for.
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "nothing fails here, but a client must be ready for it")]
+enum Progress {
+    Queued,
+    Running,
+    Done,
+    Failed,
+}
+
+struct Upload {
+    bytes: usize,
+    /// Written by the thread that processes it.
+    state: Arc<Mutex<Progress>>,
+}
+
+#[derive(Clone, Default)]
+struct Uploads {
+    last: Rc<Cell<u64>>,
+    known: Rc<RefCell<HashMap<u64, Upload>>>,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    id: u64,
+    state: Progress,
+}
+
+#[derive(Serialize)]
+struct Status {
+    id: u64,
+    state: Progress,
+    bytes: usize,
+}
+
+fn set(state: &Mutex<Progress>, progress: Progress) {
+    *state.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = progress;
+}
+
+/// What takes long: a real one would index, transcode or scan.
+fn process(bytes: &[u8], state: &Mutex<Progress>) {
+    set(state, Progress::Running);
+    std::hint::black_box(bytes);
+    std::thread::sleep(Duration::from_millis(500));
+    set(state, Progress::Done);
+}
+
+async fn upload(State(uploads): State<Uploads>, tasks: BackgroundTasks, body: Vec<u8>) -> Result<Response> {
+    let id = uploads.last.get() + 1;
+    let bytes = body.len();
+    let state = Arc::new(Mutex::new(Progress::Queued));
+    let task = {
+        let state = Arc::clone(&state);
+        move || process(&body, &state)
+    };
+    tasks.task(format!("process file {id}")).run_blocking(task)?;
+    uploads.last.set(id);
+    uploads.known.borrow_mut().insert(id, Upload { bytes, state });
+    let accepted = Json(Accepted { id, state: Progress::Queued }).into_response();
+    Ok(accepted.with_status(202).with_field("location", format!("/files/{id}")))
+}
+
+async fn file_status(Path(id): Path<String>, State(uploads): State<Uploads>) -> Response {
+    let known = uploads.known.borrow();
+    let Some((id, upload)) = id.parse().ok().and_then(|id| Some((id, known.get(&id)?))) else {
+        return Response::new(404).with_body("there is no such file");
+    };
+    let state = *upload.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Json(Status { id, state, bytes: upload.bytes }).into_response()
+}
+
+fn router(log: &FilePath) -> Router {
+    Router::new()
+        .state(Log(Rc::new(LogFile { path: log.to_owned(), file: RefCell::default() })))
+        .state(Uploads::default())
+        .get("/", async || "Postlude: the answer first, the work afterwards.\n")
+        .get("/plaintext", async || "Hello, World!")
+        .post("/echo", async |body: Vec<u8>| body)
+        .post("/send-notification/{email}", send_notification)
+        .post("/files", upload)
+        .get("/files/{id}", file_status)
+}
+
+// The command line.
+
+struct Arguments {
+    port: u16,
+    log: PathBuf,
+    header_timeout: Option<Duration>,
+    body_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+}
+
+const USAGE: &str = "usage: server [--port N] [--log FILE] [--header-timeout S] [--body-timeout S] [--idle-timeout S]";
+
+impl Arguments {
+    fn read(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, String> {
+        let mut arguments = Self {
+            port: 8000,
+            log: PathBuf::from("log.txt"),
+            header_timeout: None,
+            body_timeout: None,
+            idle_timeout: None,
+        };
+        while let Some(word) = words.next() {
+            let name = word.to_string_lossy().into_owned();
+            let mut value = || words.next().ok_or(format!("{name} needs a value; {USAGE}"));
+            match name.as_str() {
+                "--port" => arguments.port = parse(&name, &value()?)?,
+                "--log" => arguments.log = value()?.into(),
+                "--header-timeout" => arguments.header_timeout = Some(seconds(&name, &value()?)?),
+                "--body-timeout" => arguments.body_timeout = Some(seconds(&name, &value()?)?),
+                "--idle-timeout" => arguments.idle_timeout = Some(seconds(&name, &value()?)?),
+                _ => return Err(format!("unknown argument {name:?}; {USAGE}")),
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+fn parse<T: std::str::FromStr>(name: &str, value: &std::ffi::OsStr) -> Result<T, String> {
+    let text = value.to_string_lossy();
+    text.parse().map_err(|_| format!("{name} does not take {text:?}; {USAGE}"))
+}
+
+fn seconds(name: &str, value: &std::ffi::OsStr) -> Result<Duration, String> {
+    let seconds = parse(name, value)?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{name} does not take {seconds}; {USAGE}"))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), String> {
+    let address = format!("127.0.0.1:{}", arguments.port);
+    let bound = Server::bind(address.as_str(), router(&arguments.log));
+    let mut server = bound.map_err(|error| format!("cannot listen on {address}: {error}"))?.shutdown_on_signals();
+    if let Some(limit) = arguments.header_timeout {
+        server = server.header_timeout(limit);
+    }
+    if let Some(limit) = arguments.body_timeout {
+        server = server.body_timeout(limit);
+    }
+    if let Some(limit) = arguments.idle_timeout {
+        server = server.idle_timeout(limit);
+    }
+    let address = server.local_addr().map_err(|error| error.to_string())?;
+    announce(&format!("listening on http://{address}"));
+    let report = server.run().await.map_err(|error| format!("cannot serve {address}: {error}"))?;
+    let _ = writeln!(std::io::stderr(), "{report}");
+    Ok(())
+}
+
+/// Nobody may be reading: that is no reason to stop.
+fn announce(line: &str) {
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+fn main() -> ExitCode {
+    let served = Arguments::read(std::env::args_os().skip(1))
+        .and_then(|arguments| postlude::run(serve(arguments)).unwrap_or_else(|error| Err(error.to_string())));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            let _ = writeln!(std::io::stderr(), "server: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

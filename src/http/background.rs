@@ -1,0 +1,891 @@
+//! Background tasks: work that a request leaves behind for after its answer.
+//!
+//! Every request has one list. Extractors, the handler and the returned response add to it; when the last byte of the answer was accepted by
+//! the socket, the list leaves the connection for the loop's deferred queue and runs there in order, one task after the other. The
+//! connection goes on with the next request, or closes; nothing that happens to it afterwards reaches the tasks, and no task can
+//! reach the connection.
+//!
+//! # How it works
+//!
+//! - [`BackgroundTasks`] is a handle on the list; clones are the same list.
+//! - A `Trigger` stands for the answer. It fires exactly once, from `Drop` too, with an outcome: delivered, aborted (the answer could not be
+//!   written), failed (the handler did). After a failure the tasks do not run; each is reported.
+//! - The list runs as one deferred task. A task may add tasks to it while it runs; when its last one has ended the list is closed.
+//! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which lists run, what was not finished at shutdown.
+//!
+//! # Invariants
+//!
+//! - What `add` accepted ends in exactly one of: completed, failed, skipped, unfinished. `pending` counts what has not ended yet.
+//! - User code (tasks, their destructors, the hook) runs while nothing here is borrowed, and its panics end there.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use pin_project_lite::pin_project;
+
+use super::response::{IntoResponse, Response};
+use crate::blocking::Pool;
+use crate::{JoinHandle, defer, time};
+
+/// What a background task may return: nothing, or a `Result` whose error is reported.
+///
+/// ```
+/// use postlude::http::TaskOutput;
+/// assert_eq!(Err::<(), _>("no disk").into_result(), Err(String::from("no disk")));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a background task cannot return `{Self}`",
+    note = "return `()`, or `Result<(), E>` with an `E: Display`"
+)]
+pub trait TaskOutput {
+    /// The error's text, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// If the task failed.
+    fn into_result(self) -> Result<(), String>;
+}
+
+impl TaskOutput for () {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Display> TaskOutput for Result<(), E> {
+    fn into_result(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Why a task was not accepted. Its answer is a 503.
+///
+/// ```
+/// use postlude::http::{AddError, IntoResponse};
+/// assert_eq!(AddError::Full.into_response().status(), 503);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddError {
+    /// As many tasks as the server or one request may have are waiting already.
+    Full,
+    /// The server has ended its drain and starts nothing new.
+    ShuttingDown,
+    /// The request's answer is out and the last of its tasks has ended.
+    Closed,
+}
+
+impl fmt::Display for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "too many background tasks are waiting; try again later",
+            Self::ShuttingDown => "the server is shutting down and takes no more background tasks",
+            Self::Closed => "the request's background tasks have ended; add before the answer, or from one of them",
+        })
+    }
+}
+
+impl std::error::Error for AddError {}
+
+impl IntoResponse for AddError {
+    fn into_response(self) -> Response {
+        Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string())
+    }
+}
+
+/// An accepted task. Ids are counted per server from 1 and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskRef(u64);
+
+impl TaskRef {
+    /// The task's id.
+    #[must_use]
+    pub fn id(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How the request that a list belongs to ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The last byte of the answer was accepted by the socket.
+    Delivered,
+    /// There was an answer, but it could not be written to its end.
+    Aborted,
+    /// The handler gave an `Err`, an extractor rejected the request, or something panicked.
+    Failed(StatusCode),
+}
+
+/// A request's list of background tasks: an extractor, and a handle that can be cloned and kept.
+///
+/// The tasks run after the answer, in the order they were added, one after the other; lists of different requests overlap. They run whether or
+/// not the client is still there, but not if the handler failed.
+///
+/// ```
+/// use postlude::http::{self, BackgroundTasks, Router};
+/// let router = Router::new().post("/orders", async |tasks: BackgroundTasks| {
+///     tasks.add(async { println!("the client has its answer") })?;
+///     tasks.add_blocking(|| std::fs::write("/tmp/orders", "one more"))?;
+///     Ok::<_, http::Error>("ordered")
+/// });
+/// ```
+#[derive(Clone)]
+pub struct BackgroundTasks {
+    list: Rc<List>,
+}
+
+impl BackgroundTasks {
+    /// The list of the request with this method and target.
+    pub(crate) fn new(ledger: Rc<Ledger>, method: &str, target: &str, number: u64) -> Self {
+        let Spare { mut line, queue } = ledger.spare.borrow_mut().pop().unwrap_or_default();
+        line.reserve(method.len() + 1 + target.len());
+        line.push_str(method);
+        line.push(' ');
+        line.push_str(target);
+        let list = List {
+            ledger,
+            line,
+            number,
+            queue: RefCell::new(queue),
+            current: RefCell::default(),
+            stage: Cell::new(Stage::Open),
+        };
+        Self { list: Rc::new(list) }
+    }
+
+    /// Adds a future. It is named after this line of your code.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; the future is dropped.
+    #[track_caller]
+    pub fn add<F>(&self, task: F) -> Result<TaskRef, AddError>
+    where
+        F: Future + 'static,
+        F::Output: TaskOutput,
+    {
+        self.list.accept(Entry::future(task))
+    }
+
+    /// Adds a closure that blocks; it runs on the server's background threads.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; the closure is dropped.
+    #[track_caller]
+    pub fn add_blocking<F, T>(&self, task: F) -> Result<TaskRef, AddError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: TaskOutput,
+    {
+        self.list.accept(Entry::blocking(task))
+    }
+
+    /// Begins a task with a name, which reports use.
+    ///
+    /// ```
+    /// use postlude::http::{self, BackgroundTasks};
+    /// async fn order(tasks: BackgroundTasks) -> http::Result<&'static str> {
+    ///     tasks.task("mail").run(async || Err::<(), _>("no mail server"))?;
+    ///     Ok("ordered")
+    /// }
+    /// # let _ = http::Router::new().post("/", order);
+    /// ```
+    #[must_use = "a task is added by `run` or `run_blocking`"]
+    pub fn task(&self, name: impl Into<Cow<'static, str>>) -> NewTask<'_> {
+        NewTask { tasks: self, name: name.into() }
+    }
+
+    /// Moves the tasks of a response to the end of the list. If they do not all fit, none is added.
+    pub(crate) fn extend(&self, entries: Vec<Entry>) -> Result<(), AddError> {
+        self.list.admit(entries.len())?;
+        entries.into_iter().try_for_each(|entry| self.list.accept(entry).map(drop))
+    }
+}
+
+impl fmt::Debug for BackgroundTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackgroundTasks")
+            .field("request", &self.list.line)
+            .field("waiting", &self.list.queue.borrow().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A task about to be added: see [`BackgroundTasks::task`].
+#[must_use = "a task is added by `run` or `run_blocking`"]
+#[derive(Debug)]
+pub struct NewTask<'a> {
+    tasks: &'a BackgroundTasks,
+    name: Cow<'static, str>,
+}
+
+impl NewTask<'_> {
+    /// Adds it, from an async closure.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`].
+    pub fn run<F, T>(self, task: F) -> Result<TaskRef, AddError>
+    where
+        F: AsyncFnOnce() -> T + 'static,
+        T: TaskOutput + 'static,
+    {
+        let entry = Entry::future(async move { task().await });
+        self.tasks.list.accept(Entry { name: Name::Given(self.name), ..entry })
+    }
+
+    /// Adds it, from a closure that blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`].
+    pub fn run_blocking<F, T>(self, task: F) -> Result<TaskRef, AddError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: TaskOutput,
+    {
+        self.tasks.list.accept(Entry { name: Name::Given(self.name), ..Entry::blocking(task) })
+    }
+}
+
+/// What a task is called.
+#[derive(Clone, Debug)]
+enum Name {
+    Given(Cow<'static, str>),
+    /// It has none: where it was added.
+    At(&'static Location<'static>),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(name) => f.write_str(name),
+            Self::At(place) => write!(f, "{}:{}", place.file(), place.line()),
+        }
+    }
+}
+
+/// A task on its way.
+pub(crate) struct Entry {
+    /// Given when it is accepted.
+    id: u64,
+    name: Name,
+    added: Instant,
+    work: Work,
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
+enum Work {
+    Future(Running),
+    Blocking(Box<dyn FnOnce() -> Result<(), String> + Send>),
+}
+
+pin_project! {
+    /// A task's future with its output turned into a result.
+    struct Finish<F> {
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output: TaskOutput>> Future for Finish<F> {
+    type Output = Result<(), String>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().task.poll(cx).map(TaskOutput::into_result)
+    }
+}
+
+impl Entry {
+    #[track_caller]
+    pub(crate) fn future<F>(task: F) -> Self
+    where
+        F: Future + 'static,
+        F::Output: TaskOutput,
+    {
+        Self::new(Work::Future(Box::pin(Finish { task })))
+    }
+
+    #[track_caller]
+    pub(crate) fn blocking<F, T>(task: F) -> Self
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: TaskOutput,
+    {
+        Self::new(Work::Blocking(Box::new(move || task().into_result())))
+    }
+
+    #[track_caller]
+    fn new(work: Work) -> Self {
+        Self { id: 0, name: Name::At(Location::caller()), added: time::now(), work }
+    }
+}
+
+impl Work {
+    async fn run(self, ledger: &Ledger) -> Result<(), Fault> {
+        match self {
+            Self::Future(task) => Isolated { task: Some(task) }.await,
+            Self::Blocking(job) => match ledger.pool().spawn(job).abort_on_drop().await {
+                Ok(result) => result.map_err(Fault::Error),
+                Err(error) if error.is_panic() => {
+                    Err(Fault::Panic(error.into_panic().map_or_else(String::new, text_of)))
+                }
+                Err(error) => Err(Fault::Error(error.to_string())),
+            },
+        }
+    }
+}
+
+/// Polls a task so that its panics end here.
+struct Isolated {
+    /// Set until it has ended.
+    task: Option<Running>,
+}
+
+impl Future for Isolated {
+    type Output = Result<(), Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(task) = &mut self.task else { return Poll::Pending };
+        let result = match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => result.map_err(Fault::Error),
+            Err(payload) => Err(Fault::Panic(text_of(payload))),
+        };
+        let dropped = drop_quietly(self.task.take());
+        Poll::Ready(result.and(dropped))
+    }
+}
+
+impl Drop for Isolated {
+    fn drop(&mut self) {
+        let _ = drop_quietly(self.task.take());
+    }
+}
+
+/// Drops what a user made; a panic of its destructor is an outcome like any other.
+fn drop_quietly<T>(value: T) -> Result<(), Fault> {
+    catch_unwind(AssertUnwindSafe(|| drop(value))).map_err(|payload| Fault::Panic(text_of(payload)))
+}
+
+/// What a panic says. The payload's own destructor may panic too.
+pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| String::from(*text));
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text.unwrap_or_else(|| String::from("a panic without a text"))
+}
+
+/// Where a list is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The answer is not out.
+    Open,
+    /// The tasks run.
+    Running,
+    /// The last one has ended.
+    Closed,
+}
+
+/// One request's tasks.
+struct List {
+    ledger: Rc<Ledger>,
+    /// Method and target, for reports.
+    line: String,
+    number: u64,
+    queue: RefCell<VecDeque<Entry>>,
+    /// The task that runs now. Written by the runner, read by reports.
+    current: RefCell<Option<Current>>,
+    stage: Cell<Stage>,
+}
+
+struct Current {
+    id: u64,
+    name: Name,
+    added: Instant,
+}
+
+impl List {
+    /// Whether so many more tasks may be added.
+    fn admit(&self, more: usize) -> Result<(), AddError> {
+        if self.stage.get() == Stage::Closed {
+            return Err(AddError::Closed);
+        }
+        let waiting = self.queue.borrow().len() + more;
+        if waiting > self.ledger.limits.per_request {
+            return Err(AddError::Full);
+        }
+        self.ledger.admit(more)
+    }
+
+    fn accept(&self, mut entry: Entry) -> Result<TaskRef, AddError> {
+        self.admit(1)?;
+        entry.id = self.ledger.enter();
+        let id = entry.id;
+        self.queue.borrow_mut().push_back(entry);
+        Ok(TaskRef(id))
+    }
+
+    /// Takes the next task and notes that it runs.
+    fn start_next(&self) -> Option<Work> {
+        let Entry { id, name, added, work } = self.queue.borrow_mut().pop_front()?;
+        *self.current.borrow_mut() = Some(Current { id, name, added });
+        Some(work)
+    }
+
+    fn finish_current(&self, result: Result<(), Fault>) {
+        let Some(current) = self.current.take() else { return };
+        match result {
+            Ok(()) => self.ledger.completed.set(self.ledger.completed.get() + 1),
+            Err(fault) => self.report(current.id, &current.name, fault),
+        }
+        self.ledger.leave();
+    }
+
+    fn report(&self, id: u64, name: &Name, fault: Fault) {
+        self.ledger.report(&TaskFailure {
+            id,
+            name: name.to_string(),
+            request: self.line.clone(),
+            number: self.number,
+            fault,
+        });
+    }
+
+    /// Drops the waiting tasks of a request that failed.
+    fn skip(&self, status: StatusCode) {
+        self.stage.set(Stage::Closed);
+        loop {
+            let Some(entry) = self.queue.borrow_mut().pop_front() else { return };
+            let Entry { id, name, work, .. } = entry;
+            let _ = drop_quietly(work);
+            self.report(id, &name, Fault::NotRun(status));
+            self.ledger.leave();
+        }
+    }
+
+    /// Notes what was never finished.
+    fn give_up(&self) {
+        self.stage.set(Stage::Closed);
+        if let Some(Current { id, name, added }) = self.current.take() {
+            self.ledger.abandon(self.unfinished(id, &name, added, true));
+        }
+        loop {
+            let Some(entry) = self.queue.borrow_mut().pop_front() else { return };
+            let Entry { id, name, added, work } = entry;
+            let _ = drop_quietly(work);
+            self.ledger.abandon(self.unfinished(id, &name, added, false));
+        }
+    }
+
+    fn unfinished(&self, id: u64, name: &Name, added: Instant, started: bool) -> UnfinishedTask {
+        UnfinishedTask {
+            id,
+            name: name.to_string(),
+            request: self.line.clone(),
+            number: self.number,
+            age: time::now().saturating_duration_since(added),
+            started,
+        }
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        let (mut line, queue) = (std::mem::take(&mut self.line), self.queue.take());
+        if queue.is_empty() && queue.capacity() <= SPARE_TASKS && line.capacity() <= SPARE_LINE {
+            line.clear();
+            self.ledger.keep(Spare { line, queue });
+        }
+    }
+}
+
+/// How many ended lists leave their memory to the next ones, and how much of it.
+const SPARES: usize = 64;
+const SPARE_TASKS: usize = 16;
+const SPARE_LINE: usize = 256;
+
+/// What an ended list leaves behind.
+#[derive(Default)]
+struct Spare {
+    line: String,
+    queue: VecDeque<Entry>,
+}
+
+/// Runs a list to its end. Dropping it closes the list; what has not ended is noted.
+async fn run(list: Rc<List>) {
+    let ending = Ending { list };
+    let list = &ending.list;
+    loop {
+        let Some(work) = list.start_next() else { return };
+        let result = work.run(&list.ledger).await;
+        list.finish_current(result);
+    }
+}
+
+struct Ending {
+    list: Rc<List>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.list.give_up();
+        self.list.ledger.end(self.list.number);
+    }
+}
+
+/// Stands for the answer to one request; starts its tasks when it fires.
+pub(crate) struct Trigger {
+    /// Set until it fires.
+    tasks: Option<BackgroundTasks>,
+    /// The status of the answer if the handler failed.
+    failed: Option<StatusCode>,
+}
+
+impl Trigger {
+    pub(crate) fn new(tasks: BackgroundTasks, failed: Option<StatusCode>) -> Self {
+        Self { tasks: Some(tasks), failed }
+    }
+
+    pub(crate) fn fire(mut self, outcome: Outcome) {
+        self.release(outcome);
+    }
+
+    fn release(&mut self, outcome: Outcome) {
+        let Some(BackgroundTasks { list }) = self.tasks.take() else { return };
+        match self.failed.map_or(outcome, Outcome::Failed) {
+            Outcome::Failed(status) => list.skip(status),
+            Outcome::Delivered | Outcome::Aborted => Ledger::start(list),
+        }
+    }
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        self.release(Outcome::Aborted);
+    }
+}
+
+/// How many tasks may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) per_server: usize,
+    pub(crate) per_request: usize,
+    pub(crate) threads: usize,
+}
+
+type Hook = Box<dyn Fn(&TaskFailure)>;
+
+/// The server's books about background tasks.
+pub(crate) struct Ledger {
+    limits: Limits,
+    hook: Option<Hook>,
+    /// The lane of the blocking tasks, from the first one on.
+    pool: OnceCell<Pool>,
+    last_id: Cell<u64>,
+    /// Accepted and not ended.
+    pending: Cell<usize>,
+    completed: Cell<usize>,
+    failed: Cell<usize>,
+    /// Set when the drain is over: nothing is accepted or started any more.
+    closed: Cell<bool>,
+    /// The runners, by request.
+    running: RefCell<HashMap<u64, JoinHandle<()>>>,
+    unfinished: RefCell<Vec<UnfinishedTask>>,
+    /// Memory of ended lists.
+    spare: RefCell<Vec<Spare>>,
+    /// Who waits for `pending` to be zero.
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(limits: Limits, hook: Option<Hook>) -> Self {
+        Self {
+            limits,
+            hook,
+            pool: OnceCell::new(),
+            last_id: Cell::new(0),
+            pending: Cell::new(0),
+            completed: Cell::new(0),
+            failed: Cell::new(0),
+            closed: Cell::new(false),
+            running: RefCell::default(),
+            unfinished: RefCell::default(),
+            spare: RefCell::default(),
+            waiter: RefCell::default(),
+        }
+    }
+
+    fn pool(&self) -> &Pool {
+        self.pool.get_or_init(|| Pool::new(self.limits.threads))
+    }
+
+    fn admit(&self, more: usize) -> Result<(), AddError> {
+        if self.closed.get() {
+            return Err(AddError::ShuttingDown);
+        }
+        if self.pending.get() + more > self.limits.per_server { Err(AddError::Full) } else { Ok(()) }
+    }
+
+    fn enter(&self) -> u64 {
+        self.pending.set(self.pending.get() + 1);
+        self.last_id.set(self.last_id.get() + 1);
+        self.last_id.get()
+    }
+
+    fn leave(&self) {
+        self.pending.set(self.pending.get().saturating_sub(1));
+        if self.pending.get() == 0 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waiter = self.waiter.borrow_mut().take();
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+
+    /// Hands a list to the loop.
+    fn start(list: Rc<List>) {
+        if list.queue.borrow().is_empty() {
+            list.stage.set(Stage::Closed);
+            return;
+        }
+        let ledger = Rc::clone(&list.ledger);
+        if ledger.closed.get() {
+            list.give_up();
+            return;
+        }
+        list.stage.set(Stage::Running);
+        let number = list.number;
+        // Outside a runtime, where a connection may be dropped, `defer` panics and drops the runner, which notes what is lost.
+        match catch_unwind(AssertUnwindSafe(|| defer(run(list)))) {
+            Ok(handle) => drop(ledger.running.borrow_mut().insert(number, handle)),
+            Err(payload) => drop(text_of(payload)),
+        }
+    }
+
+    fn keep(&self, spare: Spare) {
+        let mut spares = self.spare.borrow_mut();
+        if spares.len() < SPARES {
+            spares.push(spare);
+        }
+    }
+
+    /// A runner has ended.
+    fn end(&self, number: u64) {
+        let handle = self.running.borrow_mut().remove(&number);
+        drop(handle);
+    }
+
+    fn abandon(&self, task: UnfinishedTask) {
+        self.unfinished.borrow_mut().push(task);
+        self.leave();
+    }
+
+    fn report(&self, failure: &TaskFailure) {
+        self.failed.set(self.failed.get() + 1);
+        match &self.hook {
+            Some(hook) => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(failure))) {
+                    say(format_args!("the `on_task_error` hook panicked: {}", text_of(payload)));
+                }
+            }
+            None => say(format_args!("{failure}")),
+        }
+    }
+
+    pub(crate) fn completed(&self) -> usize {
+        self.completed.get()
+    }
+
+    pub(crate) fn failed(&self) -> usize {
+        self.failed.get()
+    }
+
+    /// Ready when no task is pending.
+    pub(crate) fn poll_idle(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.pending.get() == 0 {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        let before = self.waiter.borrow_mut().replace(waker);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// Ends what still runs; gives what was not finished.
+    pub(crate) async fn close(&self) -> Vec<UnfinishedTask> {
+        self.closed.set(true);
+        let running: Vec<_> = self.running.borrow_mut().drain().map(|(_, handle)| handle).collect();
+        for handle in &running {
+            handle.abort();
+        }
+        for handle in running {
+            let _ = handle.await;
+        }
+        let mut unfinished = self.unfinished.take();
+        unfinished.sort_by_key(|task| task.id);
+        unfinished
+    }
+}
+
+/// A line on stderr, which may be closed.
+pub(crate) fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "postlude: {text}");
+}
+
+/// What went wrong with a task.
+#[derive(Clone, Debug)]
+enum Fault {
+    Error(String),
+    Panic(String),
+    /// The handler failed with this status.
+    NotRun(StatusCode),
+}
+
+/// A background task that failed, panicked, or was not run because the handler failed: see `Server::on_task_error`.
+///
+/// Its text is what stands on stderr without a hook.
+#[derive(Clone, Debug)]
+pub struct TaskFailure {
+    id: u64,
+    name: String,
+    request: String,
+    number: u64,
+    fault: Fault,
+}
+
+impl TaskFailure {
+    /// The task's id, as `add` gave it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The task's name, or where it was added.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Method and target of the request.
+    #[must_use]
+    pub fn request(&self) -> &str {
+        &self.request
+    }
+
+    /// The request's number.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The error or the panic, as a text.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match &self.fault {
+            Fault::Error(text) | Fault::Panic(text) => text.clone(),
+            Fault::NotRun(status) => format!("the handler failed with {}", status.as_u16()),
+        }
+    }
+
+    /// Whether the task panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.fault, Fault::Panic(_))
+    }
+
+    /// Whether the task was not run at all.
+    #[must_use]
+    pub fn is_skipped(&self) -> bool {
+        matches!(self.fault, Fault::NotRun(_))
+    }
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, request, number, .. } = self;
+        match &self.fault {
+            Fault::Error(text) => write!(f, "background task '{name}' failed: {text}")?,
+            Fault::Panic(text) => write!(f, "background task '{name}' failed: panicked: {text}")?,
+            Fault::NotRun(status) => {
+                write!(f, "background task '{name}' not run: the handler failed with {}", status.as_u16())?;
+            }
+        }
+        write!(f, " ({request}, request {number})")
+    }
+}
+
+/// A task that shutdown did not wait for.
+#[derive(Clone, Debug)]
+pub struct UnfinishedTask {
+    id: u64,
+    name: String,
+    request: String,
+    number: u64,
+    age: Duration,
+    started: bool,
+}
+
+impl UnfinishedTask {
+    /// The task's name, or where it was added.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Method and target of the request.
+    #[must_use]
+    pub fn request(&self) -> &str {
+        &self.request
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How long ago it was added.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// Whether it had begun.
+    #[must_use]
+    pub fn started(&self) -> bool {
+        self.started
+    }
+}
+
+impl fmt::Display for UnfinishedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.started { "running" } else { "not begun" };
+        let Self { name, request, number, age, .. } = self;
+        write!(f, "'{name}' ({request}, request {number}), {state}, {:.1} s old", age.as_secs_f64())
+    }
+}

@@ -1,0 +1,239 @@
+//! The connection's two buffers.
+//!
+//! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not yet written: small ones side by side in one buffer,
+//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. Each answer with background tasks
+//! leaves a mark at its end; when the count of written bytes passes it, the tasks start.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use super::background::{Outcome, Trigger};
+use super::response::Payload;
+
+/// What a read asks for at first, and what an idle connection keeps.
+const SMALL: usize = 8 * 1024;
+/// What it grows to while a client sends as fast as it is read.
+const LARGE: usize = 128 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    /// Initialised throughout; its length is what there is room for.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Gives back what a big body needed.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() && self.buffer.len() > SMALL {
+            self.buffer.truncate(SMALL);
+            self.buffer.shrink_to_fit();
+        }
+    }
+
+    /// Reads once, behind what is there. A connection that ended gives 0.
+    pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut IO,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.make_room();
+        let count = ready!(Pin::new(io).poll_read(cx, &mut self.buffer[self.end..]))?;
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+
+    fn make_room(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; SMALL];
+        }
+        if self.end < self.buffer.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        } else {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+    }
+
+    /// Makes the next read larger if the last one filled the buffer to its end.
+    pub(super) fn grow_for_body(&mut self) {
+        if self.is_empty() && self.buffer.len() < LARGE {
+            self.buffer.resize(self.buffer.len().max(SMALL) * 2, 0);
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.end > 0 && self.end == self.buffer.len()
+    }
+}
+
+/// Bodies longer than this are written from where they are.
+const COPIED: usize = 16 * 1024;
+/// What an idle connection keeps of the buffer.
+const KEPT: usize = 16 * 1024;
+
+#[derive(Default)]
+pub(super) struct Output {
+    /// Heads and small bodies. Everything before `sent` is written.
+    buffer: Vec<u8>,
+    sent: usize,
+    /// A big body, which comes after the buffer.
+    big: Option<Payload>,
+    big_sent: usize,
+    /// Bytes ever put here, bytes ever written, and how many of those were written when the last flush was done.
+    queued: u64,
+    written: u64,
+    flushed: u64,
+    /// Where answers with tasks end, in the count of bytes.
+    marks: VecDeque<(u64, Trigger)>,
+    /// Set when the socket takes no more: from then on everything is thrown away.
+    broken: bool,
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.flushed == self.queued
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.queued - self.written
+    }
+
+    /// Appends what `write` writes. There must be no big body: it would come too early.
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert!(self.big.is_none(), "what follows a big body waits until it is written");
+        let before = self.buffer.len();
+        write(&mut self.buffer);
+        self.count(self.buffer.len() - before);
+    }
+
+    /// Appends a body. True: it is big, and must be flushed before anything is appended.
+    pub(super) fn append_payload(&mut self, payload: Payload) -> bool {
+        let Some(bytes) = payload.bytes() else { return false };
+        if bytes.len() <= COPIED {
+            self.append(|buffer| buffer.extend_from_slice(bytes));
+            return false;
+        }
+        self.count(bytes.len());
+        self.big_sent = 0;
+        self.big = Some(payload);
+        true
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.queued += bytes as u64;
+        if self.broken {
+            self.discard();
+        }
+    }
+
+    /// The answer whose tasks these are ends here.
+    pub(super) fn mark(&mut self, trigger: Trigger) {
+        if self.broken {
+            trigger.fire(Outcome::Aborted);
+        } else {
+            self.marks.push_back((self.queued, trigger));
+            self.fire();
+        }
+    }
+
+    fn fire(&mut self) {
+        while self.marks.front().is_some_and(|(end, _)| *end <= self.flushed) {
+            if let Some((_, trigger)) = self.marks.pop_front() {
+                trigger.fire(Outcome::Delivered);
+            }
+        }
+    }
+
+    /// Writes all that waits. A socket that takes no more breaks the output, which counts as done.
+    pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.is_empty() {
+            match ready!(self.poll_write(io, cx)) {
+                Ok(()) => self.fire(),
+                Err(_) => self.break_off(),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_write<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = Pin::new(io);
+        if self.waiting() > 0 {
+            let small = &self.buffer[self.sent..];
+            let count = match self.big.as_ref().and_then(Payload::bytes) {
+                None => ready!(io.as_mut().poll_write(cx, small))?,
+                Some(big) => {
+                    let parts = [IoSlice::new(small), IoSlice::new(&big[self.big_sent..])];
+                    let parts = if small.is_empty() { &parts[1..] } else { &parts[..] };
+                    ready!(io.as_mut().poll_write_vectored(cx, parts))?
+                }
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(count);
+        }
+        ready!(io.poll_flush(cx))?;
+        self.flushed = self.written;
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count as u64;
+        let small = count.min(self.buffer.len() - self.sent);
+        self.sent += small;
+        self.big_sent += count - small;
+        if self.waiting() == 0 {
+            self.discard();
+        }
+    }
+
+    /// Forgets the bytes, written or not.
+    fn discard(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT);
+        self.big = None;
+        (self.sent, self.big_sent) = (0, 0);
+        self.written = self.queued;
+        if self.broken {
+            self.flushed = self.written;
+        }
+    }
+
+    /// Gives up: answers on their way are aborted.
+    pub(super) fn break_off(&mut self) {
+        self.broken = true;
+        self.discard();
+        for (_, trigger) in std::mem::take(&mut self.marks) {
+            trigger.fire(Outcome::Aborted);
+        }
+    }
+}

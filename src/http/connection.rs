@@ -1,0 +1,720 @@
+//! One connection: read a head, call the handler, write the answer, in order, until one side ends it.
+//!
+//! The connection's task polls the handler's future itself, so a request costs no task. Whenever something is pending, the handler included, what
+//! was answered so far is flushed first; while requests arrive faster than that they are answered side by side in one buffer and go out in one
+//! write. Request bodies are read when the handler asks for them and not before.
+//!
+//! # How it works
+//!
+//! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the time for the head runs.
+//! 2. `call`: route, run the handler. `drive` polls it, feeds it body bytes, flushes.
+//! 3. `answer`: write the head and the body, or drive the stream; leave the mark that starts the background tasks.
+//! 4. `finish_body`: throw away what the handler left of a body, if it is little.
+//!
+//! Each step gives an [`End`] where the connection should not go on.
+//!
+//! # Invariants
+//!
+//! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks run.
+//! - A failure to write is not seen by handlers or tasks; the output throws away what comes after it.
+//! - An answer that closes the connection while the client may still be sending is followed by half-close and a short time of reading, or the
+//!   client's kernel would throw the answer away (RFC 9112 section 9.6).
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_io::{AsyncRead, AsyncWrite};
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+
+use super::background::{AddError, Trigger, say, text_of};
+use super::body::{Body, BodyCell, BodyError, Wanted};
+use super::buffer::{Input, Output};
+use super::chunked::{self, BodyLimits, Decoder};
+use super::handler::{Answer, Answering};
+use super::parse::{Framing, HeadParser};
+use super::request::{Record, Request};
+use super::response::{IntoResponse, Payload, Response};
+use super::router::Found;
+use super::server::Shared;
+use super::timer::Timer;
+
+/// What a handler may leave unread of a body before the connection is closed rather than the rest read.
+const DRAINED: usize = 64 * 1024;
+/// A stream's pieces are gathered up to this, then written.
+const GATHERED: u64 = 64 * 1024;
+/// How long a client that was told off may go on sending.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Write what waits and close.
+    Close,
+    /// Write what waits, half-close, and read for a while: the client may still be sending.
+    Linger,
+    /// Nothing more can be written.
+    Broken,
+}
+
+/// The body of the request that is being answered.
+struct Incoming {
+    decoder: Decoder,
+    cell: Rc<BodyCell>,
+    /// How much more data is acceptable.
+    allowance: u64,
+    /// What the head says is to come; None for chunks.
+    left: Option<u64>,
+    /// Whether the client waits for `100 Continue`.
+    expects_continue: bool,
+    ended: bool,
+    failed: bool,
+}
+
+pub(super) struct Connection<IO> {
+    io: IO,
+    shared: Rc<Shared>,
+    /// The connection's entry in the server's list.
+    key: usize,
+    input: Input,
+    output: Output,
+    parser: HeadParser,
+    record: Rc<Record>,
+    /// Set while a handler runs and its tasks have no trigger yet.
+    calling: bool,
+    body: Option<Incoming>,
+    timer: Timer,
+}
+
+impl<IO> Drop for Connection<IO> {
+    fn drop(&mut self) {
+        self.shared.leave(self.key);
+        if self.calling {
+            drop(self.trigger(None));
+        }
+    }
+}
+
+impl<IO> Connection<IO> {
+    pub(super) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
+        Self {
+            io,
+            key: shared.enter(),
+            input: Input::default(),
+            output: Output::default(),
+            parser: HeadParser::new(shared.config.head),
+            record: Rc::new(Record::new(Rc::clone(&shared), peer)),
+            calling: false,
+            body: None,
+            timer: Timer::default(),
+            shared,
+        }
+    }
+
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+
+    /// What starts the tasks of the request being answered, if it has any.
+    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
+        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
+    }
+
+    /// The record for the next request: the last one's if nobody holds it.
+    fn fresh_record(&mut self) {
+        match Rc::get_mut(&mut self.record) {
+            Some(record) => record.clear(),
+            None => self.record = Rc::new(Record::new(Rc::clone(&self.shared), self.record.peer)),
+        }
+    }
+
+    fn is_head(&self) -> bool {
+        self.record.head.method(&self.record.bytes) == "HEAD"
+    }
+
+    fn is_http10(&self) -> bool {
+        self.record.head.version() == super::parse::Version::Http10
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
+    /// Serves the connection to its end.
+    pub(super) async fn serve(mut self) {
+        let end = loop {
+            if let Err(end) = self.serve_one().await {
+                break end;
+            }
+        };
+        if end != End::Broken {
+            self.close(end == End::Linger).await;
+        }
+    }
+
+    async fn serve_one(&mut self) -> Result<(), End> {
+        self.read_head().await?;
+        let answer = self.call().await?;
+        self.answer(answer).await?;
+        self.finish_body().await
+    }
+
+    // 1. The head.
+
+    async fn read_head(&mut self) -> Result<(), End> {
+        self.fresh_record();
+        self.timer.clear();
+        loop {
+            if !self.input.is_empty() && self.parse_head()? {
+                return Ok(());
+            }
+            self.flush().await?;
+            self.read_more_head().await?;
+        }
+    }
+
+    fn parse_head(&mut self) -> Result<bool, End> {
+        let record = Rc::get_mut(&mut self.record).expect("a fresh record is the connection's alone");
+        match self.parser.parse(self.input.bytes(), &mut record.head) {
+            Ok(None) => Ok(false),
+            Ok(Some(length)) => {
+                record.bytes.extend_from_slice(&self.input.bytes()[..length]);
+                record.number = self.shared.next_request();
+                self.input.consume(length);
+                Ok(true)
+            }
+            Err(error) => Err(self.refuse(error.status(), &error.to_string())),
+        }
+    }
+
+    /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as long as a head may take.
+    async fn read_more_head(&mut self) -> Result<(), End> {
+        let idle = self.input.is_empty();
+        if idle {
+            self.input.shrink();
+            self.timer.set(self.shared.config.idle_timeout);
+        } else if !self.timer.is_set() {
+            self.timer.set(self.shared.config.header_timeout);
+        }
+        let read = poll_fn(|cx| self.poll_head_bytes(idle, cx)).await;
+        if idle {
+            self.timer.clear();
+        }
+        match read? {
+            0 => Err(End::Close),
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+        if idle && self.shared.is_stopping(self.key, cx) {
+            return Poll::Ready(Err(End::Close));
+        }
+        match self.input.poll_fill(&mut self.io, cx) {
+            Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
+            Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
+            Poll::Pending if idle => Poll::Ready(Err(End::Close)),
+            Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
+        }
+    }
+
+    /// Answers what is no request, and asks for the connection's end.
+    fn refuse(&mut self, status: u16, text: &str) -> End {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        let response = Response::text(status, text);
+        self.write_head(&response, false, Length::Known(text.len()));
+        self.output.append_payload(response.payload);
+        End::Linger
+    }
+
+    // 2. The handler.
+
+    async fn call(&mut self) -> Result<Answer, End> {
+        let body = self.begin_body()?;
+        let record = Rc::get_mut(&mut self.record).expect("a fresh record is the connection's alone");
+        let call = match self.shared.router.find(record) {
+            Found::Handler(call) => call,
+            Found::Answer(response) => return Ok(Answer { response, failed: false }),
+        };
+        self.calling = true;
+        let mut future = Some(call(Request::new(Rc::clone(&self.record), body)));
+        Ok(self.drive(|cx| poll_isolated(&mut future, cx)).await)
+    }
+
+    /// Prepares for the request's body. Without one there is nothing to prepare.
+    fn begin_body(&mut self) -> Result<Body, End> {
+        let framing = self.record.head.framing();
+        let left = match framing {
+            Framing::None | Framing::Length(0) => return Ok(Body::default()),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        };
+        let allowance = self.shared.config.max_body;
+        if left.is_some_and(|length| length > allowance) {
+            return Err(self.refuse(413, &BodyError::TooLarge.to_string()));
+        }
+        let cell = Rc::new(BodyCell::default());
+        self.body = Some(Incoming {
+            decoder: Decoder::new(framing, BodyLimits::default()),
+            cell: Rc::clone(&cell),
+            allowance,
+            left,
+            expects_continue: self.record.head.expects_continue(),
+            ended: false,
+            failed: false,
+        });
+        Ok(Body::new(cell))
+    }
+
+    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits.
+    async fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+        self.timer.clear();
+        poll_fn(|cx| {
+            loop {
+                self.attend(true);
+                let polled = poll(cx);
+                self.attend(false);
+                if polled.is_ready() || !self.feed(cx) {
+                    return polled;
+                }
+            }
+        })
+        .await
+    }
+
+    fn attend(&self, attended: bool) {
+        if let Some(body) = &self.body {
+            body.cell.attend(attended);
+        }
+    }
+
+    /// Moves bytes both ways while the handler waits. True: the handler should be polled again.
+    fn feed(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.output.waiting();
+        let fed = self.poll_body(cx).is_ready();
+        let writing = self.output.poll_flush(&mut self.io, cx).is_pending();
+        if fed {
+            self.timer.clear();
+            return true;
+        }
+        let reading = self.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Wanted::Nothing);
+        if !reading && !writing {
+            self.timer.clear();
+            return false;
+        }
+        if !self.timer.is_set() || self.output.waiting() < before {
+            self.timer.set(self.shared.config.body_timeout);
+        }
+        if !self.timer.expired(cx) {
+            return false;
+        }
+        self.timer.clear();
+        if writing {
+            self.output.break_off();
+        }
+        if let Some(body) = self.body.as_mut().filter(|_| reading) {
+            body.fail(BodyError::TimedOut, cx);
+        }
+        reading
+    }
+
+    /// Ready when the handler got what it asked for, or an error. Pending also when it asks for nothing.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(body) = self.body.as_mut().filter(|body| !body.ended) else { return Poll::Pending };
+            if body.cell.wanted(cx) == Wanted::Nothing {
+                return Poll::Pending;
+            }
+            if body.decode(&mut self.input, cx) {
+                return Poll::Ready(());
+            }
+            if std::mem::take(&mut body.expects_continue) && self.input.is_empty() {
+                self.output.append(|buffer| buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            }
+            let _ = self.output.poll_flush(&mut self.io, cx);
+            let failed = match ready!(self.input.poll_fill(&mut self.io, cx)) {
+                Ok(0) | Err(_) => true,
+                Ok(_) => false,
+            };
+            if failed {
+                if let Some(body) = &mut self.body {
+                    body.fail(BodyError::Disconnected, cx);
+                }
+                return Poll::Ready(());
+            }
+            self.timer.clear();
+        }
+    }
+
+    // 3. The answer.
+
+    async fn answer(&mut self, answer: Answer) -> Result<(), End> {
+        let (response, failed) = self.gather_tasks(answer);
+        self.calling = false;
+        let trigger = self.trigger(failed.then_some(response.status));
+        let status = response.status;
+        let bodyless = self.is_head() || matches!(status.as_u16(), 204 | 304);
+        let length = self.length_of(&response);
+        let keep = self.keeps_alive(&response) && length != Length::UntilClose;
+        self.write_head(&response, keep, length);
+        match response.payload {
+            _ if bodyless => {}
+            Payload::Stream(stream) => self.answer_stream(stream, length).await?,
+            payload => {
+                if self.output.append_payload(payload) {
+                    self.mark(trigger);
+                    self.flush().await?;
+                    return self.go_on(keep);
+                }
+            }
+        }
+        self.mark(trigger);
+        self.go_on(keep)
+    }
+
+    fn mark(&mut self, trigger: Option<Trigger>) {
+        if let Some(trigger) = trigger {
+            self.output.mark(trigger);
+        }
+    }
+
+    /// Adds the response's tasks to the request's list; if they do not fit, that is the answer.
+    fn gather_tasks(&self, answer: Answer) -> (Response, bool) {
+        let Answer { mut response, failed } = answer;
+        if response.tasks.is_empty() {
+            return (response, failed);
+        }
+        let added: Result<(), AddError> = self.record.tasks().extend(std::mem::take(&mut response.tasks));
+        match added {
+            Ok(()) => (response, failed),
+            Err(full) => (full.into_response(), true),
+        }
+    }
+
+    /// Whether the connection goes on after this answer.
+    fn keeps_alive(&mut self, response: &Response) -> bool {
+        let asked_to_close =
+            response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
+        let streams = matches!(response.payload, Payload::Stream(_));
+        self.record.head.keep_alive()
+            && !asked_to_close
+            && !self.shared.stopping.get()
+            && self.body.as_mut().is_none_or(|body| body.is_little(&mut self.input) || streams && !body.failed)
+    }
+
+    fn length_of(&self, response: &Response) -> Length {
+        match response.status.as_u16() {
+            204 => return Length::Unsaid,
+            // The length is that of the answer to a GET, which only the handler can know.
+            304 => return declared(response).map_or(Length::Unsaid, Length::Known),
+            _ => {}
+        }
+        match response.payload.length() {
+            Some(0) if self.is_head() => Length::Known(declared(response).unwrap_or(0)),
+            Some(length) => Length::Known(length),
+            None if self.is_http10() => Length::UntilClose,
+            None => Length::Chunks,
+        }
+    }
+
+    fn write_head(&mut self, response: &Response, keep: bool, length: Length) {
+        let http10 = self.is_http10();
+        let shared = &self.shared;
+        self.output.append(|out| {
+            write_status(out, response.status);
+            for (name, value) in &response.fields {
+                if !is_ours(name) {
+                    write_field(out, name.as_str(), value.as_bytes());
+                }
+            }
+            match length {
+                Length::Known(length) => write_length(out, length),
+                Length::Chunks => write_field(out, "transfer-encoding", b"chunked"),
+                Length::UntilClose | Length::Unsaid => {}
+            }
+            match (keep, http10) {
+                (false, _) => write_field(out, "connection", b"close"),
+                (true, true) => write_field(out, "connection", b"keep-alive"),
+                (true, false) => {}
+            }
+            shared.write_date(out);
+            out.extend_from_slice(b"\r\n");
+        });
+    }
+
+    async fn answer_stream(&mut self, stream: Pieces, length: Length) -> Result<(), End> {
+        let mut stream = Some(stream);
+        loop {
+            let piece = self.drive(|cx| poll_piece(&mut stream, cx)).await;
+            match piece {
+                Ok(Some(piece)) => self.output.append(|out| match length {
+                    Length::Chunks if piece.is_empty() => {}
+                    Length::Chunks => chunked::write_chunk(out, &piece),
+                    _ => out.extend_from_slice(&piece),
+                }),
+                Ok(None) => break,
+                Err(text) => {
+                    say(format_args!("a response's stream failed: {text}"));
+                    let _ = self.flush().await;
+                    return Err(End::Broken);
+                }
+            }
+            if self.output.is_broken() {
+                return Err(End::Broken);
+            }
+            if self.output.waiting() > GATHERED {
+                self.flush().await?;
+            }
+        }
+        if length == Length::Chunks {
+            self.output.append(chunked::write_last_chunk);
+        }
+        Ok(())
+    }
+
+    /// Whether the next request's turn comes.
+    fn go_on(&self, keep: bool) -> Result<(), End> {
+        match (keep, &self.body) {
+            (true, _) => Ok(()),
+            (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
+            (false, _) => Err(End::Close),
+        }
+    }
+
+    /// Waits until all that was answered is written.
+    async fn flush(&mut self) -> Result<(), End> {
+        if !self.output.is_empty() {
+            self.timer.clear();
+            poll_fn(|cx| self.poll_flush_in_time(cx)).await;
+            self.timer.clear();
+        }
+        if self.output.is_broken() { Err(End::Broken) } else { Ok(()) }
+    }
+
+    fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let before = self.output.waiting();
+            if self.output.poll_flush(&mut self.io, cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if !self.timer.is_set() || self.output.waiting() < before {
+                self.timer.set(self.shared.config.body_timeout);
+            }
+            if !self.timer.expired(cx) {
+                return Poll::Pending;
+            }
+            self.output.break_off();
+        }
+    }
+
+    // 4. What is left of the body.
+
+    async fn finish_body(&mut self) -> Result<(), End> {
+        let Some(mut body) = self.body.take() else { return Ok(()) };
+        if !body.ended {
+            body.cell.fail(BodyError::Disconnected);
+        }
+        body.allowance = body.allowance.min(DRAINED as u64);
+        while !body.skip(&mut self.input) {
+            self.flush().await?;
+            self.timer.set(self.shared.config.body_timeout);
+            poll_fn(|cx| self.poll_drain(cx)).await?;
+            self.timer.clear();
+        }
+        if body.failed { Err(End::Linger) } else { Ok(()) }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        match self.input.poll_fill(&mut self.io, cx) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Broken)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(End::Close)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes what waits and closes.
+    async fn close(&mut self, linger: bool) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let closed = poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await;
+        if linger && closed.is_ok() {
+            self.timer.set(LINGER);
+            while poll_fn(|cx| self.poll_linger(cx)).await {}
+        }
+    }
+
+    /// Reads and forgets. False: the client has ended too, or its time is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.input.consume(self.input.bytes().len());
+        if self.timer.expired(cx) {
+            return Poll::Ready(false);
+        }
+        let read = ready!(self.input.poll_fill(&mut self.io, cx));
+        Poll::Ready(read.is_ok_and(|count| count > 0))
+    }
+}
+
+impl Incoming {
+    /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
+    fn decode(&mut self, input: &mut Input, cx: &Context<'_>) -> bool {
+        let grow = input.is_full();
+        let mut handed = false;
+        while !self.ended {
+            match self.step(input) {
+                Ok(0) => break,
+                Ok(_) => handed |= self.cell.wanted(cx) == Wanted::Nothing,
+                Err(error) => self.fail(error, cx),
+            }
+        }
+        if grow {
+            input.grow_for_body();
+        }
+        if self.ended || handed {
+            self.cell.wake_reader(cx);
+        }
+        self.ended || handed
+    }
+
+    /// Decodes once; gives the number of bytes taken.
+    fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
+        let found = self.decoder.decode(input.bytes()).map_err(|_| BodyError::Malformed)?;
+        let data = &input.bytes()[found.data];
+        let count = data.len() as u64;
+        self.allowance = self.allowance.checked_sub(count).ok_or(BodyError::TooLarge)?;
+        self.left = self.left.map(|left| left.saturating_sub(count));
+        if !data.is_empty() {
+            self.cell.push(data);
+        }
+        input.consume(found.consumed);
+        if found.complete {
+            self.ended = true;
+            self.cell.complete();
+        }
+        Ok(found.consumed)
+    }
+
+    fn fail(&mut self, error: BodyError, cx: &Context<'_>) {
+        (self.ended, self.failed) = (true, true);
+        self.cell.fail(error);
+        self.cell.wake_reader(cx);
+    }
+
+    /// Whether it is worth reading what the handler left. Looks at what was read already.
+    fn is_little(&mut self, input: &mut Input) -> bool {
+        if self.ended {
+            return !self.failed;
+        }
+        // A client that was not told to go on may go on or not: nobody can know where the next request begins.
+        if self.expects_continue && input.is_empty() {
+            return false;
+        }
+        self.left.is_none_or(|left| left <= DRAINED as u64)
+    }
+
+    /// Throws away what is there. True: the body has ended, or it is too much.
+    fn skip(&mut self, input: &mut Input) -> bool {
+        while !self.ended {
+            match self.step(input) {
+                Ok(0) => return false,
+                Ok(_) => self.cell.forget(),
+                Err(_) => (self.ended, self.failed) = (true, true),
+            }
+        }
+        true
+    }
+}
+
+type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Vec<u8>>>>>;
+
+/// Polls the handler's future; a panic, there or in its destructor, is a 500.
+fn poll_isolated(future: &mut Option<Answering>, cx: &mut Context<'_>) -> Poll<Answer> {
+    let Some(running) = future else { return Poll::Pending };
+    let answer = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(answer)) => Ok(answer),
+        Err(payload) => Err(text_of(payload)),
+    };
+    let ended = future.take();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
+    Poll::Ready(answer.and_then(|answer| dropped.map(|()| answer)).unwrap_or_else(|text| {
+        say(format_args!("a handler panicked: {text}"));
+        Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, "the server could not answer"))
+    }))
+}
+
+/// Polls a response's stream; a panic is an error like any other. When it has ended it is dropped.
+fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>, String>> {
+    let Some(running) = stream else { return Poll::Ready(Ok(None)) };
+    let piece = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll_next(cx))) {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(Some(Ok(piece)))) => return Poll::Ready(Ok(Some(piece))),
+        Ok(Poll::Ready(Some(Err(error)))) => Err(error.to_string()),
+        Ok(Poll::Ready(None)) => Ok(None),
+        Err(payload) => Err(text_of(payload)),
+    };
+    let ended = stream.take();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
+    Poll::Ready(dropped.and(piece))
+}
+
+/// How a response says where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Known(usize),
+    Chunks,
+    UntilClose,
+    /// It has no body by its status.
+    Unsaid,
+}
+
+/// The length a handler gave for a body that it did not.
+fn declared(response: &Response) -> Option<usize> {
+    response.field("content-length")?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the connection writes this field itself.
+fn is_ours(name: &HeaderName) -> bool {
+    *name == header::CONTENT_LENGTH
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::CONNECTION
+        || *name == header::DATE
+}
+
+fn says_close(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")))
+}
+
+fn write_status(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_length(out: &mut Vec<u8>, mut length: usize) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(length % 10).unwrap_or_default();
+        length /= 10;
+        if length == 0 {
+            break;
+        }
+    }
+    write_field(out, "content-length", &digits[start..]);
+}

@@ -1,0 +1,103 @@
+//! The error a handler may give with `?`: a status and a text, or any other error as a 500.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::StatusCode;
+
+use super::background::{AddError, say};
+use super::body::BodyError;
+use super::extract::Rejection;
+use super::response::{IntoResponse, Response};
+
+/// What a handler returns that uses `?`.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A handler's error: a status and a text for the client.
+///
+/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their status and text; the rest are a 500 whose
+/// text stays on the server, on stderr.
+///
+/// ```
+/// use postlude::http::{self, Error, Path};
+/// async fn double(Path(number): Path<u32>) -> http::Result<String> {
+///     let twice = number.checked_mul(2).ok_or(Error::new(422, "too large"))?;
+///     Ok(twice.to_string())
+/// }
+/// # let _ = http::Router::new().get("/{number}", double);
+/// ```
+pub struct Error {
+    status: StatusCode,
+    text: String,
+    /// What went wrong on the server.
+    source: Option<Box<dyn StdError>>,
+}
+
+impl Error {
+    /// An error with a status and a text for the client. A status that is none becomes 500.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Error::new(404, "no such file").status(), 404);
+    /// ```
+    #[must_use]
+    pub fn new(status: u16, text: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, text: text.into(), source: None }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn told(status: StatusCode, error: &dyn StdError) -> Self {
+        Self { status, text: error.to_string(), source: None }
+    }
+}
+
+impl<E: StdError + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        let any: &dyn Any = &error;
+        if let Some(error) = any.downcast_ref::<AddError>() {
+            return Self::told(StatusCode::SERVICE_UNAVAILABLE, error);
+        }
+        if let Some(error) = any.downcast_ref::<BodyError>() {
+            return Self::told(error.status(), error);
+        }
+        if let Some(error) = any.downcast_ref::<Rejection>() {
+            return Self::told(error.status(), error);
+        }
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self { status, text: String::from("the server could not answer"), source: Some(Box::new(error)) }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if let Some(source) = &self.source {
+            say(format_args!("a handler failed: {source}"));
+        }
+        (self.status, self.text).into_response()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{} ({source})", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("status", &self.status)
+            .field("text", &self.text)
+            .field("source", &self.source)
+            .finish()
+    }
+}

@@ -1,0 +1,305 @@
+//! Extractors: what a handler's parameters take from the request.
+//!
+//! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own. They run in the order of the parameters, and one that
+//! rejects the request ends the call with its answer: 400 for what cannot be understood, 413, 415 and 422 for bodies, 500 for what the
+//! server's author forgot.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::background::BackgroundTasks;
+use super::body::{Body, BodyError};
+use super::path;
+use super::request::Request;
+use super::response::{IntoResponse, Response};
+
+/// What can be taken from a request. Write `async fn from_request` in your own implementation.
+///
+/// It may use other extractors, and [`BackgroundTasks`] among them: the list is the request's one.
+///
+/// ```
+/// use postlude::http::{BackgroundTasks, FromRequest, Query, Rejection, Request};
+/// #[derive(serde::Deserialize)]
+/// struct Search {
+///     q: Option<String>,
+/// }
+/// struct Logged(Option<String>);
+/// impl FromRequest for Logged {
+///     type Rejection = postlude::http::Error;
+///     async fn from_request(request: &mut Request) -> Result<Self, Self::Rejection> {
+///         let Query(search) = Query::<Search>::from_request(request).await?;
+///         let tasks = BackgroundTasks::from_request(request).await?;
+///         if let Some(q) = search.q.clone() {
+///             tasks.add(async move { println!("searched for {q}") })?;
+///         }
+///         Ok(Self(search.q))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a request",
+    note = "a handler's parameters are extractors: `Path`, `Query`, `Json`, `State`, `PeerAddr`, `BackgroundTasks`, `Body`, `String`, `Vec<u8>`, `Method`, `Request`, or your own `FromRequest`"
+)]
+pub trait FromRequest: Sized {
+    /// The answer when the request does not hold it.
+    type Rejection: IntoResponse;
+
+    /// Takes it from the request.
+    fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
+}
+
+/// Why an extractor of this module gave up: a status and a text for the client.
+///
+/// ```
+/// use postlude::http::{IntoResponse, Rejection};
+/// assert_eq!(Rejection::new(422, "the date lies in the past").into_response().status(), 422);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    status: StatusCode,
+    text: String,
+}
+
+impl Rejection {
+    /// A rejection, for extractors of your own. A status that is none becomes 400.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Rejection::new(400, "no").status(), 400);
+    /// ```
+    #[must_use]
+    pub fn new(status: u16, text: impl Into<String>) -> Self {
+        Self::of(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)
+    }
+
+    fn of(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    pub(crate) fn bad_request(text: impl Into<String>) -> Self {
+        Self::of(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// The server's author has to do something about it.
+    pub(crate) fn internal(text: impl Into<String>) -> Self {
+        Self::of(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<BodyError> for Rejection {
+    fn from(error: BodyError) -> Self {
+        Self::of(error.status(), error.to_string())
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        Response::text(self.status, self.text)
+    }
+}
+
+/// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by name.
+///
+/// ```
+/// use postlude::http::{Path, Router};
+/// let router = Router::new()
+///     .get("/files/{id}", async |Path(id): Path<u64>| id.to_string())
+///     .get("/{year}/{month}", async |Path((year, month)): Path<(u16, u8)>| format!("{year}-{month:02}"));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Path<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        path::from_parameters(request.parameters()).map(Self)
+    }
+}
+
+/// What stands behind the question mark, as a struct or a list of pairs.
+///
+/// ```
+/// use postlude::http::{Query, Router};
+/// #[derive(serde::Deserialize)]
+/// struct Page {
+///     page: Option<u32>,
+/// }
+/// let router = Router::new().get("/list", async |Query(page): Query<Page>| format!("page {}", page.page.unwrap_or(1)));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Query<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        let parsed = serde_urlencoded::from_str(request.query().unwrap_or_default());
+        parsed.map(Self).map_err(|error| Rejection::bad_request(format!("the query cannot be read: {error}")))
+    }
+}
+
+/// A JSON body; also an answer.
+///
+/// ```
+/// use postlude::http::{Json, Router};
+/// #[derive(serde::Deserialize, serde::Serialize)]
+/// struct Point {
+///     x: f64,
+///     y: f64,
+/// }
+/// let router = Router::new().post("/mirror", async |Json(Point { x, y }): Json<Point>| Json(Point { x: y, y: x }));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Json<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        if !request.field("content-type").is_some_and(is_json) {
+            return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content-type must be application/json"));
+        }
+        let bytes = request.take_body().collect().await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
+            Rejection::of(status, format!("the JSON cannot be read: {error}"))
+        })
+    }
+}
+
+/// Whether it is `application/json` or `application/something+json`, with or without parameters.
+fn is_json(kind: &[u8]) -> bool {
+    let Ok(kind) = std::str::from_utf8(kind) else { return false };
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    /// A 500 if it cannot be written as JSON.
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(bytes) => Response::new(200).with_field("content-type", "application/json").with_body(bytes),
+            Err(error) => Rejection::internal(format!("the answer cannot be written as JSON: {error}")).into_response(),
+        }
+    }
+}
+
+/// A clone of the value given to `Router::state`.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use postlude::http::{Router, State};
+/// let router = Router::new().state(Rc::new(Cell::new(0))).get("/", async |State(visits): State<Rc<Cell<u32>>>| {
+///     visits.set(visits.get() + 1);
+///     visits.get().to_string()
+/// });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State<T>(pub T);
+
+impl<T: Clone + 'static> FromRequest for State<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        let value = request.record.shared.router.state_of::<T>().cloned();
+        value.map(Self).ok_or_else(|| {
+            let kind = std::any::type_name::<T>();
+            Rejection::internal(format!("there is no state of type {kind}; give it to `Router::state`"))
+        })
+    }
+}
+
+/// Where the client's end of the connection is. Behind a proxy that is the proxy.
+///
+/// ```
+/// use postlude::http::{PeerAddr, Router};
+/// let router = Router::new().get("/ip", async |PeerAddr(peer): PeerAddr| peer.ip().to_string());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+impl FromRequest for PeerAddr {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        let peer = request.peer_addr();
+        peer.map(Self).ok_or_else(|| Rejection::internal("this connection has no address; it is no TCP socket"))
+    }
+}
+
+impl FromRequest for BackgroundTasks {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.tasks())
+    }
+}
+
+impl FromRequest for Method {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.method())
+    }
+}
+
+impl FromRequest for Body {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.take_body())
+    }
+}
+
+impl FromRequest for Request {
+    type Rejection = Infallible;
+
+    /// The head, and the body if no extractor before took it.
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.take())
+    }
+}
+
+impl FromRequest for Vec<u8> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        Ok(request.take_body().collect().await?)
+    }
+}
+
+impl FromRequest for String {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        let bytes = request.take_body().collect().await?;
+        Self::from_utf8(bytes).map_err(|_| Rejection::bad_request("the body is not UTF-8"))
+    }
+}
+
+impl<T: FromRequest> FromRequest for Result<T, T::Rejection> {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(T::from_request(request).await)
+    }
+}

@@ -1,0 +1,60 @@
+//! A small HTTP/1.1 server whose point is what comes after the response.
+//!
+//! A [`Router`] leads requests to handlers: async functions whose parameters are extractors. A handler that takes [`BackgroundTasks`] adds work to
+//! its request's list; the connection sends the answer, and when the last byte was accepted by the socket, the list runs on the loop's deferred
+//! queue, in order, whatever becomes of the connection.
+//!
+//! ```no_run
+//! use postlude::http::{self, BackgroundTasks, Path, Router};
+//!
+//! async fn send_notification(Path(email): Path<String>, tasks: BackgroundTasks) -> http::Result<&'static str> {
+//!     tasks.add(async move { println!("notification for {email}: some notification") })?;
+//!     Ok("Notification sent in the background")
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let app = Router::new().post("/send-notification/{email}", send_notification);
+//!     postlude::run(http::serve("127.0.0.1:8000", app))?
+//! }
+//! ```
+//!
+//! # The files, from the wire upwards
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `parse`, `chunked` | the head of a request; the framing of its body |
+//! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
+//! | `body`, `request`, `response` | what handlers see |
+//! | `connection` | one connection: read, call, answer, in order |
+//! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `background` | the tasks after the answer, and their books |
+//! | `server` | accepting, stopping, draining |
+
+mod background;
+mod body;
+mod buffer;
+pub mod chunked;
+mod connection;
+mod error;
+mod extract;
+mod handler;
+pub mod parse;
+mod path;
+mod request;
+mod response;
+mod router;
+mod server;
+mod timer;
+
+pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
+pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
+pub use body::{Body, BodyError};
+pub use error::{Error, Result};
+pub use extract::{FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
+pub use handler::Handler;
+pub use request::Request;
+pub use response::{IntoResponse, Response};
+pub use router::Router;
+#[cfg(feature = "signal")]
+pub use server::serve;
+pub use server::{Server, ShutdownReport};

@@ -1,0 +1,304 @@
+//! Path parameters through serde: one value, a tuple in the path's order, or a struct by name.
+//!
+//! Values stand percent-encoded in the path; each is decoded when it is visited, and borrowed if there is nothing to decode.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::extract::Rejection;
+
+/// Reads a `T` from the parameters of a path, given as pairs of name and encoded value.
+pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
+    parameters: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+) -> Result<T, Rejection> {
+    let decoded: Result<Vec<_>, PathError> =
+        parameters.map(|(name, value)| Ok((name, Value(decode(value)?)))).collect();
+    let result = decoded.and_then(|parameters| T::deserialize(Parameters(parameters)));
+    result.map_err(|error| match error {
+        PathError::Value(text) => Rejection::bad_request(text),
+        PathError::Shape(text) => Rejection::internal(text),
+    })
+}
+
+/// Percent-decodes; what is not UTF-8 then is an error.
+fn decode(text: &str) -> Result<Cow<'_, str>, PathError> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let malformed = || PathError::Value(format!("{text:?} is not percent-encoded UTF-8"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        if first == b'%' {
+            let (&[high, low], behind) = rest.split_first_chunk().ok_or_else(malformed)?;
+            bytes.push(digit(high).zip(digit(low)).map(|(high, low)| high << 4 | low).ok_or_else(malformed)?);
+            rest = behind;
+        } else {
+            bytes.push(first);
+        }
+    }
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| malformed())
+}
+
+fn digit(character: u8) -> Option<u8> {
+    char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Why the parameters are no `T`.
+#[derive(Debug)]
+enum PathError {
+    /// The client sent a value that does not fit.
+    Value(String),
+    /// The handler asks for something that the route does not have.
+    Shape(String),
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Value(text) | Self::Shape(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for PathError {}
+
+impl de::Error for PathError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Value(format!("the path cannot be read: {message}"))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::Shape(format!("the route has no parameter `{field}`; name it in the path given to the router"))
+    }
+
+    fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
+        Self::Shape(format!("the route has {length} parameters, the handler expects {expected}"))
+    }
+}
+
+struct Parameters<'a>(Vec<(&'a str, Value<'a>)>);
+
+impl<'a> Parameters<'a> {
+    fn single(mut self) -> Result<Value<'a>, PathError> {
+        match (self.0.pop(), self.0.is_empty()) {
+            (Some((_, value)), true) => Ok(value),
+            (None, _) => Err(PathError::Shape(String::from("the route has no parameter, the handler expects one"))),
+            (Some(_), false) => {
+                let count = self.0.len() + 1;
+                Err(PathError::Shape(format!("the route has {count} parameters; take a tuple or a struct")))
+            }
+        }
+    }
+
+    fn sequence<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError>
+    where
+        'a: 'de,
+    {
+        let mut values = SeqDeserializer::new(self.0.into_iter().map(|(_, value)| value));
+        let value = visitor.visit_seq(&mut values)?;
+        values.end()?;
+        Ok(value)
+    }
+}
+
+macro_rules! single {
+    ($($method:ident)*) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+                self.single()?.$method(visitor)
+            }
+        )*
+    };
+}
+
+impl<'de> Deserializer<'de> for Parameters<'de> {
+    type Error = PathError;
+
+    single! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
+        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_option
+        deserialize_identifier
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        if self.0.len() == 1 { self.single()?.deserialize_any(visitor) } else { self.deserialize_map(visitor) }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        self.sequence(visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, PathError> {
+        self.sequence(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        self.sequence(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_map(MapDeserializer::new(self.0.into_iter()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        self.single()?.deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_unit()
+    }
+}
+
+/// One decoded value.
+struct Value<'a>(Cow<'a, str>);
+
+impl<'de> IntoDeserializer<'de, PathError> for Value<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+macro_rules! parsed {
+    ($($method:ident $visit:ident $kind:ty;)*) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+                let value: $kind = self.0.parse().map_err(|_| {
+                    PathError::Value(format!("{:?} in the path is not of type {}", self.0, stringify!($kind)))
+                })?;
+                visitor.$visit(value)
+            }
+        )*
+    };
+}
+
+impl<'de> Deserializer<'de> for Value<'de> {
+    type Error = PathError;
+
+    parsed! {
+        deserialize_bool visit_bool bool;
+        deserialize_i8 visit_i8 i8;
+        deserialize_i16 visit_i16 i16;
+        deserialize_i32 visit_i32 i32;
+        deserialize_i64 visit_i64 i64;
+        deserialize_i128 visit_i128 i128;
+        deserialize_u8 visit_u8 u8;
+        deserialize_u16 visit_u16 u16;
+        deserialize_u32 visit_u32 u32;
+        deserialize_u64 visit_u64 u64;
+        deserialize_u128 visit_u128 u128;
+        deserialize_f32 visit_f32 f32;
+        deserialize_f64 visit_f64 f64;
+        deserialize_char visit_char char;
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        match self.0 {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        visitor.visit_enum(self.0.into_deserializer())
+    }
+
+    forward_to_deserialize_any! {
+        str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Rejection> {
+        from_parameters(parameters.iter().copied())
+    }
+
+    #[test]
+    fn a_single_value_is_decoded() {
+        assert_eq!(read::<String>(&[("name", "a%2Fb%20%C3%A9+c")]).unwrap(), "a/b é+c");
+        assert_eq!(read::<u64>(&[("id", "42")]).unwrap(), 42);
+        assert_eq!(read::<(String,)>(&[("id", "%34")]).unwrap().0, "4");
+    }
+
+    #[test]
+    fn tuples_go_by_order_and_structs_by_name() {
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Day {
+            month: u8,
+            year: u16,
+        }
+        let parameters = [("year", "2024"), ("month", "2")];
+        assert_eq!(read::<(u16, u8)>(&parameters).unwrap(), (2024, 2));
+        assert_eq!(read::<Day>(&parameters).unwrap(), Day { month: 2, year: 2024 });
+        assert_eq!(read::<Vec<String>>(&parameters).unwrap(), ["2024", "2"]);
+    }
+
+    #[test]
+    fn the_client_s_mistakes_are_400_and_ours_500() {
+        let status = |result: Result<u8, Rejection>| result.unwrap_err().status().as_u16();
+        assert_eq!(status(read(&[("id", "x")])), 400);
+        assert_eq!(status(read(&[("id", "256")])), 400);
+        assert_eq!(status(read(&[("id", "%")])), 400);
+        assert_eq!(status(read(&[("id", "%4")])), 400);
+        assert_eq!(status(read(&[("id", "%+4")])), 400);
+        assert_eq!(status(read(&[("id", "%ff")])), 400);
+        assert_eq!(status(read(&[])), 500);
+        assert_eq!(status(read(&[("a", "1"), ("b", "2")])), 500);
+        assert_eq!(read::<(u8, u8)>(&[("a", "1")]).unwrap_err().status(), 500);
+        assert_eq!(read::<(u8,)>(&[("a", "1"), ("b", "2")]).unwrap_err().status(), 500);
+    }
+}

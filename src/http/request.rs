@@ -1,0 +1,182 @@
+//! The request: a view into the connection's head record.
+//!
+//! A head is parsed in place and copied once, as it stands, into a record that the connection keeps and uses again for the next request
+//! if the handler let go of it. A [`Request`] is a handle on that record, so it costs no allocation and can be kept as long as
+//! anybody likes.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::rc::Rc;
+
+use http::Method;
+
+use super::background::BackgroundTasks;
+use super::body::Body;
+use super::parse::Head;
+use super::router::Route;
+use super::server::Shared;
+
+/// What a request's head says, and what belongs to the request.
+pub(crate) struct Record {
+    /// The head as it was sent. Written by the connection before the handler starts.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) head: Head,
+    /// Where the request went; None until it was routed.
+    pub(crate) route: Option<Rc<Route>>,
+    /// The path's parameters, as places in the path, in the route's order.
+    pub(crate) parameters: Vec<Range<usize>>,
+    pub(crate) peer: Option<SocketAddr>,
+    /// Counts the server's requests.
+    pub(crate) number: u64,
+    /// The request's one list; empty until somebody asks for it.
+    pub(crate) tasks: OnceCell<BackgroundTasks>,
+    pub(crate) shared: Rc<Shared>,
+}
+
+impl Record {
+    pub(crate) fn new(shared: Rc<Shared>, peer: Option<SocketAddr>) -> Self {
+        Self {
+            bytes: Vec::new(),
+            head: Head::default(),
+            route: None,
+            parameters: Vec::new(),
+            peer,
+            number: 0,
+            tasks: OnceCell::new(),
+            shared,
+        }
+    }
+
+    /// Forgets the last request and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.head.clear();
+        self.route = None;
+        self.parameters.clear();
+        self.tasks = OnceCell::new();
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.head.path(&self.bytes)
+    }
+
+    /// The request's list of background tasks.
+    pub(crate) fn tasks(&self) -> &BackgroundTasks {
+        self.tasks.get_or_init(|| {
+            let (method, target) = (self.head.method(&self.bytes), self.head.target(&self.bytes));
+            BackgroundTasks::new(Rc::clone(&self.shared.ledger), method, target, self.number)
+        })
+    }
+}
+
+/// A request, as extractors see it. A handler may take it as its last parameter.
+///
+/// ```
+/// use postlude::http::{Request, Router};
+/// let router = Router::new().get("/agent", async |request: Request| {
+///     String::from_utf8_lossy(request.field("user-agent").unwrap_or(b"none")).into_owned()
+/// });
+/// ```
+pub struct Request {
+    pub(crate) record: Rc<Record>,
+    body: Body,
+}
+
+impl Request {
+    pub(crate) fn new(record: Rc<Record>, body: Body) -> Self {
+        Self { record, body }
+    }
+
+    /// The method's name, as it was sent.
+    #[must_use]
+    pub fn method_name(&self) -> &str {
+        self.record.head.method(&self.record.bytes)
+    }
+
+    /// The method. Names longer than 15 bytes are copied.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        method_of(self.method_name())
+    }
+
+    /// The request target, as it was sent.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.record.head.target(&self.record.bytes)
+    }
+
+    /// The path, still percent-encoded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.record.path()
+    }
+
+    /// What stands behind the question mark, still percent-encoded.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.record.head.query(&self.record.bytes)
+    }
+
+    /// The first field of this name, whatever its case.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.record.head.field(&self.record.bytes, name)
+    }
+
+    /// All fields, in the order they were sent.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.record.head.fields(&self.record.bytes)
+    }
+
+    /// Where the client's end of the connection is; unknown if the connection is no TCP socket of the server's.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.record.peer
+    }
+
+    /// The request's number: requests of one server are counted from 1.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.record.number
+    }
+
+    /// The request's list of background tasks: the same one for everybody who asks.
+    #[must_use]
+    pub fn tasks(&self) -> BackgroundTasks {
+        self.record.tasks().clone()
+    }
+
+    /// The body; whoever comes second gets an empty one.
+    #[must_use]
+    pub fn take_body(&mut self) -> Body {
+        std::mem::take(&mut self.body)
+    }
+
+    /// Takes all of the request out of the hands of the extractors that follow, which find its head but no body.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { record: Rc::clone(&self.record), body: self.take_body() }
+    }
+
+    /// The path's parameters by name, still percent-encoded.
+    pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let names: &[String] = self.record.route.as_ref().map_or(&[], |route| &route.names);
+        let path = self.record.path();
+        names.iter().zip(&self.record.parameters).map(move |(name, place)| (name.as_str(), &path[place.clone()]))
+    }
+}
+
+pub(crate) fn method_of(name: &str) -> Method {
+    Method::from_bytes(name.as_bytes()).unwrap_or_default()
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method_name())
+            .field("target", &self.target())
+            .field("number", &self.number())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,336 @@
+//! The response, and what can be turned into one.
+//!
+//! A response is a status, a list of fields and a payload. A payload whose length is known goes out with `Content-Length`, a stream in chunks.
+//! The connection writes `Date`, `Connection` and the framing fields itself.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+
+use futures_core::Stream;
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+
+use super::background::{Entry, TaskOutput};
+
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// The bytes of a response.
+pub(crate) enum Payload {
+    Empty,
+    Static(&'static [u8]),
+    Bytes(Vec<u8>),
+    Stream(Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>),
+}
+
+impl Payload {
+    /// Its length; None if only its end will tell.
+    pub(crate) fn length(&self) -> Option<usize> {
+        self.bytes().map(<[u8]>::len)
+    }
+
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Empty => Some(&[]),
+            Self::Static(bytes) => Some(bytes),
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
+/// What a handler answers.
+///
+/// ```
+/// use postlude::http::Response;
+/// let response = Response::new(201).with_field("location", "/files/7").with_body("made");
+/// assert_eq!(response.status(), 201);
+/// ```
+pub struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) payload: Payload,
+    /// Tasks that came with the response; they run after those that extractors and handler added.
+    pub(crate) tasks: Vec<Entry>,
+}
+
+impl Response {
+    /// An empty response.
+    ///
+    /// # Panics
+    ///
+    /// "status N is not within 200..=999": an interim status is not a response, and anything else no status.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Response::new(204).status(), 204);
+    /// ```
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
+        Self::of(status.expect("a response's status is within 200..=999"))
+    }
+
+    pub(crate) fn of(status: StatusCode) -> Self {
+        Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new() }
+    }
+
+    pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
+        let mut response = text.into().into_response();
+        response.status = status;
+        response
+    }
+
+    /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.
+    ///
+    /// An error of the stream ends the connection, so that the client cannot take the part for the whole.
+    ///
+    /// ```
+    /// # use std::{io, pin::Pin, task::{Context, Poll}};
+    /// struct Countdown(u8);
+    /// impl futures_core::Stream for Countdown {
+    ///     type Item = io::Result<Vec<u8>>;
+    ///     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    ///         self.0 = self.0.saturating_sub(1);
+    ///         Poll::Ready((self.0 > 0).then(|| Ok(format!("{}\n", self.0).into_bytes())))
+    ///     }
+    /// }
+    /// let response = postlude::http::Response::stream(Countdown(10));
+    /// assert_eq!(response.status(), 200);
+    /// ```
+    #[must_use]
+    pub fn stream(stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
+        let mut response = Self::of(StatusCode::OK);
+        response.payload = Payload::Stream(Box::pin(stream));
+        response
+    }
+
+    /// The status.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Response::new(404).status(), 404);
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Another status.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    ///
+    /// ```
+    /// use postlude::http::{IntoResponse, Response};
+    /// assert_eq!("later".into_response().with_status(202).status(), 202);
+    /// ```
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Self::new(status).status;
+        self
+    }
+
+    /// One more field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's business and left out when it is written.
+    ///
+    /// # Panics
+    ///
+    /// "not a field": if the name is no token or the value holds a control character. For values that come from outside, make a
+    /// `HeaderValue` first.
+    ///
+    /// ```
+    /// let response = postlude::http::Response::new(200).with_field("cache-control", "no-store");
+    /// assert_eq!(response.field("cache-control").unwrap(), "no-store");
+    /// ```
+    #[must_use]
+    pub fn with_field<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        let (Ok(name), Ok(value)) = (name.try_into(), value.try_into()) else {
+            panic!("not a field: a name is a token, a value has no control characters")
+        };
+        self.fields.push((name, value));
+        self
+    }
+
+    /// Another body. Its type is `text/plain` for texts and `application/octet-stream` for bytes unless a field already says what it is.
+    ///
+    /// ```
+    /// let response = postlude::http::Response::new(200).with_field("content-type", "text/html").with_body("<p>hello");
+    /// assert_eq!(response.field("content-type").unwrap(), "text/html");
+    /// ```
+    #[must_use]
+    pub fn with_body(mut self, body: impl IntoResponse) -> Self {
+        let from = body.into_response();
+        self.payload = from.payload;
+        self.tasks.extend(from.tasks);
+        for (name, value) in from.fields {
+            if self.field(name.as_str()).is_none() {
+                self.fields.push((name, value));
+            }
+        }
+        self
+    }
+
+    /// The first field of this name.
+    ///
+    /// ```
+    /// assert!(postlude::http::Response::new(200).field("location").is_none());
+    /// ```
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&HeaderValue> {
+        self.fields.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Adds a background task to the request's one list; it runs after those of extractors and handler.
+    ///
+    /// If the list is full when the response is sent, the answer is a 503 instead.
+    ///
+    /// ```
+    /// let response = postlude::http::Response::new(200).background(async { println!("the answer is out") });
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn background<F>(mut self, task: F) -> Self
+    where
+        F: Future + 'static,
+        F::Output: TaskOutput,
+    {
+        self.tasks.push(Entry::future(task));
+        self
+    }
+
+    /// As [`background`](Self::background), for a closure that blocks: it runs on the server's background threads.
+    ///
+    /// ```
+    /// let response = postlude::http::Response::new(200).background_blocking(|| println!("the answer is out"));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn background_blocking<F, T>(mut self, task: F) -> Self
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: TaskOutput,
+    {
+        self.tasks.push(Entry::blocking(task));
+        self
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("fields", &self.fields)
+            .field("length", &self.payload.length())
+            .field("tasks", &self.tasks.len())
+            .finish()
+    }
+}
+
+/// What can be answered.
+///
+/// ```
+/// use postlude::http::{IntoResponse, Response};
+/// struct Teapot;
+/// impl IntoResponse for Teapot {
+///     fn into_response(self) -> Response {
+///         Response::new(418).with_body("short and stout")
+///     }
+/// }
+/// assert_eq!(Teapot.into_response().status(), 418);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be answered",
+    note = "answer a text, bytes, a `StatusCode`, `Json`, a `Response`, a pair of status and one of these, or a `Result` of two"
+)]
+pub trait IntoResponse {
+    /// Turns it into a response.
+    fn into_response(self) -> Response;
+
+    /// Whether this means that the handler failed: then background tasks do not run. Only the `Err` of a `Result` says so, whatever the status.
+    fn is_failure(&self) -> bool {
+        false
+    }
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Self {
+        self
+    }
+}
+
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::of(StatusCode::OK)
+    }
+}
+
+impl IntoResponse for Infallible {
+    fn into_response(self) -> Response {
+        match self {}
+    }
+}
+
+impl IntoResponse for StatusCode {
+    /// Empty, with this status; an interim status becomes a 500.
+    fn into_response(self) -> Response {
+        Response::of(if self.is_informational() { Self::INTERNAL_SERVER_ERROR } else { self })
+    }
+}
+
+fn with(kind: HeaderValue, payload: Payload) -> Response {
+    Response { status: StatusCode::OK, fields: vec![(header::CONTENT_TYPE, kind)], payload, tasks: Vec::new() }
+}
+
+impl IntoResponse for &'static str {
+    fn into_response(self) -> Response {
+        with(TEXT, Payload::Static(self.as_bytes()))
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        with(TEXT, Payload::Bytes(self.into_bytes()))
+    }
+}
+
+impl IntoResponse for &'static [u8] {
+    fn into_response(self) -> Response {
+        with(BYTES, Payload::Static(self))
+    }
+}
+
+impl IntoResponse for Vec<u8> {
+    fn into_response(self) -> Response {
+        with(BYTES, Payload::Bytes(self))
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for (StatusCode, T) {
+    fn into_response(self) -> Response {
+        let mut response = self.1.into_response();
+        response.status = self.0.into_response().status;
+        response
+    }
+
+    fn is_failure(&self) -> bool {
+        self.1.is_failure()
+    }
+}
+
+impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(answer) => answer.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+
+    fn is_failure(&self) -> bool {
+        self.as_ref().map_or(true, IntoResponse::is_failure)
+    }
+}

@@ -1,0 +1,532 @@
+//! The server: accepting, and stopping without losing anything.
+//!
+//! # Stopping, in order
+//!
+//! 1. The listener closes; idle connections close at once.
+//! 2. Answers that are being made are finished, and say `Connection: close`.
+//! 3. Background tasks run until none is left or `drain_limit` is over. What running handlers and tasks add is accepted until then.
+//! 4. Connections and tasks that are still there are cancelled, and reported by name.
+//!
+//! A second signal skips the waiting.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use slab::Slab;
+
+use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask};
+use super::connection::Connection;
+use super::parse;
+use super::router::Router;
+use crate::net::{TcpListener, TcpStream, ToAddress};
+#[cfg(feature = "signal")]
+use crate::signal::{self, Signal};
+use crate::{JoinHandle, spawn, time};
+
+/// What the builder methods set.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) head: parse::Limits,
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_body: u64,
+    max_connections: usize,
+    drain_limit: Duration,
+    tasks: Limits,
+}
+
+/// What the connections of a server share.
+pub(crate) struct Shared {
+    pub(crate) router: Router,
+    pub(crate) config: Config,
+    pub(crate) ledger: Rc<Ledger>,
+    /// Set once, when the server stops.
+    pub(crate) stopping: Cell<bool>,
+    /// Numbers requests.
+    requests: Cell<u64>,
+    connections: RefCell<Slab<Entry>>,
+    /// The task in `run`, which waits for connections to end.
+    waiter: RefCell<Option<Waker>>,
+    date: RefCell<Date>,
+}
+
+/// One connection.
+#[derive(Default)]
+struct Entry {
+    /// Set while it is idle, to tell it that the server stops.
+    idle: Option<Waker>,
+    /// Its task, if it is one of the server's own.
+    task: Option<JoinHandle<()>>,
+}
+
+/// The text of the `Date` field, made once a second.
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Shared {
+    pub(crate) fn next_request(&self) -> u64 {
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+
+    pub(super) fn enter(&self) -> usize {
+        self.connections.borrow_mut().insert(Entry::default())
+    }
+
+    pub(super) fn leave(&self, key: usize) {
+        let entry = self.connections.borrow_mut().try_remove(key);
+        drop(entry);
+        let waiter = self.waiter.borrow_mut().take();
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+
+    /// Whether the server stops; if not, the connection is woken when it does.
+    pub(super) fn is_stopping(&self, key: usize, cx: &Context<'_>) -> bool {
+        if self.stopping.get() {
+            return true;
+        }
+        let waker = cx.waker().clone();
+        let before = self.connections.borrow_mut().get_mut(key).and_then(|entry| entry.idle.replace(waker));
+        drop(before);
+        false
+    }
+
+    fn stop(&self) {
+        self.stopping.set(true);
+        let idle: Vec<Waker> =
+            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.idle.take()).collect();
+        idle.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether fewer connections are open than may be; if not, the task is woken when one ends.
+    fn has_room(&self, cx: &Context<'_>) -> bool {
+        if self.connections.borrow().len() < self.config.max_connections {
+            return true;
+        }
+        self.wait(cx);
+        false
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let before = self.waiter.borrow_mut().replace(waker);
+        drop(before);
+    }
+
+    fn start(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Answers are written whole: waiting for more to send only delays them. Failing to say so is no reason to hang up.
+        let _ = stream.set_nodelay(true);
+        let connection = Connection::new(Rc::clone(self), stream, Some(peer));
+        let key = connection.key();
+        let task = spawn(connection.serve());
+        if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
+            entry.task = Some(task);
+        }
+    }
+
+    /// Ends the server's own connections; gives their number.
+    async fn cut(&self) -> usize {
+        let tasks: Vec<_> =
+            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
+        for task in &tasks {
+            task.abort();
+        }
+        let count = tasks.len();
+        for task in tasks {
+            let _ = task.await;
+        }
+        count
+    }
+
+    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.second != second {
+            *date = Date { second, text: httpdate::fmt_http_date(now) };
+        }
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(date.text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+type Until = Pin<Box<dyn Future<Output = ()>>>;
+type Hook = Box<dyn Fn(&TaskFailure)>;
+
+/// A server on one address, with its limits.
+///
+/// ```
+/// use postlude::http::{Router, Server};
+/// # fn main() -> std::io::Result<()> {
+/// let router = Router::new().get("/", async || "hello");
+/// let server = Server::bind("127.0.0.1:0", router)?
+///     .max_body(64 * 1024)
+///     .shutdown_on(async { /* a channel, a signal, a timer */ });
+/// let report = postlude::run(server.run())??;
+/// assert_eq!(report.unfinished().len(), 0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    listener: TcpListener,
+    config: Config,
+    router: Cell<Router>,
+    hook: Cell<Option<Hook>>,
+    until: Option<Until>,
+    /// Listened for from `shutdown_on_signals` on; an error is for `run` to report.
+    #[cfg(feature = "signal")]
+    signals: Option<io::Result<[Signal; 2]>>,
+    /// Made of the parts above when the first connection comes.
+    shared: OnceCell<Rc<Shared>>,
+}
+
+impl Server {
+    /// Binds an address. Needs no runtime; a host name is looked up on this thread.
+    ///
+    /// # Errors
+    ///
+    /// If the address is taken, not ours, or malformed.
+    pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(address)?,
+            config: Config {
+                head: parse::Limits::default(),
+                header_timeout: Duration::from_secs(10),
+                body_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_secs(60),
+                max_body: 2 * 1024 * 1024,
+                max_connections: usize::MAX,
+                drain_limit: Duration::from_secs(30),
+                tasks: Limits { per_server: 10_000, per_request: 1_000, threads: 4 },
+            },
+            router: Cell::new(router),
+            hook: Cell::new(None),
+            until: None,
+            #[cfg(feature = "signal")]
+            signals: None,
+            shared: OnceCell::new(),
+        })
+    }
+
+    /// How many blocking background tasks run at once; 4 if not said. They have threads of their own.
+    #[must_use]
+    pub fn background_threads(mut self, threads: usize) -> Self {
+        self.config.tasks.threads = threads;
+        self
+    }
+
+    /// How many background tasks may wait or run, in all and per request; 10 000 and 1 000 if not said. Beyond that `add` gives `Full`.
+    #[must_use]
+    pub fn background_limits(mut self, per_server: usize, per_request: usize) -> Self {
+        self.config.tasks.per_server = per_server;
+        self.config.tasks.per_request = per_request;
+        self
+    }
+
+    /// How long the head of a request may take from its first byte on; 10 s if not said. Then the answer is 408.
+    #[must_use]
+    pub fn header_timeout(mut self, limit: Duration) -> Self {
+        self.config.header_timeout = limit;
+        self
+    }
+
+    /// How long a request body, or a client that reads an answer, may stand still; 30 s if not said. The first is answered with 408.
+    #[must_use]
+    pub fn body_timeout(mut self, limit: Duration) -> Self {
+        self.config.body_timeout = limit;
+        self
+    }
+
+    /// How long a connection may stay open without a request; 60 s if not said.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.config.idle_timeout = limit;
+        self
+    }
+
+    /// How long a request body may be; 2 MiB if not said. Beyond that the answer is 413.
+    #[must_use]
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.config.max_body = bytes;
+        self
+    }
+
+    /// What a request's head may hold: see [`Limits`](parse::Limits).
+    #[must_use]
+    pub fn head_limits(mut self, limits: parse::Limits) -> Self {
+        self.config.head = limits;
+        self
+    }
+
+    /// How many connections may be open; no limit if not said. Further ones wait in the kernel's queue.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.config.max_connections = connections.max(1);
+        self
+    }
+
+    /// How long a stop waits for answers and background tasks; 30 s if not said.
+    #[must_use]
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.config.drain_limit = limit;
+        self
+    }
+
+    /// Is told of background tasks that failed or were not run. Without it they are a line on stderr.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?
+    ///     .on_task_error(|failure| eprintln!("{} failed: {}", failure.name(), failure.message()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
+        self.hook.set(Some(Box::new(hook)));
+        self
+    }
+
+    /// Stops when this is ready.
+    #[must_use]
+    pub fn shutdown_on(mut self, stop: impl Future<Output = ()> + 'static) -> Self {
+        self.until = Some(Box::pin(stop));
+        self
+    }
+
+    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here on; their default action comes back when `run`
+    /// is over.
+    #[cfg(feature = "signal")]
+    #[must_use]
+    pub fn shutdown_on_signals(mut self) -> Self {
+        self.signals = Some(signal::ctrl_c().and_then(|interrupt| Ok([interrupt, signal::terminate()?])));
+        self
+    }
+
+    /// Where it listens: the port, if it was bound to port 0.
+    ///
+    /// # Errors
+    ///
+    /// If the socket does not know.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn shared(&self) -> &Rc<Shared> {
+        self.shared.get_or_init(|| {
+            Rc::new(Shared {
+                router: self.router.take(),
+                config: self.config.clone(),
+                ledger: Rc::new(Ledger::new(self.config.tasks, self.hook.take())),
+                stopping: Cell::new(false),
+                requests: Cell::new(0),
+                connections: RefCell::default(),
+                waiter: RefCell::default(),
+                date: RefCell::new(Date { second: u64::MAX, text: String::new() }),
+            })
+        })
+    }
+
+    /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session, one end of a pipe.
+    ///
+    /// What the builder methods say holds as it was at the first connection. Dropping the future drops the connection; the background tasks of
+    /// what it answered run on.
+    pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
+        Connection::new(Rc::clone(self.shared()), io, None).serve().await;
+    }
+
+    /// Accepts and serves until it is told to stop, then drains: see the order in the module's text.
+    ///
+    /// Dropping the future closes the listener; connections finish what they are answering and close, background tasks run on.
+    ///
+    /// # Errors
+    ///
+    /// If a signal handler cannot be installed or the listener fails for good. What is going on then is drained all the same.
+    pub async fn run(mut self) -> io::Result<ShutdownReport> {
+        let shared = Rc::clone(self.shared());
+        let mut stop = self.stop()?;
+        let stopping = Stopping { shared: &shared };
+        let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
+        drop(self);
+        drop(stopping);
+        let report = drain(&shared, &mut stop).await;
+        accepted.map(|()| report)
+    }
+
+    fn stop(&mut self) -> io::Result<Stop> {
+        Ok(Stop {
+            until: self.until.take(),
+            #[cfg(feature = "signal")]
+            signals: self.signals.take().transpose()?,
+        })
+    }
+
+    fn poll_accept_until(&self, shared: &Rc<Shared>, stop: &mut Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if stop.poll_first(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        while shared.has_room(cx) {
+            match self.listener.poll_accept(cx) {
+                Poll::Ready(Ok((stream, peer))) => shared.start(stream, peer),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Tells the connections that the server stops, also when `run` is dropped.
+struct Stopping<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// What tells the server to stop.
+struct Stop {
+    until: Option<Until>,
+    #[cfg(feature = "signal")]
+    signals: Option<[Signal; 2]>,
+}
+
+impl Stop {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(until) = &mut self.until {
+            if until.as_mut().poll(cx).is_ready() {
+                self.until = None;
+                return Poll::Ready(());
+            }
+        }
+        self.poll_signal(cx)
+    }
+
+    /// A signal; a listener that fails is none.
+    #[cfg(feature = "signal")]
+    fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let signals = self.signals.iter_mut().flatten();
+        let mut came = false;
+        for signal in signals {
+            came |= matches!(signal.poll_recv(cx), Poll::Ready(Ok(())));
+        }
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    #[cfg(not(feature = "signal"))]
+    fn poll_signal(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
+    let (completed, failed) = (shared.ledger.completed(), shared.ledger.failed());
+    let mut limit = time::sleep(shared.config.drain_limit);
+    poll_fn(|cx| {
+        shared.wait(cx);
+        let idle = shared.ledger.poll_idle(cx).is_ready() && shared.connections.borrow().is_empty();
+        if idle || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
+    })
+    .await;
+    let connections = shared.cut().await;
+    let unfinished = shared.ledger.close().await;
+    ShutdownReport {
+        completed: shared.ledger.completed() - completed,
+        failed: shared.ledger.failed() - failed,
+        connections,
+        unfinished,
+    }
+}
+
+/// What a stop found to do, and what it had to leave.
+#[derive(Clone, Debug)]
+pub struct ShutdownReport {
+    completed: usize,
+    failed: usize,
+    connections: usize,
+    unfinished: Vec<UnfinishedTask>,
+}
+
+impl ShutdownReport {
+    /// Background tasks completed during the drain.
+    #[must_use]
+    pub fn completed(&self) -> usize {
+        self.completed
+    }
+
+    /// Background tasks that failed during the drain.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Connections that had to be cut.
+    #[must_use]
+    pub fn connections_cut(&self) -> usize {
+        self.connections
+    }
+
+    /// Background tasks that were not finished, in the order they were added.
+    #[must_use]
+    pub fn unfinished(&self) -> &[UnfinishedTask] {
+        &self.unfinished
+    }
+}
+
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { completed, failed, connections, unfinished } = self;
+        write!(
+            f,
+            "stopped: {completed} background tasks completed, {failed} failed, {} not finished",
+            unfinished.len()
+        )?;
+        write!(f, "; {connections} connections cut")?;
+        unfinished.iter().try_for_each(|task| write!(f, "\n  not finished: {task}"))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("listener", &self.listener).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr. A second signal skips the drain.
+///
+/// The signals have their default action again when it is over. Dropping the future stops accepting: see [`Server::run`].
+///
+/// # Errors
+///
+/// If the address cannot be bound, a signal handler not be installed, or the listener fails for good.
+///
+/// ```no_run
+/// use postlude::http::{self, Router};
+/// fn main() -> std::io::Result<()> {
+///     postlude::run(http::serve("127.0.0.1:8000", Router::new().get("/", async || "hello")))?
+/// }
+/// ```
+#[cfg(feature = "signal")]
+pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
+    let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;
+    super::background::say(format_args!("{report}"));
+    Ok(())
+}
