@@ -5,6 +5,7 @@ compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and s
 
 pub mod blocking;
 mod deferred;
+pub mod io;
 pub mod net;
 pub(crate) mod reactor;
 mod runtime;

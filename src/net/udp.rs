@@ -379,11 +379,7 @@ impl UdpSocket {
     /// # })?
     /// # }
     /// ```
-    pub fn poll_recv_from(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+    pub fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         self.io.poll(cx, Direction::Read, |socket| socket.recv_from(buffer), never)
     }
 
