@@ -446,7 +446,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As shutdown(2): `NotConnected` if no peer is set.
+    /// As shutdown(2); some systems refuse a socket without a peer.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -460,11 +460,9 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        if how != Shutdown::Write && self.peer_addr().is_ok() {
-            // Before the call, whose event makes those who wait look.
-            self.ended.store(true, Ordering::Release);
-        }
-        self.io.get().shutdown(how)
+        // Before the call, whose event makes those who wait look.
+        let before = self.ended.fetch_or(how != Shutdown::Write, Ordering::AcqRel);
+        self.io.get().shutdown(how).inspect_err(|_| self.ended.store(before, Ordering::Release))
     }
 
     /// Our address.

@@ -502,7 +502,8 @@ fn a_closed_socket_takes_no_event_from_others() {
             a.read(&mut [0; 16]).await.unwrap();
             drop(slot.take());
             let (new, mut new_peer) = unix_and_std();
-            let read = while_waiting(new.read(&mut [0; 16]), || new_peer.write_all(b"new").unwrap());
+            let mut buffer = [0; 16];
+            let read = while_waiting(new.read(&mut buffer), || new_peer.write_all(b"new").unwrap());
             assert_eq!(read.await.unwrap(), 3);
         });
         let other = spawn(async move { c.read(&mut [0; 16]).await });
@@ -570,8 +571,8 @@ fn a_writable_socket_does_not_keep_its_reader_awake() {
     let runtime = Runtime::new().unwrap();
     let polls = polls_during(&runtime, async {
         let (ours, mut peer) = tcp_and_std().await;
-        let read = ours.read(&mut [0; 1]);
-        let mut read = pin!(timeout(MOMENT * 4, read));
+        let mut byte = [0; 1];
+        let mut read = pin!(timeout(MOMENT * 4, ours.read(&mut byte)));
         // Write events come all the while: the send buffer is filled and emptied.
         let writes = async {
             let mut buffer = vec![0; 1 << 20];
@@ -865,8 +866,6 @@ fn shutting_a_unix_datagram_down_wakes_its_receivers() {
         assert!(len == 0 && from.is_unnamed());
         assert_eq!(b.send(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert_eq!(a.send(b"x").await.unwrap(), 1);
-        let unconnected = UnixDatagram::unbound().unwrap();
-        assert_eq!(unconnected.shutdown(Shutdown::Both).unwrap_err().kind(), ErrorKind::NotConnected);
     });
 }
 
