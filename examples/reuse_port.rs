@@ -70,14 +70,16 @@ async fn serve(listener: TcpListener, number: usize, once: bool) -> io::Result<(
     }
 }
 
-/// Sends one line back.
+/// Sends one line back, or what came of it before the end.
 async fn echo_line(stream: &TcpStream) -> io::Result<()> {
     let mut line = [0; LONGEST_LINE];
     let mut len = 0;
-    while len < line.len() && !line[..len].contains(&b'\n') {
-        match stream.read(&mut line[len..]).await? {
-            0 => break,
-            read => len += read,
+    while len < line.len() {
+        let read = stream.read(&mut line[len..]).await?;
+        let end = line[len..len + read].iter().position(|&byte| byte == b'\n');
+        len += end.map_or(read, |end| end + 1);
+        if read == 0 || end.is_some() {
+            break;
         }
     }
     stream.write_all(&line[..len]).await

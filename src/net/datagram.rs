@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// ```
 pub struct UnixDatagram {
     io: Io<std::os::unix::net::UnixDatagram>,
+    /// Set by `shutdown`, read by those who receive: an ended socket says "would block" for ever.
+    ended: AtomicBool,
 }
 
 impl UnixDatagram {
@@ -199,7 +202,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.io.wait(Direction::Read, |socket| socket.recv(buffer), never).await
+        self.io.wait(Direction::Read, |socket| self.or_end(socket.recv(buffer), || Ok(0)), never).await
     }
 
     /// Sends a datagram to the socket at a path, and says how many bytes it has: all of them. Waits while the receiver is full; the
@@ -271,6 +274,15 @@ impl UnixDatagram {
         }
     }
 
+    /// What a receiver gets: the end instead of "would block", once `shutdown` has set it. The system itself does that only for
+    /// descriptors in blocking mode.
+    fn or_end<T>(&self, received: io::Result<T>, end: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.ended.load(Ordering::Acquire) => end(),
+            received => received,
+        }
+    }
+
     /// Receives a datagram and returns its length and who sent it. Otherwise as [`recv`](Self::recv).
     ///
     /// # Errors
@@ -290,7 +302,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.wait(Direction::Read, |socket| socket.recv_from(buffer), never).await
+        self.io.wait(Direction::Read, |socket| self.or_end(socket.recv_from(buffer), nobody), never).await
     }
 
     /// Waits until a datagram, an error or an end has been reported. Another task may take it first, so the next
@@ -378,7 +390,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.io.poll(cx, Direction::Read, |socket| socket.recv(buffer), never)
+        self.io.poll(cx, Direction::Read, |socket| self.or_end(socket.recv(buffer), || Ok(0)), never)
     }
 
     /// Like [`send_to_addr`](Self::send_to_addr), for a future of one's own. The last waker of those who poll to send wins.
@@ -427,14 +439,14 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        self.io.poll(cx, Direction::Read, |socket| socket.recv_from(buffer), never)
+        self.io.poll(cx, Direction::Read, |socket| self.or_end(socket.recv_from(buffer), nobody), never)
     }
 
     /// Ends one direction or both, at once: who receives here gets 0 when what has arrived is taken, who sends here gets `EPIPE`.
     ///
     /// # Errors
     ///
-    /// As shutdown(2): `NotConnected` if no peer is set.
+    /// As shutdown(2); some systems refuse a socket without a peer.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -448,7 +460,9 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.io.get().shutdown(how)
+        // Before the call, whose event makes those who wait look.
+        let before = self.ended.fetch_or(how != Shutdown::Write, Ordering::AcqRel);
+        self.io.get().shutdown(how).inspect_err(|_| self.ended.store(before, Ordering::Release))
     }
 
     /// Our address.
@@ -495,7 +509,7 @@ impl UnixDatagram {
     /// ```
     pub fn from_std(socket: std::os::unix::net::UnixDatagram) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { io: Io::new(socket) })
+        Ok(Self { io: Io::new(socket), ended: AtomicBool::new(false) })
     }
 
     /// Gives the standard socket back, still in non-blocking mode.
@@ -513,6 +527,11 @@ impl UnixDatagram {
     pub fn into_std(self) -> io::Result<std::os::unix::net::UnixDatagram> {
         self.io.into_inner()
     }
+}
+
+/// What `recv_from` gives at the end.
+fn nobody() -> io::Result<(usize, SocketAddr)> {
+    Ok((0, SocketAddr::from_pathname("")?))
 }
 
 impl AsFd for UnixDatagram {
