@@ -249,9 +249,18 @@ impl fmt::Debug for Response {
 )]
 pub trait IntoResponse {
     /// Turns it into a response.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::IntoResponse::into_response("hello").status(), 200);
+    /// ```
     fn into_response(self) -> Response;
 
     /// Whether this means that the handler failed: then background tasks do not run. Only the `Err` of a `Result` says so, whatever the status.
+    ///
+    /// ```
+    /// use postlude::http::IntoResponse;
+    /// assert!(Err::<(), _>("no").is_failure());
+    /// ```
     fn is_failure(&self) -> bool {
         false
     }

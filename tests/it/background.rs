@@ -125,9 +125,17 @@ fn errors_and_panics_are_reported_and_the_next_task_runs() {
     let router = Router::new().get("/fail", async move |tasks: BackgroundTasks| {
         let notes = notes.clone();
         tasks.task("mail").run(async || Err::<(), _>("no route"))?;
-        tasks.task("bang").run(async || if true { panic!("on purpose") })?;
+        tasks.task("bang").run(async || {
+            if true {
+                panic!("on purpose")
+            }
+        })?;
         tasks.task("file").run_blocking(|| Err::<(), _>("no disk"))?;
-        tasks.task("boom").run_blocking(|| if true { panic!("in a thread") })?;
+        tasks.task("boom").run_blocking(|| {
+            if true {
+                panic!("in a thread")
+            }
+        })?;
         tasks.add(async move { notes.note("last") })?;
         Ok::<_, Error>("answer")
     });

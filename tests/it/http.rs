@@ -76,7 +76,6 @@ fn statuses(answers: &str) -> Vec<&str> {
     answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect()
 }
 
-
 fn plain() -> Router {
     Router::new().get("/plaintext", async || "Hello, World!")
 }
@@ -263,7 +262,8 @@ fn extractors_take_what_they_name_and_reject_the_rest() {
 #[test]
 fn a_chunked_body_goes_through_as_a_stream() {
     let router = Router::new().post("/echo", async |body: Body| Response::stream(body));
-    let request = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+    let request =
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
     let answer = exchange(router, &(request.to_owned() + request));
     assert_eq!(statuses(&answer), ["200", "200"], "{answer}");
     assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
@@ -387,7 +387,8 @@ fn a_little_body_left_unread_is_thrown_away_and_a_big_one_ends_the_connection() 
 #[test]
 fn a_big_body_arrives_whole_over_tcp() {
     postlude::run(async {
-        let server = server(Router::new().post("/echo", async |body: Vec<u8>| body)).shutdown_on(std::future::pending());
+        let server =
+            server(Router::new().post("/echo", async |body: Vec<u8>| body)).shutdown_on(std::future::pending());
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let sent: Vec<u8> = (0..1_048_576_u32).map(|n| (n % 251) as u8).collect();
