@@ -260,6 +260,43 @@ fn extractors_take_what_they_name_and_reject_the_rest() {
 }
 
 #[test]
+fn path_parameters_are_decoded_and_go_by_order_or_by_name() {
+    #[derive(serde::Deserialize)]
+    struct Place {
+        rest: String,
+        user: String,
+    }
+    let router = Router::new()
+        .get("/one/{name}", async |Path(name): Path<String>| name)
+        .get("/two/{year}/{month}", async |Path((year, month)): Path<(u16, u8)>| format!("{year}/{month}"))
+        .get("/files/{user}/{*rest}", async |Path(place): Path<Place>| format!("{}: {}", place.user, place.rest));
+    let paths = ["/one/a%2Fb%20%C3%A9", "/two/2024/2", "/files/ada/a/b%25", "/two/2024/x", "/one/%FF", "/one/"];
+    let answers = exchange(router, &paths.map(get).concat());
+    assert_eq!(statuses(&answers), ["200", "200", "200", "400", "400", "404"], "{answers}");
+    for text in ["\r\na/b é", "\r\n2024/2", "\r\nada: a/b%"] {
+        assert!(answers.contains(text), "{text} is not in {answers}");
+    }
+}
+
+#[test]
+fn a_client_that_pipelines_and_never_reads_is_held_back() {
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    let router = Router::new().get("/", async move || {
+        count.set(count.get() + 1);
+        vec![b'x'; 10_000]
+    });
+    paused(async {
+        let client = Rc::new(connect(&Rc::new(server(router))));
+        let writer = Rc::clone(&client);
+        let flood = spawn(async move { writer.write_all(get("/").repeat(100_000).as_bytes()).await });
+        time::sleep(Duration::from_secs(5)).await;
+        assert!(calls.get() < 1000, "{} answers wait for a client that reads none", calls.get());
+        flood.abort();
+    });
+}
+
+#[test]
 fn a_chunked_body_goes_through_as_a_stream() {
     let router = Router::new().post("/echo", async |body: Body| Response::stream(body));
     let request =
