@@ -5,7 +5,8 @@
 //!
 //! A handler that was installed stays installed, so removing a listener alone would leave the signal swallowed. Therefore the first
 //! thing installed for a signal is a conditional default: while nobody listens, the default action (for `SIGINT`, ending
-//! the process) is taken as if we had never been here.
+//! the process) is taken as if we had never been here. A signal that was ignored before (by `nohup`, say) is no exception: once it was
+//! listened for, its default action is what comes back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,11 +92,12 @@ pub fn signal(number: i32) -> io::Result<Signal> {
         ));
     }
     let (read, write) = StdUnixStream::pair()?;
+    let stream = UnixStream::from_std(read)?;
     write.set_nonblocking(true)?;
     let audience = audience(number)?;
     let id = pipe::register(number, write)?;
     audience.arrives();
-    Ok(Signal { stream: UnixStream::from_std(read)?, number, id, audience })
+    Ok(Signal { stream, number, id, audience })
 }
 
 /// A listener: a stream with an item for each signal, which never ends by itself.

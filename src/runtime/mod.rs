@@ -157,8 +157,9 @@ impl Runtime {
     /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
-        let future = pin!(future);
         let _entered = self.enter(Location::caller(), "block_on")?;
+        // Declared after the guard, so dropped before it: its destructors may spawn, too.
+        let future = pin!(future);
         let root = self.parts.tasks.borrow_mut().insert_root();
         let (key, _) = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
         let _root = RootSlot { parts: &self.parts, key };
@@ -169,7 +170,8 @@ impl Runtime {
     ///
     /// For a host that has a loop of its own: wait until the runtime's descriptor ([`AsFd`]) is readable or
     /// [`next_deadline`](Self::next_deadline) has come, then call this until [`Turn::has_more`] is false. Wakes between turns make
-    /// the descriptor readable, also those from this thread.
+    /// the descriptor readable, also those from this thread. On a paused clock a turn with nothing to do jumps to the next deadline,
+    /// whatever `timeout` says: that is virtual time, this is real.
     ///
     /// # Errors
     ///
@@ -331,7 +333,7 @@ impl Runtime {
         Ok(Busy { parts: &self.parts, _entered: context::enter(&self.parts) })
     }
 
-    /// Drops every task, one by one, then what their destructors spawned.
+    /// Drops every task, one by one. What their destructors spawn is dropped by `drop_late`.
     fn drop_tasks(&self) {
         let parts = &self.parts;
         parts.closing.set(true);
@@ -343,10 +345,34 @@ impl Runtime {
             parts.guarded(|| drop(joiner));
             parts.drop_detached(detached);
         }
+    }
+
+    /// Empties what may hold wakers or messages of the user's.
+    fn drop_parts(&self) {
+        let parts = &self.parts;
+        inbox::deregister(parts.home, parts.tasks.borrow().next_generation());
+        self.drop_late();
+        let mut wakers = parts.wheel.borrow_mut().clear();
+        wakers.extend(parts.reactor.borrow_mut().clear());
+        for waker in wakers {
+            parts.guarded(|| drop(waker));
+        }
+        // Refused jobs are dropped here, and their destructors may spawn as well.
+        parts.pool.shutdown(Duration::ZERO);
+        self.drop_late();
+    }
+
+    /// Drops messages nobody will take and tasks spawned by destructors, and what their drop spawns and sends, up to a bound.
+    fn drop_late(&self) {
+        let parts = &self.parts;
         for _ in 0..DOOMED_TASKS {
-            let doomed = parts.doomed.borrow_mut().pop();
-            let Some(task) = doomed else { return };
+            let task = parts.doomed.borrow_mut().pop();
+            let message = if task.is_none() { parts.inbox.take() } else { None };
+            if task.is_none() && message.is_none() {
+                return;
+            }
             parts.guarded(|| drop(task));
+            parts.guarded(|| drop(message));
         }
         let left = std::mem::take(&mut *parts.doomed.borrow_mut());
         eprintln!(
@@ -354,21 +380,6 @@ impl Runtime {
             left.len()
         );
         std::mem::forget(left);
-    }
-
-    /// Empties what may hold wakers or messages of the user's.
-    fn drop_parts(&self) {
-        let parts = &self.parts;
-        inbox::deregister(parts.home, parts.tasks.borrow().next_generation());
-        while let Some(message) = parts.inbox.take() {
-            parts.guarded(|| drop(message));
-        }
-        let mut wakers = parts.wheel.borrow_mut().clear();
-        wakers.extend(parts.reactor.borrow_mut().clear());
-        for waker in wakers {
-            parts.guarded(|| drop(waker));
-        }
-        parts.pool.shutdown(Duration::ZERO);
     }
 }
 

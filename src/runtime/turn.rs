@@ -299,12 +299,17 @@ impl Parts {
 
     /// Virtual time: looks once whether anything happened without it, and if not, jumps to the next deadline.
     fn jump(&self, limit: Option<Duration>) -> io::Result<()> {
-        let Some(next) = self.wheel.borrow_mut().next_exact() else { return self.poll_events(limit) };
+        if !self.wheel.borrow().has_deadline() {
+            return self.poll_events(limit);
+        }
         self.poll_events(Some(Duration::ZERO))?;
         self.take_messages();
         let tasks = self.tasks.borrow();
         if !tasks.has_ready(Class::Foreground) && !tasks.has_ready(Class::Deferred) {
-            self.clock.jump_to(next);
+            // Not before it is certain that time follows: it moves the wheel's cursor. A message may have unset the last timer.
+            if let Some(next) = self.wheel.borrow_mut().next_exact() {
+                self.clock.jump_to(next);
+            }
         }
         Ok(())
     }

@@ -135,6 +135,11 @@ impl Wheel {
         (self.bound != NEVER).then_some(self.bound)
     }
 
+    /// Whether anything will ever be due.
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.levels.iter().any(|level| level.occupied != 0)
+    }
+
     /// The first deadline, exactly. Moves the cursor to its slot, so time must follow there before anything else is set.
     pub(crate) fn next_exact(&mut self) -> Option<u64> {
         loop {

@@ -1,1 +1,561 @@
-//! To be filled by its own commit.
+//! Panics: whatever of the user's panics, it ends there, somebody hears of it, and the loop and the other tasks go on.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use postlude::net::TcpListener;
+use postlude::task::{self, yield_now};
+use postlude::time::{interval, sleep};
+use postlude::{Builder, Runtime, defer, spawn, spawn_blocking};
+
+const NOW: Option<Duration> = Some(Duration::ZERO);
+const GENEROUS: Duration = Duration::from_secs(10);
+
+/// A panic that says nothing on stderr.
+fn quietly(text: &'static str) -> ! {
+    resume_unwind(Box::new(text))
+}
+
+struct PanicOnDrop(&'static str);
+
+impl Drop for PanicOnDrop {
+    fn drop(&mut self) {
+        quietly(self.0);
+    }
+}
+
+/// What the hook was told.
+#[derive(Clone, Default)]
+struct Reports(Rc<RefCell<Vec<String>>>);
+
+impl Reports {
+    fn listen(&self, builder: Builder) -> Builder {
+        let reports = self.0.clone();
+        builder.on_panic(move |panic| reports.borrow_mut().push(panic.text().to_owned()))
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+}
+
+fn paused() -> (Runtime, Reports) {
+    let reports = Reports::default();
+    let runtime = reports.listen(Runtime::builder().paused_clock()).build().unwrap();
+    (runtime, reports)
+}
+
+fn text(error: postlude::JoinError) -> &'static str {
+    *error.into_panic().expect("a panic").downcast::<&str>().expect("a text")
+}
+
+// J6
+#[test]
+fn a_panic_in_a_task_of_any_class_goes_to_its_handle_and_the_loop_goes_on() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let bystander = spawn(async {
+                sleep(Duration::from_secs(1)).await;
+                "fine"
+            });
+            for class in [spawn::<Pin<Box<dyn Future<Output = ()>>>>, defer] {
+                let error = class(Box::pin(async { quietly("first poll") })).await.unwrap_err();
+                assert_eq!((error.is_panic(), error.is_cancelled()), (true, false));
+                assert_eq!(error.to_string(), "the task panicked: `first poll`");
+                assert_eq!(text(error), "first poll");
+                let late = class(Box::pin(async {
+                    yield_now().await;
+                    quietly("second poll")
+                }));
+                assert_eq!(text(late.await.unwrap_err()), "second poll");
+            }
+            assert_eq!(bystander.await.unwrap(), "fine");
+        })
+        .unwrap();
+    assert_eq!(reports.take(), [""; 0]);
+    assert_eq!(runtime.stats().tasks, 0);
+}
+
+#[test]
+fn a_panics_payload_reaches_the_handle_as_it_is() {
+    let (runtime, _) = paused();
+    runtime
+        .block_on(async {
+            let error = spawn(async { panic_any(42_u64) }).await.unwrap_err();
+            assert_eq!(error.to_string(), "the task panicked: `a panic without a text`");
+            assert_eq!(*error.into_panic().unwrap().downcast::<u64>().unwrap(), 42);
+            let error = spawn(async { panic!("{} {}", "two", "words") }).await.unwrap_err();
+            assert_eq!(error.to_string(), "the task panicked: `two words`");
+            let cancelled = spawn(pending::<()>());
+            cancelled.abort();
+            assert!(cancelled.await.unwrap_err().into_panic().is_none());
+        })
+        .unwrap();
+}
+
+// J6
+#[test]
+fn a_panic_while_a_future_is_dropped_makes_it_panicked_however_it_ends() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            // Ready, then the drop.
+            let guard = PanicOnDrop("drop");
+            let ready = poll_fn(move |_| {
+                let _held = &guard;
+                Poll::Ready(1)
+            });
+            assert_eq!(text(spawn(ready).await.unwrap_err()), "drop");
+            // Aborted.
+            let guard = PanicOnDrop("drop");
+            let task = spawn(async move {
+                let _held = guard;
+                pending::<()>().await;
+            });
+            yield_now().await;
+            task.abort();
+            assert_eq!(text(task.await.unwrap_err()), "drop");
+            // Aborted before the first poll.
+            let guard = PanicOnDrop("drop");
+            let task = defer(async move { drop(guard) });
+            task.abort();
+            assert_eq!(text(task.await.unwrap_err()), "drop");
+            // Both panic: one of them is heard of.
+            let guard = PanicOnDrop("drop");
+            let both = poll_fn(move |_| -> Poll<()> {
+                let _held = &guard;
+                quietly("poll")
+            });
+            let heard = text(spawn(both).await.unwrap_err());
+            assert!(["poll", "drop"].contains(&heard));
+        })
+        .unwrap();
+    assert_eq!(reports.take(), [""; 0]);
+}
+
+#[test]
+fn an_output_that_panics_when_dropped_is_reported_if_nobody_takes_it() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            drop(spawn(async { PanicOnDrop("detached") }));
+            yield_now().await;
+            assert_eq!(reports.take(), ["detached"]);
+            let task = spawn(async { PanicOnDrop("let go of") });
+            yield_now().await;
+            assert_eq!(reports.take(), [""; 0]);
+            drop(task);
+            assert_eq!(reports.take(), ["let go of"]);
+            // Whoever takes it has it.
+            let taken = spawn(async { PanicOnDrop("taken") }).await.unwrap();
+            let payload = catch_unwind(AssertUnwindSafe(|| drop(taken))).unwrap_err();
+            assert_eq!(*payload.downcast::<&str>().unwrap(), "taken");
+        })
+        .unwrap();
+    assert_eq!((reports.take(), runtime.stats().panics, runtime.stats().tasks), (vec![], 2, 0));
+}
+
+#[test]
+fn an_output_that_panics_when_dropped_gives_way_to_the_panic_of_its_future() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let guard = PanicOnDrop("future");
+            let task = spawn(poll_fn(move |_| {
+                let _held = &guard;
+                Poll::Ready(PanicOnDrop("output"))
+            }));
+            assert_eq!(text(task.await.map(std::mem::forget).unwrap_err()), "future");
+        })
+        .unwrap();
+    assert_eq!(reports.take(), [""; 0]);
+}
+
+/// A payload that panics when it is dropped, with a payload that does, and so on.
+struct Hydra;
+
+impl Drop for Hydra {
+    fn drop(&mut self) {
+        resume_unwind(Box::new(Self));
+    }
+}
+
+#[test]
+fn a_payload_that_panics_when_dropped_harms_nobody() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let error = spawn(async { resume_unwind(Box::new(Hydra)) }).await.unwrap_err();
+            drop(error);
+            let error: std::io::Error = spawn(async { resume_unwind(Box::new(Hydra)) }).await.unwrap_err().into();
+            drop(error);
+            drop(spawn(async { resume_unwind(Box::new(Hydra)) }));
+            yield_now().await;
+            let task = spawn(async { resume_unwind(Box::new(Hydra)) });
+            yield_now().await;
+            drop(task);
+            drop(spawn(async { Hydra }));
+            yield_now().await;
+            drop(spawn(async { resume_unwind(Box::new(Hydra)) }));
+        })
+        .unwrap();
+    drop(runtime);
+    assert_eq!(reports.take(), ["a panic without a text"; 3]);
+}
+
+#[test]
+fn a_payload_that_panics_when_dropped_harms_nobody_at_the_end_either() {
+    let (runtime, reports) = paused();
+    let kept = runtime
+        .block_on(async {
+            let kept = spawn(async { resume_unwind(Box::new(Hydra)) });
+            let output = spawn(async { PanicOnDrop("output") });
+            let future = PanicOnDrop("future");
+            drop(spawn(async move {
+                let _held = future;
+                pending::<()>().await;
+            }));
+            yield_now().await;
+            (kept, output)
+        })
+        .unwrap();
+    let dropped = Rc::new(Cell::new(false));
+    struct Flag(Rc<Cell<bool>>);
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0.set(true);
+        }
+    }
+    let flag = Flag(dropped.clone());
+    drop(runtime.spawn(async move { drop(flag) }));
+    drop(runtime);
+    drop(kept);
+    let mut reported = reports.take();
+    reported.sort();
+    assert_eq!(reported, ["a panic without a text", "future", "output"]);
+    assert!(dropped.get(), "the task after those that panicked is dropped as well");
+}
+
+// J8
+#[test]
+fn a_panic_nobody_waits_for_is_reported_once_with_name_and_place_though_an_endless_task_runs() {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let reports = seen.clone();
+    let hook = move |panic: &postlude::TaskPanic| {
+        let line = panic.location().expect("a task has one").line();
+        reports.borrow_mut().push((panic.id(), panic.name().map(str::to_owned), line, panic.to_string()));
+    };
+    let runtime = Runtime::builder().paused_clock().on_panic(hook).build().unwrap();
+    let (id, line) = runtime
+        .block_on(async {
+            drop(spawn(async {
+                let mut ticks = interval(Duration::from_millis(1));
+                loop {
+                    ticks.tick().await;
+                }
+            }));
+            let line = line!() + 1;
+            let task = task::Builder::new().name("mail").spawn(async { quietly("no paper") });
+            let id = task.id();
+            drop(task);
+            sleep(Duration::from_secs(1)).await;
+            (id, line)
+        })
+        .unwrap();
+    let seen = seen.borrow();
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].0, seen[0].1.as_deref(), seen[0].2), (Some(id), Some("mail"), line));
+    let text = &seen[0].3;
+    assert!(text.contains("mail") && text.contains("no paper") && text.contains(file!()), "{text}");
+    assert_eq!(runtime.stats().panics, 1);
+}
+
+// J8
+#[test]
+fn a_panic_that_waits_for_its_handle_is_reported_when_the_handle_is_dropped() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let task = spawn(async { quietly("unseen") });
+            yield_now().await;
+            assert_eq!(reports.take(), [""; 0]);
+            drop(task);
+            assert_eq!(reports.take(), ["unseen"]);
+            let task = spawn(async { quietly("seen") });
+            yield_now().await;
+            assert!(task.await.is_err());
+        })
+        .unwrap();
+    assert_eq!(reports.take(), [""; 0]);
+}
+
+#[test]
+fn a_hook_may_panic_spawn_and_wake() {
+    let calls = Rc::new(Cell::new(0));
+    let count = calls.clone();
+    let hook = move |_: &postlude::TaskPanic| {
+        count.set(count.get() + 1);
+        drop(spawn(async {}));
+        drop(spawn(pending::<()>()).abort_on_drop());
+        quietly("the hook");
+    };
+    let runtime = Runtime::builder().paused_clock().on_panic(hook).build().unwrap();
+    runtime
+        .block_on(async {
+            drop(spawn(async { quietly("detached") }));
+            drop(spawn(async { PanicOnDrop("output") }));
+            sleep(Duration::from_secs(1)).await;
+        })
+        .unwrap();
+    assert_eq!((calls.get(), runtime.stats().panics, runtime.stats().tasks), (2, 2, 0));
+    let guard = PanicOnDrop("at the end");
+    drop(runtime.spawn(async move { drop(guard) }));
+    drop(runtime);
+    assert_eq!(calls.get(), 3);
+}
+
+/// Panics in one of a waker's functions.
+#[derive(Default)]
+struct Bad {
+    in_wake: bool,
+    in_drop: bool,
+    woken: Arc<AtomicUsize>,
+}
+
+impl Wake for Bad {
+    fn wake(self: Arc<Self>) {
+        self.woken.fetch_add(1, Ordering::SeqCst);
+        if self.in_wake {
+            quietly("wake");
+        }
+    }
+}
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        if self.in_drop && !std::thread::panicking() {
+            quietly("drop of a waker");
+        }
+    }
+}
+
+// J7
+#[test]
+fn a_waker_that_panics_when_woken_is_reported_and_the_others_are_woken() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let woken = Arc::new(AtomicUsize::new(0));
+            let bad = || Waker::from(Arc::new(Bad { in_wake: true, woken: woken.clone(), ..Bad::default() }));
+            // A timer's, a task's, a socket's; each beside a good one.
+            let deadline = postlude::time::now() + Duration::from_secs(1);
+            let mut sleeping = Box::pin(postlude::time::sleep_until(deadline));
+            assert!(sleeping.as_mut().poll(&mut Context::from_waker(&bad())).is_pending());
+            let good = spawn(postlude::time::sleep_until(deadline));
+            let mut joined = spawn(postlude::time::sleep_until(deadline));
+            assert!(Pin::new(&mut joined).poll(&mut Context::from_waker(&bad())).is_pending());
+            let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+            assert!(listener.poll_accept(&mut Context::from_waker(&bad())).is_pending());
+            let also = listener.clone();
+            let accepting = spawn(async move { also.accept().await.map(drop) });
+            yield_now().await;
+            drop(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            accepting.await.unwrap().unwrap();
+            good.await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(woken.load(Ordering::SeqCst), 3);
+        })
+        .unwrap();
+    assert_eq!(reports.take(), ["wake"; 3]);
+}
+
+#[test]
+fn a_waker_that_panics_when_dropped_harms_nobody() {
+    let (runtime, reports) = paused();
+    let left = runtime
+        .block_on(async {
+            let bad = || {
+                let bad = Arc::new(Bad { in_wake: false, in_drop: true, woken: Arc::default() });
+                (Waker::from(bad.clone()), bad)
+            };
+            let mut left = Vec::new();
+            // The `Arc` in hand goes first, so the one in the runtime is the last.
+            let (waker, hand) = bad();
+            let mut sleeping = Box::pin(sleep(Duration::from_secs(500)));
+            assert!(sleeping.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            left.push((waker, hand));
+            let (waker, hand) = bad();
+            let mut task = spawn(pending::<()>());
+            assert!(Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending());
+            left.push((waker, hand));
+            let (waker, hand) = bad();
+            let mut done = spawn(async {});
+            assert!(Pin::new(&mut done).poll(&mut Context::from_waker(&waker)).is_pending());
+            left.push((waker, hand));
+            let (waker, hand) = bad();
+            let mut let_go = spawn(pending::<()>());
+            assert!(Pin::new(&mut let_go).poll(&mut Context::from_waker(&waker)).is_pending());
+            left.push((waker, hand));
+            drop(left);
+            drop(let_go);
+            yield_now().await;
+            assert!(done.is_finished());
+            spawn(async {}).await.unwrap();
+            (sleeping, task)
+        })
+        .unwrap();
+    let before = reports.take();
+    drop(runtime);
+    drop(left);
+    assert_eq!((before.len(), reports.take().len()), (2, 2));
+}
+
+#[test]
+fn a_panic_of_the_main_future_reaches_the_caller_and_the_runtime_can_go_on() {
+    let (runtime, reports) = paused();
+    let done = Rc::new(Cell::new(false));
+    let say = done.clone();
+    let left = runtime.spawn(async move {
+        sleep(Duration::from_secs(1)).await;
+        say.set(true);
+    });
+    for late in [false, true] {
+        let main = async {
+            if late {
+                yield_now().await;
+            }
+            quietly("main");
+        };
+        let payload = catch_unwind(AssertUnwindSafe(|| runtime.block_on(main))).unwrap_err();
+        assert_eq!(*payload.downcast::<&str>().unwrap(), "main");
+        assert!(task::current().is_none());
+        assert!(task::has_budget());
+    }
+    runtime.block_on(left).unwrap().unwrap();
+    assert!(done.get());
+    assert_eq!((reports.take(), runtime.stats().tasks), (vec![], 0));
+    // And another runtime can be entered: this one is no longer current.
+    assert_eq!(postlude::run(async { 5 }).unwrap(), 5);
+}
+
+#[test]
+fn a_main_future_that_panics_when_dropped_leaves_the_runtime_as_it_should_be() {
+    let (runtime, _) = paused();
+    let guard = PanicOnDrop("drop");
+    let main = poll_fn(move |_| {
+        let _held = &guard;
+        Poll::Ready(())
+    });
+    assert!(catch_unwind(AssertUnwindSafe(|| runtime.block_on(main))).is_err());
+    assert!(task::current().is_none());
+    assert_eq!(runtime.block_on(async { spawn(async { 5 }).await.unwrap() }).unwrap(), 5);
+    assert_eq!(runtime.stats().tasks, 0);
+}
+
+#[test]
+fn a_turn_lets_no_panic_out() {
+    let (mut runtime, reports) = paused();
+    drop(runtime.spawn(async { quietly("first") }));
+    let task = runtime.spawn(async { quietly("second") });
+    drop(runtime.defer(async { quietly("third") }));
+    assert_eq!(runtime.turn(NOW).unwrap().polls(), 3);
+    assert_eq!(reports.take(), ["first", "third"]);
+    assert_eq!(text(runtime.block_on(task).unwrap().unwrap_err()), "second");
+}
+
+#[test]
+fn a_task_that_panics_frees_what_it_held_and_its_place() {
+    let (runtime, reports) = paused();
+    let token = Rc::new(());
+    runtime
+        .block_on(async {
+            for _ in 0..1000 {
+                let held = token.clone();
+                let task = spawn(async move {
+                    let _held = held;
+                    quietly("on purpose");
+                });
+                assert!(task.await.is_err());
+            }
+        })
+        .unwrap();
+    assert_eq!((Rc::strong_count(&token), runtime.stats().tasks, reports.take()), (1, 0, vec![]));
+}
+
+#[test]
+fn what_a_remote_spawn_panics_with_reaches_its_handle() {
+    let reports = Reports::default();
+    let runtime = reports.listen(Runtime::builder()).build().unwrap();
+    let handle = runtime.handle();
+    let remote = std::thread::spawn(move || {
+        let mut errors = Vec::new();
+        let mut first = handle.spawn(|| async { quietly("poll") });
+        errors.push(text(first.wait(GENEROUS).unwrap().unwrap_err()));
+        let mut make = handle.spawn(|| -> std::future::Ready<()> { quietly("make") });
+        errors.push(text(make.wait(GENEROUS).unwrap().unwrap_err()));
+        let mut guarded = handle.spawn(|| {
+            let guard = PanicOnDrop("drop");
+            poll_fn(move |_| {
+                let _held = &guard;
+                Poll::Ready(())
+            })
+        });
+        errors.push(text(guarded.wait(GENEROUS).unwrap().unwrap_err()));
+        // Nobody is there for this one; it harms nobody either.
+        drop(handle.spawn(|| async { quietly("let go of") }));
+        let mut last = handle.spawn(|| async { 7 });
+        (errors, last.wait(GENEROUS).unwrap().unwrap())
+    });
+    runtime
+        .block_on(async {
+            while !remote.is_finished() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .unwrap();
+    assert_eq!(remote.join().unwrap(), (vec!["poll", "make", "drop"], 7));
+}
+
+#[test]
+fn a_blocking_job_that_panics_goes_to_its_handle_or_is_reported() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let error = spawn_blocking(|| quietly("job")).await.unwrap_err();
+            assert_eq!(text(error), "job");
+            let task = spawn_blocking(|| quietly("let go of"));
+            drop(task);
+            assert_eq!(spawn_blocking(|| 5).await.unwrap(), 5);
+            sleep(Duration::from_secs(1)).await;
+        })
+        .unwrap();
+    assert_eq!(reports.take(), ["let go of"]);
+}
+
+#[test]
+fn a_panic_in_one_runtime_leaves_another_on_the_same_thread_alone() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let task = spawn(async {
+                let (other, _) = paused();
+                let guard = PanicOnDrop("other");
+                drop(other.spawn(async move { drop(guard) }));
+                drop(other);
+                sleep(Duration::from_secs(1)).await;
+                task::current().map(|task| task.id())
+            });
+            let id = task.id();
+            assert_eq!(task.await.unwrap(), Some(id));
+        })
+        .unwrap();
+    assert_eq!(reports.take(), [""; 0]);
+}

@@ -1,0 +1,326 @@
+//! What the runtime asks of the allocator, counted by an allocator that counts, on the thread that asks.
+
+#![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use postlude::task::yield_now;
+use postlude::time::{sleep, timeout};
+use postlude::{Runtime, defer, spawn};
+
+/// The system's allocator, counting.
+struct Counting;
+
+thread_local! {
+    // Plain integers without a destructor: reading them allocates nothing, at any time of a thread's life.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static REQUESTED: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(allocations: u64, bytes: i64) {
+    ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
+    REQUESTED.set(REQUESTED.get() + bytes);
+}
+
+// SAFETY: every method hands its arguments to `System` unchanged and returns what that returns; counting touches no allocation, does
+// not allocate and does not unwind.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: the caller's promises about `layout` are those `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        // SAFETY: the caller got `pointer` from us with this `layout`, so we got it from `System` with the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as i64 - layout.size() as i64);
+        // SAFETY: as in `dealloc`; the caller's promises about `size` are those `System` asks for.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// This thread's allocations so far.
+fn allocations() -> u64 {
+    ALLOCATIONS.get()
+}
+
+/// Bytes this thread has requested and not given back.
+fn requested() -> i64 {
+    REQUESTED.get()
+}
+
+/// How many allocations a future makes from its first poll to its last.
+async fn allocations_of<T>(future: impl Future<Output = T>) -> (u64, T) {
+    let before = allocations();
+    let value = future.await;
+    (allocations() - before, value)
+}
+
+/// A future of 88 bytes that never ends.
+struct Parked([u64; 11]);
+
+impl Future for Parked {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        assert_eq!(self.0[0], 7);
+        Poll::Pending
+    }
+}
+
+#[test]
+fn a_spawn_allocates_once_and_so_does_one_whose_output_is_awaited() {
+    Runtime::new()
+        .unwrap()
+        .block_on(async {
+            async fn spawn_and_await() {
+                spawn(async { 7 }).await.unwrap();
+                defer(async { 7 }).await.unwrap();
+            }
+            spawn_and_await().await;
+            let (count, ()) = allocations_of(async {
+                for _ in 0..1000 {
+                    spawn_and_await().await;
+                }
+            })
+            .await;
+            assert_eq!(count, 2000);
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_detached_spawn_allocates_once() {
+    Runtime::new()
+        .unwrap()
+        .block_on(async {
+            async fn spawn_many() {
+                for _ in 0..1000 {
+                    drop(spawn(async {}));
+                }
+                for _ in 0..100 {
+                    yield_now().await;
+                }
+            }
+            spawn_many().await;
+            let (count, ()) = allocations_of(spawn_many()).await;
+            assert_eq!(count, 1000);
+        })
+        .unwrap();
+}
+
+#[test]
+fn neither_a_poll_nor_a_yield_allocates() {
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            yield_now().await;
+            let polls = runtime.stats().polls;
+            let other = spawn(async {
+                for _ in 0..10_000 {
+                    yield_now().await;
+                }
+            });
+            let (count, ()) = allocations_of(async {
+                for _ in 0..10_000 {
+                    yield_now().await;
+                }
+            })
+            .await;
+            assert_eq!(count, 0);
+            assert!(runtime.stats().polls - polls >= 20_000);
+            other.await.unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
+fn neither_a_wake_nor_a_clone_nor_a_drop_of_a_waker_allocates() {
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let wakers: Rc<RefCell<Vec<Option<Waker>>>> = Rc::new(RefCell::new(vec![None; 100]));
+            for n in 0..100 {
+                let wakers = Rc::clone(&wakers);
+                drop(spawn(poll_fn(move |cx| {
+                    wakers.borrow_mut()[n] = Some(cx.waker().clone());
+                    Poll::<()>::Pending
+                })));
+            }
+            let all = || wakers.borrow().iter().flatten().cloned().for_each(Waker::wake);
+            for _ in 0..5 {
+                yield_now().await;
+            }
+            let wakes = runtime.stats().wakes;
+            let (count, ()) = allocations_of(async {
+                for _ in 0..1000 {
+                    all();
+                    yield_now().await;
+                    yield_now().await;
+                }
+            })
+            .await;
+            assert_eq!(count, 0);
+            assert!(runtime.stats().wakes - wakes >= 99_000, "they were really woken");
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_timer_set_and_cancelled_or_fired_does_not_allocate() {
+    let runtime = Runtime::builder().paused_clock().build().unwrap();
+    runtime
+        .block_on(async {
+            async fn use_timers() {
+                timeout(Duration::from_millis(1), sleep(Duration::from_secs(3600))).await.unwrap_err();
+                timeout(Duration::from_secs(3600), sleep(Duration::from_millis(1))).await.unwrap();
+                timeout(Duration::from_nanos(77), sleep(Duration::MAX)).await.unwrap_err();
+            }
+            use_timers().await;
+            let (count, ()) = allocations_of(async {
+                for _ in 0..1000 {
+                    use_timers().await;
+                }
+            })
+            .await;
+            assert_eq!(count, 0);
+        })
+        .unwrap();
+    assert_eq!(runtime.stats().timers, 3 * 1001);
+}
+
+#[test]
+fn an_idle_turn_does_not_allocate() {
+    let mut runtime = Runtime::new().unwrap();
+    runtime.turn(Some(Duration::ZERO)).unwrap();
+    let before = allocations();
+    for _ in 0..1000 {
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(allocations(), before);
+}
+
+#[test]
+fn a_block_on_does_not_allocate() {
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {}).unwrap();
+    let before = allocations();
+    for _ in 0..100 {
+        runtime.block_on(yield_now()).unwrap();
+    }
+    assert_eq!(allocations(), before);
+}
+
+#[test]
+fn a_parked_task_of_88_bytes_costs_at_most_136() {
+    const TASKS: i64 = 100_000;
+    assert_eq!(size_of::<Parked>(), 88);
+    let runtime = Runtime::new().unwrap();
+    let before = requested();
+    for _ in 0..TASKS {
+        drop(runtime.spawn(Parked([7; 11])));
+    }
+    // Handles dropped away from the loop send a message each.
+    runtime
+        .block_on(async {
+            while runtime.stats().polls < TASKS as u64 || runtime.stats().messages < TASKS as u64 {
+                yield_now().await;
+            }
+        })
+        .unwrap();
+    assert_eq!(runtime.stats().tasks, TASKS as usize);
+    let bytes = requested() - before;
+    eprintln!("{} bytes per parked task of 88 bytes", bytes as f64 / TASKS as f64);
+    assert!(bytes <= 136 * TASKS, "{} per task", bytes as f64 / TASKS as f64);
+}
+
+#[test]
+fn an_empty_runtime_requests_less_than_100_kibibytes() {
+    drop(Runtime::new().unwrap());
+    let before = requested();
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {}).unwrap();
+    let bytes = requested() - before;
+    eprintln!("{bytes} bytes for an empty runtime");
+    assert!(bytes < 100 * 1024, "{bytes}");
+    assert!(bytes > 0, "the counting does not work");
+}
+
+#[test]
+fn a_hundred_thousand_tasks_spawned_and_finished_leave_no_memory_behind() {
+    let runtime = Runtime::new().unwrap();
+    let wave = || async {
+        for _ in 0..100 {
+            let handles: Vec<_> = (0..1000_u64).map(|n| spawn(async move { n })).collect();
+            for handle in handles {
+                handle.await.unwrap();
+            }
+        }
+    };
+    runtime.block_on(wave()).unwrap();
+    let before = requested();
+    runtime.block_on(wave()).unwrap();
+    assert_eq!(requested(), before);
+    assert_eq!(runtime.stats().spawned, 200_000);
+}
+
+#[test]
+fn a_runtime_that_is_dropped_gives_everything_back() {
+    drop(Runtime::new().unwrap());
+    let before = requested();
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            for _ in 0..10_000 {
+                drop(spawn(Parked([7; 11])));
+                drop(defer(sleep(Duration::from_secs(3600))));
+            }
+            sleep(Duration::from_millis(5)).await;
+        })
+        .unwrap();
+    assert!(requested() - before > 1_000_000);
+    drop(runtime);
+    // The process-wide list of runtimes may have grown by some entries: other tests make runtimes too.
+    let left = requested() - before;
+    assert!(left.abs() < 512, "{left} bytes are left");
+}
+
+#[test]
+fn a_storm_of_timers_set_and_cancelled_leaves_no_memory_behind() {
+    let runtime = Runtime::builder().paused_clock().build().unwrap();
+    runtime
+        .block_on(async {
+            let mut far = sleep(Duration::from_secs(1));
+            let mut storm = async |rounds: u64| {
+                for n in 0..rounds {
+                    far.reset(postlude::time::now() + Duration::from_secs(n % 1_000_000 + 1));
+                    poll_fn(|cx| Poll::Ready(Pin::new(&mut far).poll(cx).is_ready())).await;
+                }
+            };
+            storm(100).await;
+            let before = (allocations(), requested());
+            storm(100_000).await;
+            assert_eq!((allocations(), requested()), before);
+        })
+        .unwrap();
+}
