@@ -142,7 +142,7 @@
 //! | `runtime` | [`Runtime`], the loop (`turn.rs`), the waker, the inbox, [`Handle`] |
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
-//! | [`net`] | sockets, and any other descriptor |
+//! | [`net`], [`io`] | sockets, and any other descriptor |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
 //! | `signal` | Unix signals (feature `signal`) |
@@ -157,6 +157,7 @@ pub mod blocking;
 mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod io;
 pub mod net;
 pub(crate) mod reactor;
 mod runtime;
@@ -175,4 +176,7 @@ pub use task::{JoinError, JoinHandle, spawn};
 mod documents {
     #[doc = include_str!("../docs/contract.md")]
     struct Contract;
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../README.md")]
+    struct Readme;
 }

@@ -51,11 +51,7 @@ pub struct BodyLimits {
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self {
-            extension_bytes: EXTENSION_BYTES,
-            trailer_bytes: TRAILER_BYTES,
-            trailer_fields: TRAILER_FIELDS,
-        }
+        Self { extension_bytes: EXTENSION_BYTES, trailer_bytes: TRAILER_BYTES, trailer_fields: TRAILER_FIELDS }
     }
 }
 
@@ -162,16 +158,7 @@ impl Decoder {
             Framing::Length(n) => (State::Length, n),
             Framing::Chunked => (State::SizeStart, 0),
         };
-        Self {
-            state,
-            left,
-            offset: 0,
-            extension_bytes: 0,
-            trailer_bytes: 0,
-            trailer_fields: 0,
-            limits,
-            failed: None,
-        }
+        Self { state, left, offset: 0, extension_bytes: 0, trailer_bytes: 0, trailer_fields: 0, limits, failed: None }
     }
 
     /// Whether the body has ended. If the connection ends before, the message was cut (RFC 9112 section 8).
@@ -228,11 +215,7 @@ impl Decoder {
 
     fn found(&mut self, consumed: usize, data: Range<usize>) -> Decoded {
         self.offset = self.offset.saturating_add(consumed);
-        Decoded {
-            consumed,
-            data,
-            complete: self.is_complete(),
-        }
+        Decoded { consumed, data, complete: self.is_complete() }
     }
 
     fn fail(&mut self, kind: ErrorKind, at: usize) -> Error {
@@ -248,11 +231,9 @@ impl Decoder {
             State::SizeLf => self.end_size_line(byte)?,
             State::DataCr => expect(byte, b'\r', State::DataLf)?,
             State::DataLf => expect(byte, b'\n', State::SizeStart)?,
-            State::TrailerStart
-            | State::TrailerName
-            | State::TrailerValue
-            | State::TrailerLf
-            | State::EndLf => self.step_trailer(byte)?,
+            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf | State::EndLf => {
+                self.step_trailer(byte)?
+            }
             State::Length | State::Data | State::Done => self.state,
             _ => self.step_extension(byte)?,
         };
@@ -271,20 +252,13 @@ impl Decoder {
         if self.state == State::Size && self.left == 0 {
             self.count_extension()?; // one leading zero more: legal in any number, and worth nothing
         }
-        let shifted = self
-            .left
-            .checked_mul(16)
-            .ok_or(ErrorKind::ChunkSizeOverflow)?;
+        let shifted = self.left.checked_mul(16).ok_or(ErrorKind::ChunkSizeOverflow)?;
         self.left = shifted | u64::from(digit);
         Ok(State::Size)
     }
 
     fn end_size_line(&mut self, byte: u8) -> Result<State, ErrorKind> {
-        let next = if self.left == 0 {
-            State::TrailerStart
-        } else {
-            State::Data
-        };
+        let next = if self.left == 0 { State::TrailerStart } else { State::Data };
         expect(byte, b'\n', next)
     }
 
@@ -357,11 +331,7 @@ impl Decoder {
 
 /// A byte that admits no other, at the end of a size line or of data.
 fn expect(byte: u8, wanted: u8, next: State) -> Result<State, ErrorKind> {
-    if byte == wanted {
-        Ok(next)
-    } else {
-        Err(ErrorKind::InvalidChunkEnd)
-    }
+    if byte == wanted { Ok(next) } else { Err(ErrorKind::InvalidChunkEnd) }
 }
 
 fn hex(byte: u8) -> Option<u8> {
@@ -422,9 +392,7 @@ mod tests {
         let (mut body, mut at) = (Vec::new(), 0);
         for end in cuts.iter().copied().chain([wire.len()]) {
             while at < end && !decoder.is_complete() {
-                let found = decoder
-                    .decode(&wire[at..end])
-                    .map_err(|e| (body.clone(), e))?;
+                let found = decoder.decode(&wire[at..end]).map_err(|e| (body.clone(), e))?;
                 body.extend_from_slice(&wire[at..end][found.data]);
                 at += found.consumed;
             }
@@ -437,10 +405,7 @@ mod tests {
     }
 
     fn refused(wire: &[u8]) -> ErrorKind {
-        whole(wire)
-            .expect_err(&format!("{:?}", wire.escape_ascii().to_string()))
-            .1
-            .kind()
+        whole(wire).expect_err(&format!("{:?}", wire.escape_ascii().to_string())).1.kind()
     }
 
     #[test]
@@ -452,10 +417,7 @@ mod tests {
             (b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
             (b"9\r\n0\r\n\r\n\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n\r\n\r\n"),
             (b"5 ; a = b\r\nhello\r\n0;x\r\n\r\n", b"hello"),
-            (
-                b"5;a=\"b \\\" c;d\";e\r\nhello\r\n0\r\nX: v\r\nY:\r\n\r\n",
-                b"hello",
-            ),
+            (b"5;a=\"b \\\" c;d\";e\r\nhello\r\n0\r\nX: v\r\nY:\r\n\r\n", b"hello"),
         ] {
             let rest = [wire, b"GET"].concat();
             assert_eq!(whole(&rest), Ok((body.to_vec(), wire.len(), true)));
@@ -464,40 +426,24 @@ mod tests {
 
     #[test]
     fn a_size_that_is_not_hexadecimal_is_refused() {
-        for size in [
-            "0x5", "+5", "-5", "-0", "g", "0_5", "", "5,5", "5\0", "5\x0b", "\"5\"", "5.0", "5h",
-            " 5",
-        ] {
+        for size in ["0x5", "+5", "-5", "-0", "g", "0_5", "", "5,5", "5\0", "5\x0b", "\"5\"", "5.0", "5h", " 5"] {
             let wire = format!("{size}\r\nhello\r\n0\r\n\r\n");
-            assert_eq!(
-                refused(wire.as_bytes()),
-                ErrorKind::InvalidChunkSize,
-                "{size:?}"
-            );
+            assert_eq!(refused(wire.as_bytes()), ErrorKind::InvalidChunkSize, "{size:?}");
         }
     }
 
     #[test]
     fn a_size_never_wraps() {
-        assert_eq!(
-            refused(b"10000000000000005\r\nhello"),
-            ErrorKind::ChunkSizeOverflow
-        );
+        assert_eq!(refused(b"10000000000000005\r\nhello"), ErrorKind::ChunkSizeOverflow);
         let huge = b"FFFFFFFFFFFFFFFF\r\nhello";
         assert_eq!(whole(huge), Ok((b"hello".to_vec(), huge.len(), false)));
     }
 
     #[test]
     fn a_malformed_extension_is_refused() {
-        for line in [
-            "5 5", "5  ", "5;", "5;a\x01", "5;a=\"", "5;a\nb", "5;a ", "5;=b", "5;a=", "5\t",
-        ] {
+        for line in ["5 5", "5  ", "5;", "5;a\x01", "5;a=\"", "5;a\nb", "5;a ", "5;=b", "5;a=", "5\t"] {
             let wire = format!("{line}\r\nhello\r\n0\r\n\r\n");
-            assert_eq!(
-                refused(wire.as_bytes()),
-                ErrorKind::InvalidChunkExtension,
-                "{line:?}"
-            );
+            assert_eq!(refused(wire.as_bytes()), ErrorKind::InvalidChunkExtension, "{line:?}");
         }
     }
 
@@ -516,11 +462,7 @@ mod tests {
         ] {
             assert_eq!(refused(wire), ErrorKind::InvalidChunkEnd);
         }
-        for wire in [
-            &b"5\nhello\n0\n\n"[..],
-            b"5\r\nhello\r\n\r\n0\r\n\r\n",
-            b"\r\n5\r\nhello",
-        ] {
+        for wire in [&b"5\nhello\n0\n\n"[..], b"5\r\nhello\r\n\r\n0\r\n\r\n", b"\r\n5\r\nhello"] {
             assert_eq!(refused(wire), ErrorKind::InvalidChunkSize);
         }
     }
@@ -559,18 +501,9 @@ mod tests {
     #[test]
     fn a_body_of_known_length_ends_by_count() {
         let limits = BodyLimits::default();
-        assert_eq!(
-            run(Framing::Length(3), limits, b"abcdef", &[1]),
-            Ok((b"abc".to_vec(), 3, true))
-        );
-        assert_eq!(
-            run(Framing::Length(9), limits, b"abc", &[]),
-            Ok((b"abc".to_vec(), 3, false))
-        );
-        assert_eq!(
-            run(Framing::Length(0), limits, b"abc", &[]),
-            Ok((Vec::new(), 0, true))
-        );
+        assert_eq!(run(Framing::Length(3), limits, b"abcdef", &[1]), Ok((b"abc".to_vec(), 3, true)));
+        assert_eq!(run(Framing::Length(9), limits, b"abc", &[]), Ok((b"abc".to_vec(), 3, false)));
+        assert_eq!(run(Framing::Length(0), limits, b"abc", &[]), Ok((Vec::new(), 0, true)));
     }
 
     #[test]

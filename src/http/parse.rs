@@ -68,11 +68,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head_bytes: HEAD_BYTES,
-            target_bytes: TARGET_BYTES,
-            fields: FIELDS,
-        }
+        Self { head_bytes: HEAD_BYTES, target_bytes: TARGET_BYTES, fields: FIELDS }
     }
 }
 
@@ -191,107 +187,51 @@ impl ErrorKind {
     /// What is wrong and how a client mends it, and the section that says so.
     fn text(self) -> (&'static str, &'static str) {
         match self {
-            Self::EmptyLines => (
-                "too many `empty lines`: send the request line",
-                "9112 section 2.2",
-            ),
+            Self::EmptyLines => ("too many `empty lines`: send the request line", "9112 section 2.2"),
             Self::BareLf => ("bare `LF`: end lines with `CRLF`", "9112 section 2.2"),
             Self::BareCr => ("bare `CR`: end lines with `CRLF`", "9112 section 2.2"),
-            Self::InvalidRequestLine => (
-                "invalid `request line`: send method, target and version, one space between",
-                "9112 section 3",
-            ),
+            Self::InvalidRequestLine => {
+                ("invalid `request line`: send method, target and version, one space between", "9112 section 3")
+            }
             Self::InvalidMethod => ("invalid `method`: send a token", "9110 section 9.1"),
-            Self::MethodTooLong => (
-                "unknown `method`: too long for any known one",
-                "9112 section 3",
-            ),
-            Self::InvalidTarget => (
-                "invalid `target`: send an absolute path, percent-encoded",
-                "9112 section 3.2",
-            ),
-            Self::TargetTooLong => (
-                "too long `target`: send less, or raise the limit",
-                "9112 section 3",
-            ),
+            Self::MethodTooLong => ("unknown `method`: too long for any known one", "9112 section 3"),
+            Self::InvalidTarget => ("invalid `target`: send an absolute path, percent-encoded", "9112 section 3.2"),
+            Self::TargetTooLong => ("too long `target`: send less, or raise the limit", "9112 section 3"),
             Self::InvalidVersion => ("invalid `version`: send `HTTP/1.1`", "9112 section 2.3"),
-            Self::UnsupportedVersion => (
-                "unsupported `version`: send `HTTP/1.1`",
-                "9110 section 15.6.6",
-            ),
-            Self::HeadTooLarge => (
-                "too large `head`: send less, or raise the limit",
-                "6585 section 5",
-            ),
-            Self::TooManyFields => (
-                "too many `fields`: send fewer, or raise the limit",
-                "6585 section 5",
-            ),
+            Self::UnsupportedVersion => ("unsupported `version`: send `HTTP/1.1`", "9110 section 15.6.6"),
+            Self::HeadTooLarge => ("too large `head`: send less, or raise the limit", "6585 section 5"),
+            Self::TooManyFields => ("too many `fields`: send fewer, or raise the limit", "6585 section 5"),
             Self::ObsFold => ("folded `field`: send it on one line", "9112 section 5.2"),
             Self::MissingColon => ("invalid `field line`: no colon", "9112 section 5"),
             Self::SpaceBeforeColon => ("white space before `:`: leave it out", "9112 section 5.1"),
             Self::InvalidFieldName => ("invalid `field name`: send a token", "9110 section 5.1"),
-            Self::InvalidFieldValue => (
-                "control byte in a `field value`: leave it out",
-                "9110 section 5.5",
-            ),
+            Self::InvalidFieldValue => ("control byte in a `field value`: leave it out", "9110 section 5.5"),
             Self::MissingHost => ("missing `Host`: send exactly one", "9112 section 3.2"),
             Self::DuplicateHost => ("repeated `Host`: send exactly one", "9112 section 3.2"),
-            Self::InvalidHost => (
-                "invalid `Host`: send a host and an optional port",
-                "9112 section 3.2",
-            ),
-            Self::InvalidContentLength => (
-                "invalid `Content-Length`: send decimal digits",
-                "9112 section 6.3",
-            ),
-            Self::DuplicateContentLength => {
-                ("repeated `Content-Length`: send one", "9112 section 6.3")
+            Self::InvalidHost => ("invalid `Host`: send a host and an optional port", "9112 section 3.2"),
+            Self::InvalidContentLength => ("invalid `Content-Length`: send decimal digits", "9112 section 6.3"),
+            Self::DuplicateContentLength => ("repeated `Content-Length`: send one", "9112 section 6.3"),
+            Self::InvalidTransferEncoding => ("invalid `Transfer-Encoding`: send `chunked`, once", "9112 section 6.3"),
+            Self::UnsupportedTransferEncoding => {
+                ("unsupported `Transfer-Encoding`: send `chunked` alone", "9112 section 6.1")
             }
-            Self::InvalidTransferEncoding => (
-                "invalid `Transfer-Encoding`: send `chunked`, once",
-                "9112 section 6.3",
-            ),
-            Self::UnsupportedTransferEncoding => (
-                "unsupported `Transfer-Encoding`: send `chunked` alone",
-                "9112 section 6.1",
-            ),
-            Self::TransferEncodingInHttp10 => (
-                "`Transfer-Encoding` in HTTP/1.0: send `Content-Length`",
-                "9112 section 6.1",
-            ),
-            Self::ConflictingFraming => (
-                "`Content-Length` beside `Transfer-Encoding`: send one of them",
-                "9112 section 6.3",
-            ),
-            Self::UnsupportedExpectation => (
-                "unsupported `Expect`: send `100-continue` or nothing",
-                "9110 section 10.1.1",
-            ),
-            Self::InvalidChunkSize => (
-                "invalid `chunk size`: send hexadecimal digits",
-                "9112 section 7.1",
-            ),
-            Self::ChunkSizeOverflow => (
-                "too large `chunk size`: send smaller chunks",
-                "9112 section 7.1",
-            ),
-            Self::InvalidChunkExtension => (
-                "invalid `chunk extension`: leave it out",
-                "9112 section 7.1.1",
-            ),
-            Self::ChunkExtensionsTooLarge => (
-                "too large `chunk extensions`: leave them out",
-                "9112 section 7.1.1",
-            ),
-            Self::InvalidChunkEnd => (
-                "missing `CRLF` in the chunked body: end sizes and data with it",
-                "9112 section 7.1",
-            ),
-            Self::TrailersTooLarge => (
-                "too large `trailers`: send less, or raise the limit",
-                "9112 section 7.1.2",
-            ),
+            Self::TransferEncodingInHttp10 => {
+                ("`Transfer-Encoding` in HTTP/1.0: send `Content-Length`", "9112 section 6.1")
+            }
+            Self::ConflictingFraming => {
+                ("`Content-Length` beside `Transfer-Encoding`: send one of them", "9112 section 6.3")
+            }
+            Self::UnsupportedExpectation => {
+                ("unsupported `Expect`: send `100-continue` or nothing", "9110 section 10.1.1")
+            }
+            Self::InvalidChunkSize => ("invalid `chunk size`: send hexadecimal digits", "9112 section 7.1"),
+            Self::ChunkSizeOverflow => ("too large `chunk size`: send smaller chunks", "9112 section 7.1"),
+            Self::InvalidChunkExtension => ("invalid `chunk extension`: leave it out", "9112 section 7.1.1"),
+            Self::ChunkExtensionsTooLarge => ("too large `chunk extensions`: leave them out", "9112 section 7.1.1"),
+            Self::InvalidChunkEnd => {
+                ("missing `CRLF` in the chunked body: end sizes and data with it", "9112 section 7.1")
+            }
+            Self::TrailersTooLarge => ("too large `trailers`: send less, or raise the limit", "9112 section 7.1.2"),
         }
     }
 
@@ -404,20 +344,7 @@ const fn class(byte: u8) -> u8 {
     let tchar = alnum
         || matches!(
             byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         );
     let value = matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xff);
     let target = byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\');
@@ -457,16 +384,9 @@ pub(super) fn is_value(byte: u8) -> bool {
 
 /// Length of the longest prefix of `bytes` in `class`. Eight table reads at a time do not wait for each other.
 fn span(bytes: &[u8], class: u8) -> usize {
-    let all = |chunk: &&[u8]| {
-        chunk
-            .iter()
-            .fold(class, |all, &b| all & CLASS[usize::from(b)])
-            != 0
-    };
+    let all = |chunk: &&[u8]| chunk.iter().fold(class, |all, &b| all & CLASS[usize::from(b)]) != 0;
     let whole = 8 * bytes.chunks_exact(8).take_while(all).count();
-    let rest = bytes[whole..]
-        .iter()
-        .position(|&b| CLASS[usize::from(b)] & class == 0);
+    let rest = bytes[whole..].iter().position(|&b| CLASS[usize::from(b)] & class == 0);
     rest.map_or(bytes.len(), |n| whole + n)
 }
 
@@ -474,11 +394,7 @@ fn span(bytes: &[u8], class: u8) -> usize {
 /// vector instructions; the table has the last word.
 fn first_bad_value(value: &[u8]) -> Option<usize> {
     const BLOCK: usize = 16;
-    let good = |block: &&[u8]| {
-        !block.iter().fold(false, |bad, &b| {
-            bad | ((b < b' ') & (b != b'\t')) | (b == 0x7f)
-        })
-    };
+    let good = |block: &&[u8]| !block.iter().fold(false, |bad, &b| bad | ((b < b' ') & (b != b'\t')) | (b == 0x7f));
     let whole = BLOCK * value.chunks_exact(BLOCK).take_while(good).count();
     let rest = value[whole..].iter().position(|&b| !is_value(b));
     rest.map(|n| whole + n)
@@ -496,17 +412,12 @@ struct Span {
 impl Span {
     /// No truncation: the parser clamps `head_bytes` to `u32::MAX`.
     fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
+        Self { start: start as u32, end: end as u32 }
     }
 
     /// Empty where `bytes` is not the head this was taken from.
     fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes
-            .get(self.start as usize..self.end as usize)
-            .unwrap_or_default()
+        bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     fn str(self, bytes: &[u8]) -> &str {
@@ -639,9 +550,7 @@ impl Head {
     /// ```
     #[must_use]
     pub fn authority<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
-        self.authority
-            .or(self.host)
-            .map(|authority| authority.str(bytes))
+        self.authority.or(self.host).map(|authority| authority.str(bytes))
     }
 
     /// The version to process the request as (RFC 9112 section 2.3).
@@ -666,9 +575,7 @@ impl Head {
     /// assert!(head.fields(bytes).eq([("A", &b"1"[..]), ("a", b"2")]));
     /// ```
     pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.fields
-            .iter()
-            .map(|field| (field.name.str(bytes), field.value.of(bytes)))
+        self.fields.iter().map(|field| (field.name.str(bytes), field.value.of(bytes)))
     }
 
     /// The value of the first field of that name, whatever its case (RFC 9110 section 5.1).
@@ -682,10 +589,7 @@ impl Head {
     #[must_use]
     pub fn field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
-        self.fields
-            .iter()
-            .find(same)
-            .map(|field| field.value.of(bytes))
+        self.fields.iter().find(same).map(|field| field.value.of(bytes))
     }
 
     /// How the body that follows ends (RFC 9112 section 6.3).
@@ -756,10 +660,7 @@ impl Head {
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
-        *self = Self {
-            fields,
-            ..Self::default()
-        };
+        *self = Self { fields, ..Self::default() };
     }
 }
 
@@ -809,16 +710,8 @@ impl HeadParser {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let head_bytes = limits.head_bytes.min(u32::MAX as usize);
-        let limits = Limits {
-            head_bytes,
-            ..limits
-        };
-        Self {
-            limits,
-            stage: Stage::RequestLine { empty_lines: 0 },
-            line: 0,
-            scanned: 0,
-        }
+        let limits = Limits { head_bytes, ..limits };
+        Self { limits, stage: Stage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
     }
 
     /// Back to the beginning of a head. A completed head does it by itself; needed after an error, or when a head is
@@ -870,17 +763,12 @@ impl HeadParser {
     /// The LF that ends the line at hand, or an error if it is farther than the line may reach.
     fn find_lf(&mut self, input: &[u8]) -> Result<Option<usize>, Error> {
         let cap = self.line_cap();
-        let window = input
-            .get(self.scanned..cap.min(input.len()))
-            .unwrap_or_default();
+        let window = input.get(self.scanned..cap.min(input.len())).unwrap_or_default();
         if let Some(i) = memchr(b'\n', window) {
             return Ok(Some(self.scanned + i));
         }
         if input.len() >= cap {
-            return Err(Error::new(
-                self.too_long(&input[self.line.min(cap)..cap]),
-                cap,
-            ));
+            return Err(Error::new(self.too_long(&input[self.line.min(cap)..cap]), cap));
         }
         self.scanned = self.scanned.max(input.len());
         Ok(None)
@@ -888,15 +776,9 @@ impl HeadParser {
 
     /// The index before which the line at hand must have ended.
     fn line_cap(&self) -> usize {
-        let request_line = self
-            .limits
-            .target_bytes
-            .saturating_add(METHOD_BYTES + REQUEST_LINE_REST);
+        let request_line = self.limits.target_bytes.saturating_add(METHOD_BYTES + REQUEST_LINE_REST);
         match self.stage {
-            Stage::RequestLine { .. } => self
-                .line
-                .saturating_add(request_line)
-                .min(self.limits.head_bytes),
+            Stage::RequestLine { .. } => self.line.saturating_add(request_line).min(self.limits.head_bytes),
             Stage::Fields => self.limits.head_bytes,
         }
     }
@@ -912,30 +794,19 @@ impl HeadParser {
         }
     }
 
-    fn take_line(
-        &mut self,
-        input: &[u8],
-        line: Range<usize>,
-        head: &mut Head,
-    ) -> Result<(), Error> {
+    fn take_line(&mut self, input: &[u8], line: Range<usize>, head: &mut Head) -> Result<(), Error> {
         let start = line.start;
         let result = match self.stage {
-            Stage::RequestLine {
-                empty_lines: EMPTY_LINES,
-            } if line.is_empty() => Err((ErrorKind::EmptyLines, 0)),
+            Stage::RequestLine { empty_lines: EMPTY_LINES } if line.is_empty() => Err((ErrorKind::EmptyLines, 0)),
             Stage::RequestLine { empty_lines } if line.is_empty() => {
-                self.stage = Stage::RequestLine {
-                    empty_lines: empty_lines + 1,
-                };
+                self.stage = Stage::RequestLine { empty_lines: empty_lines + 1 };
                 Ok(())
             }
             Stage::RequestLine { .. } => {
                 self.stage = Stage::Fields;
                 take_request_line(&input[line], start, &self.limits, head)
             }
-            Stage::Fields if head.fields.len() >= self.limits.fields => {
-                Err((ErrorKind::TooManyFields, 0))
-            }
+            Stage::Fields if head.fields.len() >= self.limits.fields => Err((ErrorKind::TooManyFields, 0)),
             Stage::Fields => take_field(&input[line], start, head),
         };
         result.map_err(|(kind, at)| Error::new(kind, start + at))
@@ -944,11 +815,7 @@ impl HeadParser {
 
 /// Where the line ends before its CRLF.
 fn without_cr(input: &[u8], start: usize, lf: usize) -> Result<usize, Error> {
-    if lf > start && input[lf - 1] == b'\r' {
-        Ok(lf - 1)
-    } else {
-        Err(Error::new(ErrorKind::BareLf, lf))
-    }
+    if lf > start && input[lf - 1] == b'\r' { Ok(lf - 1) } else { Err(Error::new(ErrorKind::BareLf, lf)) }
 }
 
 fn check_host(head: &Head) -> Result<(), ErrorKind> {
@@ -961,12 +828,7 @@ fn check_host(head: &Head) -> Result<(), ErrorKind> {
 // ---- the request line -----------------------------------------------------------------------------------------
 
 /// `line` begins at `base` in the head.
-fn take_request_line(
-    line: &[u8],
-    base: usize,
-    limits: &Limits,
-    head: &mut Head,
-) -> Result<(), Fault> {
+fn take_request_line(line: &[u8], base: usize, limits: &Limits, head: &mut Head) -> Result<(), Fault> {
     let method = take_method(line)?;
     let start = method + 1;
     let Some(len) = memchr(b' ', &line[start..]) else {
@@ -998,9 +860,7 @@ fn version(bytes: &[u8]) -> Result<Version, ErrorKind> {
     match bytes {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             match major {
                 b'1' => Ok(Version::Http11),
                 _ => Err(ErrorKind::UnsupportedVersion),
@@ -1066,9 +926,7 @@ fn take_connect(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize
 /// `http://authority/path?query` (RFC 9112 section 3.2.2). A user in it is an error (RFC 9110 section 4.2.4).
 fn take_absolute(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize> {
     let start = scheme(target).ok_or(0_usize)?;
-    let len = target[start..]
-        .iter()
-        .position(|b| matches!(b, b'/' | b'?'));
+    let len = target[start..].iter().position(|b| matches!(b, b'/' | b'?'));
     let end = len.map_or(target.len(), |n| start + n);
     match authority(&target[start..end]) {
         Some((host, _)) if !host.is_empty() => {}
@@ -1082,15 +940,8 @@ fn take_absolute(target: &[u8], base: usize, head: &mut Head) -> Result<(), usiz
 
 /// Length of `http://` or `https://`, in any case. Other schemes are not ours to answer.
 fn scheme(target: &[u8]) -> Option<usize> {
-    let begins = |scheme: &[u8]| {
-        target
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    };
-    [&b"http://"[..], b"https://"]
-        .iter()
-        .find(|scheme| begins(scheme))
-        .map(|scheme| scheme.len())
+    let begins = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    [&b"http://"[..], b"https://"].iter().find(|scheme| begins(scheme)).map(|scheme| scheme.len())
 }
 
 /// Host and port, if this is `uri-host [ ":" port ]` (RFC 9110 section 7.2). The host may be empty.
@@ -1100,8 +951,7 @@ fn authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
         _ => memchr(b':', bytes).unwrap_or(bytes.len()),
     };
     let (host, rest) = bytes.split_at(len);
-    let named = bytes.first() == Some(&b'[')
-        || (span(host, REG_NAME) == len && check_percent(host).is_ok());
+    let named = bytes.first() == Some(&b'[') || (span(host, REG_NAME) == len && check_percent(host).is_ok());
     match rest {
         _ if !named => None,
         [] => Some((host, None)),
@@ -1113,10 +963,7 @@ fn authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 /// Length of `[IPv6]`.
 fn ip_literal(bytes: &[u8]) -> Option<usize> {
     let end = memchr(b']', bytes)?;
-    std::str::from_utf8(&bytes[1..end])
-        .ok()?
-        .parse::<Ipv6Addr>()
-        .ok()?;
+    std::str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
     Some(end + 1)
 }
 
@@ -1144,22 +991,11 @@ fn take_field(line: &[u8], base: usize, head: &mut Head) -> Result<(), Fault> {
     let value = trim(line, name + 1);
     if let Some(i) = first_bad_value(&line[value.clone()]) {
         let at = value.start + i;
-        return Err((
-            if line[at] == b'\r' {
-                ErrorKind::BareCr
-            } else {
-                ErrorKind::InvalidFieldValue
-            },
-            at,
-        ));
+        return Err((if line[at] == b'\r' { ErrorKind::BareCr } else { ErrorKind::InvalidFieldValue }, at));
     }
-    let field = Field {
-        name: Span::new(base, base + name),
-        value: Span::new(base + value.start, base + value.end),
-    };
+    let field = Field { name: Span::new(base, base + name), value: Span::new(base + value.start, base + value.end) };
     head.fields.push(field);
-    take_known(&line[..name], &line[value.clone()], field.value, head)
-        .map_err(|kind| (kind, value.start))
+    take_known(&line[..name], &line[value.clone()], field.value, head).map_err(|kind| (kind, value.start))
 }
 
 /// Length of the name, which a colon follows.
@@ -1170,9 +1006,7 @@ fn take_name(line: &[u8]) -> Result<usize, Fault> {
         Some(b':') if n > 0 => return Ok(n),
         None => ErrorKind::MissingColon,
         Some(b) if n == 0 && blank(b) => ErrorKind::ObsFold,
-        Some(b) if blank(b) && line[n..].iter().find(|b| !blank(b)) == Some(&b':') => {
-            ErrorKind::SpaceBeforeColon
-        }
+        Some(b) if blank(b) && line[n..].iter().find(|b| !blank(b)) == Some(&b':') => ErrorKind::SpaceBeforeColon,
         Some(_) => ErrorKind::InvalidFieldName,
     };
     Err((kind, n))
@@ -1273,14 +1107,8 @@ fn other_coding(value: &[u8]) -> ErrorKind {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let mut codings = value.split(|&b| b == b',').map(<[u8]>::trim_ascii).rev();
     let last = codings.next().is_some_and(is_chunked);
-    let token = |coding: &[u8]| {
-        !coding.is_empty() && span(coding, TCHAR) == coding.len() && !is_chunked(coding)
-    };
-    if last && codings.all(token) {
-        ErrorKind::UnsupportedTransferEncoding
-    } else {
-        ErrorKind::InvalidTransferEncoding
-    }
+    let token = |coding: &[u8]| !coding.is_empty() && span(coding, TCHAR) == coding.len() && !is_chunked(coding);
+    if last && codings.all(token) { ErrorKind::UnsupportedTransferEncoding } else { ErrorKind::InvalidTransferEncoding }
 }
 
 #[cfg(test)]
@@ -1303,16 +1131,11 @@ mod tests {
 
     fn whole(input: &[u8]) -> Head {
         let outcome = run(Limits::default(), input, &[]);
-        outcome
-            .unwrap_or_else(|e| panic!("{}: {e}", input.escape_ascii()))
-            .expect("whole")
-            .1
+        outcome.unwrap_or_else(|e| panic!("{}: {e}", input.escape_ascii())).expect("whole").1
     }
 
     fn refused(input: &[u8]) -> ErrorKind {
-        run(Limits::default(), input, &[])
-            .expect_err(&input.escape_ascii().to_string())
-            .kind()
+        run(Limits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind()
     }
 
     fn line(line: &str) -> Vec<u8> {
@@ -1334,17 +1157,11 @@ mod tests {
         ] {
             let bytes = line(&format!("GET {target} HTTP/1.1"));
             let head = whole(&bytes);
-            assert_eq!(
-                (head.target(&bytes), head.path(&bytes), head.query(&bytes)),
-                (target, path, query)
-            );
+            assert_eq!((head.target(&bytes), head.path(&bytes), head.query(&bytes)), (target, path, query));
             assert_eq!(head.authority(&bytes), Some(authority));
         }
         assert_eq!(whole(&line("OPTIONS * HTTP/1.1")).form, Form::Asterisk);
-        assert_eq!(
-            whole(&line("CONNECT t.example:80 HTTP/1.1")).form,
-            Form::Authority
-        );
+        assert_eq!(whole(&line("CONNECT t.example:80 HTTP/1.1")).form, Form::Authority);
     }
 
     #[test]
@@ -1371,11 +1188,7 @@ mod tests {
             "CONNECT t",
             "GET ",
         ] {
-            assert_eq!(
-                refused(&line(&format!("{request} HTTP/1.1"))),
-                ErrorKind::InvalidTarget,
-                "{request}"
-            );
+            assert_eq!(refused(&line(&format!("{request} HTTP/1.1"))), ErrorKind::InvalidTarget, "{request}");
         }
     }
 
@@ -1405,10 +1218,7 @@ mod tests {
             let error = run(Limits::default(), &line(request), &[]).expect_err(request);
             assert_eq!(error.status(), 400, "{request}");
         }
-        assert_eq!(
-            refused(b"PRI * HTTP/2.0\r\n\r\n"),
-            ErrorKind::UnsupportedVersion
-        );
+        assert_eq!(refused(b"PRI * HTTP/2.0\r\n\r\n"), ErrorKind::UnsupportedVersion);
         assert_eq!(refused(b"GET / HTTP/1.1\nHost: a\n\n"), ErrorKind::BareLf);
     }
 
@@ -1433,10 +1243,7 @@ mod tests {
             ("X: a\r", ErrorKind::BareCr),
             ("X: a\nY: b", ErrorKind::BareLf),
             ("X: a\0b", ErrorKind::InvalidFieldValue),
-            (
-                "X: 0123456789abcdef0123456789abcde\u{7f}",
-                ErrorKind::InvalidFieldValue,
-            ),
+            ("X: 0123456789abcdef0123456789abcde\u{7f}", ErrorKind::InvalidFieldValue),
         ] {
             assert_eq!(refused(&with(field)), kind, "{field:?}");
         }
@@ -1445,60 +1252,27 @@ mod tests {
     #[test]
     fn a_host_is_there_once_and_valid() {
         assert_eq!(refused(b"GET / HTTP/1.1\r\n\r\n"), ErrorKind::MissingHost);
-        assert_eq!(
-            refused(b"GET / HTTP/1.0\r\nHost: a\r\nhOsT: a\r\n\r\n"),
-            ErrorKind::DuplicateHost
-        );
+        assert_eq!(refused(b"GET / HTTP/1.0\r\nHost: a\r\nhOsT: a\r\n\r\n"), ErrorKind::DuplicateHost);
         for host in [
-            "a b", "a/b", "u@t", "[::1", "t:http", "<t>", "t%zz", "a, b", "é", "http://t", "t:1:2",
-            "t?x", "t:99999", ":80", "[::1]x",
+            "a b", "a/b", "u@t", "[::1", "t:http", "<t>", "t%zz", "a, b", "é", "http://t", "t:1:2", "t?x", "t:99999",
+            ":80", "[::1]x",
         ] {
             let bytes = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
             assert_eq!(refused(bytes.as_bytes()), ErrorKind::InvalidHost, "{host}");
         }
-        for host in [
-            "t:8080",
-            "127.0.0.1:80",
-            "[::1]",
-            "[2001:db8::1]:80",
-            "t:",
-            "t.",
-            "a_b.c",
-            "T",
-            "",
-        ] {
+        for host in ["t:8080", "127.0.0.1:80", "[::1]", "[2001:db8::1]:80", "t:", "t.", "a_b.c", "T", ""] {
             whole(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
         }
     }
 
     #[test]
     fn a_content_length_is_digits_once() {
-        for v in [
-            "+5",
-            "-5",
-            "0x5",
-            "5.0",
-            "",
-            "5a",
-            "5 5",
-            "5_0",
-            "\"5\"",
-            "5, 5",
-            "5,",
-            "18446744073709551616",
-        ] {
-            assert_eq!(
-                refused(&with(&format!("Content-Length: {v}"))),
-                ErrorKind::InvalidContentLength,
-                "{v}"
-            );
+        for v in ["+5", "-5", "0x5", "5.0", "", "5a", "5 5", "5_0", "\"5\"", "5, 5", "5,", "18446744073709551616"] {
+            assert_eq!(refused(&with(&format!("Content-Length: {v}"))), ErrorKind::InvalidContentLength, "{v}");
         }
         let twice = with("Content-Length: 5\r\ncontent-length: 5");
         assert_eq!(refused(&twice), ErrorKind::DuplicateContentLength);
-        assert_eq!(
-            whole(&with("cOnTeNt-LENGTH:\t0010 ")).framing(),
-            Framing::Length(10)
-        );
+        assert_eq!(whole(&with("cOnTeNt-LENGTH:\t0010 ")).framing(), Framing::Length(10));
     }
 
     #[test]
@@ -1514,30 +1288,19 @@ mod tests {
             "chunked;q=1",
             "",
         ] {
-            assert_eq!(
-                refused(&with(&format!("Transfer-Encoding: {v}"))),
-                ErrorKind::InvalidTransferEncoding,
-                "{v}"
-            );
+            assert_eq!(refused(&with(&format!("Transfer-Encoding: {v}"))), ErrorKind::InvalidTransferEncoding, "{v}");
         }
-        assert_eq!(
-            refused(&with("Transfer-Encoding: gzip, chunked")),
-            ErrorKind::UnsupportedTransferEncoding
-        );
+        assert_eq!(refused(&with("Transfer-Encoding: gzip, chunked")), ErrorKind::UnsupportedTransferEncoding);
         let twice = with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked");
         assert_eq!(refused(&twice), ErrorKind::InvalidTransferEncoding);
-        for both in [
-            "Transfer-Encoding: chunked\r\nContent-Length: 5",
-            "Content-Length: 5\r\nTransfer-Encoding: chunked",
-        ] {
+        for both in
+            ["Transfer-Encoding: chunked\r\nContent-Length: 5", "Content-Length: 5\r\nTransfer-Encoding: chunked"]
+        {
             assert_eq!(refused(&with(both)), ErrorKind::ConflictingFraming);
         }
         let old = line("POST / HTTP/1.0\r\nTransfer-Encoding: chunked");
         assert_eq!(refused(&old), ErrorKind::TransferEncodingInHttp10);
-        assert_eq!(
-            whole(&with("Transfer-Encoding: \tChunked ")).framing(),
-            Framing::Chunked
-        );
+        assert_eq!(whole(&with("Transfer-Encoding: \tChunked ")).framing(), Framing::Chunked);
     }
 
     #[test]
@@ -1545,11 +1308,7 @@ mod tests {
         for (version, options, on) in [
             ("1.1", "", true),
             ("1.1", "Connection: x, CLOSE\r\n", false),
-            (
-                "1.1",
-                "Connection: keep-alive\r\nConnection: ,close,\r\n",
-                false,
-            ),
+            ("1.1", "Connection: keep-alive\r\nConnection: ,close,\r\n", false),
             ("1.1", "Connection: closed, xclose\r\n", true),
             ("1.0", "", false),
             ("1.0", "Connection: Keep-Alive\r\n", true),
@@ -1565,20 +1324,14 @@ mod tests {
         assert!(!whole(&with("Expect: 100-continue\r\nContent-Length: 0")).expects_continue());
         let old = line("POST / HTTP/1.0\r\nExpect: dinner\r\nContent-Length: 5");
         assert!(!whole(&old).expects_continue());
-        assert_eq!(
-            refused(&with("Expect: dinner")),
-            ErrorKind::UnsupportedExpectation
-        );
+        assert_eq!(refused(&with("Expect: dinner")), ErrorKind::UnsupportedExpectation);
     }
 
     #[test]
     fn a_few_empty_lines_are_skipped() {
         let request = line("GET / HTTP/1.1");
         whole(&[&b"\r\n\r\n\r\n"[..], &request].concat());
-        assert_eq!(
-            refused(&[&b"\r\n".repeat(5)[..], &request].concat()),
-            ErrorKind::EmptyLines
-        );
+        assert_eq!(refused(&[&b"\r\n".repeat(5)[..], &request].concat()), ErrorKind::EmptyLines);
     }
 
     #[test]
@@ -1588,30 +1341,13 @@ mod tests {
         for n in [8193, 9000, 65536] {
             assert_eq!(refused(&of(n)), ErrorKind::TargetTooLong);
         }
-        assert_eq!(
-            refused(&line(&format!("{} / HTTP/1.1", "M".repeat(9000)))),
-            ErrorKind::MethodTooLong
-        );
-        assert_eq!(
-            refused(&with("X: v\r\n".repeat(100).trim_end())),
-            ErrorKind::TooManyFields
-        );
-        assert_eq!(
-            refused(&with(&format!("X: {}", "v".repeat(1 << 15)))),
-            ErrorKind::HeadTooLarge
-        );
+        assert_eq!(refused(&line(&format!("{} / HTTP/1.1", "M".repeat(9000)))), ErrorKind::MethodTooLong);
+        assert_eq!(refused(&with("X: v\r\n".repeat(100).trim_end())), ErrorKind::TooManyFields);
+        assert_eq!(refused(&with(&format!("X: {}", "v".repeat(1 << 15)))), ErrorKind::HeadTooLarge);
         let bytes = line("GET / HTTP/1.1");
-        let limits = |head_bytes| Limits {
-            head_bytes,
-            ..Limits::default()
-        };
+        let limits = |head_bytes| Limits { head_bytes, ..Limits::default() };
         assert!(run(limits(bytes.len()), &bytes, &[]).is_ok());
-        assert_eq!(
-            run(limits(bytes.len() - 1), &bytes, &[])
-                .unwrap_err()
-                .kind(),
-            ErrorKind::HeadTooLarge
-        );
+        assert_eq!(run(limits(bytes.len() - 1), &bytes, &[]).unwrap_err().kind(), ErrorKind::HeadTooLarge);
     }
 
     #[test]

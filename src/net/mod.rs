@@ -9,10 +9,14 @@
 //! is set on the standard socket, with `socket2` for instance, before `from_std`.
 
 mod accept;
+mod datagram;
 mod lookup;
 mod tcp;
+mod udp;
 mod unix;
 
+pub use datagram::UnixDatagram;
 pub use lookup::{ToAddress, lookup_host};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
+pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixReadHalf, UnixStream, UnixWriteHalf};

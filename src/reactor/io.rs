@@ -163,7 +163,9 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
 
     fn register(&self) -> io::Result<()> {
         let Some(parts) = context::current() else { return Err(no_runtime()) };
-        let key = parts.reactor.borrow_mut().register(self.get().as_raw_fd())?;
+        // The user's code, for an `io::Async`: before the borrow.
+        let fd = self.get().as_raw_fd();
+        let key = parts.reactor.borrow_mut().register(fd)?;
         let _first = self.registration.set(Registration { home: parts.home, key });
         Ok(())
     }

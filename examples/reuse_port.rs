@@ -1,0 +1,89 @@
+//! One port, a runtime per thread: each thread has a listener of its own on the same port, and the system spreads the connections.
+//!
+//! This is how a single-threaded runtime uses all cores. The threads share nothing: no queue, no lock, no accepted socket that travels.
+//! What a thread accepted stays there, so the spread is by connection, not by load.
+//!
+//! ```text
+//! cargo run --example reuse_port            # until Ctrl-C; then: echo hello | nc 127.0.0.1 PORT
+//! cargo run --example reuse_port -- --once  # each thread ends after one connection
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+
+use postlude::net::{TcpListener, TcpStream};
+use socket2::{Domain, Socket, Type};
+
+/// Connections that may wait to be accepted, per listener.
+const BACKLOG: i32 = 1024;
+
+/// Of a longer line only this many bytes are sent back.
+const LONGEST_LINE: usize = 1024;
+
+fn main() -> io::Result<()> {
+    let once = std::env::args().any(|argument| argument == "--once");
+    let threads = thread::available_parallelism()?.get();
+
+    // All listen before the first connection comes: a listener that joins or leaves moves connections that are being made.
+    let first = listen("127.0.0.1:0".parse().expect("an address"))?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..threads {
+        listeners.push(listen(address)?);
+    }
+    print(&format!("listening on {address} with {threads} threads"));
+
+    let threads: Vec<_> = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(number, listener)| thread::spawn(move || postlude::run(serve(listener, number, once))?))
+        .collect();
+    for thread in threads {
+        thread.join().expect("no thread panics")?;
+    }
+    Ok(())
+}
+
+/// A listener that lets others of the same user listen on its port too: `SO_REUSEPORT`, socket(7).
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn serve(listener: TcpListener, number: usize, once: bool) -> io::Result<()> {
+    loop {
+        let (stream, client) = listener.accept().await?;
+        let answer = postlude::spawn(async move {
+            match echo_line(&stream).await {
+                Ok(()) => print(&format!("thread {number} answered {client}")),
+                Err(error) => eprintln!("thread {number} lost {client}: {error}"),
+            }
+        });
+        if once {
+            return answer.await.map_err(io::Error::other);
+        }
+    }
+}
+
+/// Sends one line back.
+async fn echo_line(stream: &TcpStream) -> io::Result<()> {
+    let mut line = [0; LONGEST_LINE];
+    let mut len = 0;
+    while len < line.len() && !line[..len].contains(&b'\n') {
+        match stream.read(&mut line[len..]).await? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    stream.write_all(&line[..len]).await
+}
+
+#[allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+fn print(line: &str) {
+    println!("{line}");
+}
