@@ -308,6 +308,47 @@ fn a_chunked_body_goes_through_as_a_stream() {
 }
 
 #[test]
+fn the_answers_do_not_depend_on_how_the_bytes_arrive() {
+    let router =
+        || plain().post("/echo", async |body: Vec<u8>| body).post("/stream", async |body: Body| Response::stream(body));
+    let chunked = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let sent =
+        get("/plaintext") + &post("/echo", "", "12345") + &format!("POST /stream {chunked}") + &get("/plaintext");
+    paused(async {
+        let server = Rc::new(server(router()));
+        for cut in 1..sent.len() {
+            let client = connect(&server);
+            client.write_all(&sent.as_bytes()[..cut]).await.unwrap();
+            time::sleep(Duration::from_millis(10)).await;
+            client.write_all(&sent.as_bytes()[cut..]).await.unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let answers = read_to_end(&client).await;
+            assert_eq!(statuses(&answers), ["200"; 4], "cut at {cut}: {answers}");
+            assert!(answers.contains("\r\n\r\n12345HTTP"), "cut at {cut}: {answers}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_closes_its_idle_connections_and_its_port() {
+    paused(async {
+        let server = server(plain());
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run());
+        let client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/plaintext").as_bytes()).await.unwrap();
+        let mut buffer = [0; 4096];
+        assert!(client.read(&mut buffer).await.unwrap() > 0);
+        let begin = time::now();
+        running.abort();
+        assert!(running.await.is_err());
+        assert_eq!(client.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(time::now(), begin);
+        assert!(TcpStream::connect(address).await.is_err());
+    });
+}
+
+#[test]
 fn a_stream_s_pieces_go_out_as_they_come() {
     paused(async {
         let router = Router::new().get("/", async || slow(&["one", "two"], Duration::from_secs(5)));
