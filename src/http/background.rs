@@ -104,11 +104,28 @@ impl IntoResponse for AddError {
 }
 
 /// An accepted task. Ids are counted per server from 1 and never reused.
+///
+/// ```
+/// use postlude::http::{BackgroundTasks, Error, Router};
+/// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+///     let task = tasks.add(async {})?;
+///     println!("accepted as task {task}");
+///     Ok::<_, Error>("answer")
+/// });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskRef(u64);
 
 impl TaskRef {
     /// The task's id.
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     assert!(tasks.add(async {})?.id() > 0);
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
     #[must_use]
     pub fn id(self) -> u64 {
         self.0
@@ -174,6 +191,14 @@ impl BackgroundTasks {
     /// # Errors
     ///
     /// See [`AddError`]; the future is dropped.
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     tasks.add(async { println!("the client has its answer") })?;
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
     #[track_caller]
     pub fn add<F>(&self, task: F) -> Result<TaskRef, AddError>
     where
@@ -188,6 +213,14 @@ impl BackgroundTasks {
     /// # Errors
     ///
     /// See [`AddError`]; the closure is dropped.
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     tasks.add_blocking(|| std::fs::remove_file("/tmp/upload"))?;
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
     #[track_caller]
     pub fn add_blocking<F, T>(&self, task: F) -> Result<TaskRef, AddError>
     where
@@ -229,6 +262,14 @@ impl fmt::Debug for BackgroundTasks {
 }
 
 /// A task about to be added: see [`BackgroundTasks::task`].
+///
+/// ```
+/// use postlude::http::{BackgroundTasks, Error, Router};
+/// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+///     tasks.task("mail").run(async || println!("sent"))?;
+///     Ok::<_, Error>("answer")
+/// });
+/// ```
 #[must_use = "a task is added by `run` or `run_blocking`"]
 #[derive(Debug)]
 pub struct NewTask<'a> {
@@ -242,6 +283,14 @@ impl NewTask<'_> {
     /// # Errors
     ///
     /// See [`AddError`].
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     tasks.task("mail").run(async || println!("sent"))?;
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
     pub fn run<F, T>(self, task: F) -> Result<TaskRef, AddError>
     where
         F: AsyncFnOnce() -> T + 'static,
@@ -256,6 +305,14 @@ impl NewTask<'_> {
     /// # Errors
     ///
     /// See [`AddError`].
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     tasks.task("clean").run_blocking(|| std::fs::remove_file("/tmp/upload"))?;
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
     pub fn run_blocking<F, T>(self, task: F) -> Result<TaskRef, AddError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -769,6 +826,16 @@ enum Fault {
 /// A background task that failed, panicked, or was not run because the handler failed: see `Server::on_task_error`.
 ///
 /// Its text is what stands on stderr without a hook.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::http::{Router, Server};
+/// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+///     eprintln!("{failure}");
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskFailure {
     id: u64,
@@ -780,30 +847,80 @@ pub struct TaskFailure {
 
 impl TaskFailure {
     /// The task's id, as `add` gave it.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     eprintln!("task {} failed", failure.id());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
     /// The task's name, or where it was added.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     eprintln!("{} failed", failure.name());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Method and target of the request.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     eprintln!("a task of {} failed", failure.request());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request(&self) -> &str {
         &self.request
     }
 
     /// The request's number.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     eprintln!("a task of request {} failed", failure.number());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
     /// The error or the panic, as a text.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     eprintln!("{}", failure.message());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn message(&self) -> String {
         match &self.fault {
@@ -813,12 +930,32 @@ impl TaskFailure {
     }
 
     /// Whether the task panicked.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     assert!(!failure.is_panic(), "a bug in {}", failure.name());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.fault, Fault::Panic(_))
     }
 
     /// Whether the task was not run at all.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
+    ///     assert!(!failure.is_skipped(), "{} was lost", failure.name());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_skipped(&self) -> bool {
         matches!(self.fault, Fault::NotRun(_))
@@ -840,6 +977,16 @@ impl fmt::Display for TaskFailure {
 }
 
 /// A task that shutdown did not wait for.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::http::{Router, Server};
+/// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+/// let report = postlude::run(server.run())??;
+/// report.unfinished().iter().for_each(|task| eprintln!("lost: {task}"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct UnfinishedTask {
     id: u64,
@@ -852,30 +999,82 @@ pub struct UnfinishedTask {
 
 impl UnfinishedTask {
     /// The task's name, or where it was added.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// let names: Vec<&str> = report.unfinished().iter().map(|task| task.name()).collect();
+    /// # assert!(names.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Method and target of the request.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// report.unfinished().iter().for_each(|task| eprintln!("a task of {} was lost", task.request()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request(&self) -> &str {
         &self.request
     }
 
     /// The task's id.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// report.unfinished().iter().for_each(|task| eprintln!("task {} was lost", task.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
     /// How long ago it was added.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// assert!(report.unfinished().iter().all(|task| task.age().as_secs() < 60));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn age(&self) -> Duration {
         self.age
     }
 
     /// Whether it had begun.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// let begun = report.unfinished().iter().filter(|task| task.started()).count();
+    /// # assert_eq!(begun, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn started(&self) -> bool {
         self.started

@@ -160,7 +160,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.read_head().await?;
         let answer = self.call().await?;
         self.answer(answer).await?;
-        self.finish_body().await
+        self.finish_body().await?;
+        // A client that pipelines without reading gets no more than this kept for it.
+        if self.output.waiting() > GATHERED { self.flush().await } else { Ok(()) }
     }
 
     // 1. The head.
@@ -241,8 +243,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             Found::Answer(response) => return Ok(Answer { response, failed: false }),
         };
         self.calling = true;
-        let mut future = Some(call(Request::new(Rc::clone(&self.record), body)));
-        Ok(self.drive(|cx| poll_isolated(&mut future, cx)).await)
+        let record = Rc::clone(&self.record);
+        let mut future = Some(call(Request::new(Rc::clone(&record), body)));
+        Ok(self.drive(|cx| poll_isolated(&mut future, &record, cx)).await)
     }
 
     /// Prepares for the request's body. Without one there is nothing to prepare.
@@ -481,6 +484,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         match (keep, &self.body) {
             (true, _) => Ok(()),
             (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
+            (false, _) if !self.input.is_empty() => Err(End::Linger),
             (false, _) => Err(End::Close),
         }
     }
@@ -633,7 +637,7 @@ impl Incoming {
 type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Vec<u8>>>>>;
 
 /// Polls the handler's future; a panic, there or in its destructor, is a 500.
-fn poll_isolated(future: &mut Option<Answering>, cx: &mut Context<'_>) -> Poll<Answer> {
+fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
     let Some(running) = future else { return Poll::Pending };
     let answer = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
         Ok(Poll::Pending) => return Poll::Pending,
@@ -643,7 +647,8 @@ fn poll_isolated(future: &mut Option<Answering>, cx: &mut Context<'_>) -> Poll<A
     let ended = future.take();
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
     Poll::Ready(answer.and_then(|answer| dropped.map(|()| answer)).unwrap_or_else(|text| {
-        say(format_args!("a handler panicked: {text}"));
+        let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
+        say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
         Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, "the server could not answer"))
     }))
 }

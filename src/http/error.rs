@@ -12,6 +12,13 @@ use super::extract::Rejection;
 use super::response::{IntoResponse, Response};
 
 /// What a handler returns that uses `?`.
+///
+/// ```
+/// async fn read() -> postlude::http::Result<Vec<u8>> {
+///     Ok(std::fs::read("/etc/hostname")?)
+/// }
+/// # let _ = postlude::http::Router::new().get("/", read);
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A handler's error: a status and a text for the client.
@@ -47,6 +54,10 @@ impl Error {
     }
 
     /// The status.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Error::from(std::io::Error::other("no disk")).status(), 500);
+    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

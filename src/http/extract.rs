@@ -50,6 +50,17 @@ pub trait FromRequest: Sized {
     type Rejection: IntoResponse;
 
     /// Takes it from the request.
+    ///
+    /// ```
+    /// use postlude::http::{FromRequest, Request};
+    /// struct Number(u64);
+    /// impl FromRequest for Number {
+    ///     type Rejection = std::convert::Infallible;
+    ///     async fn from_request(request: &mut Request) -> Result<Self, Self::Rejection> {
+    ///         Ok(Self(request.number()))
+    ///     }
+    /// }
+    /// ```
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
 }
 
@@ -90,6 +101,10 @@ impl Rejection {
     }
 
     /// The status of the answer.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Rejection::new(422, "no").status(), 422);
+    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

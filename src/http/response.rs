@@ -3,6 +3,7 @@
 //! A response is a status, a list of fields and a payload. A payload whose length is known goes out with `Content-Length`, a stream in chunks.
 //! The connection writes `Date`, `Connection` and the framing fields itself.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -249,9 +250,18 @@ impl fmt::Debug for Response {
 )]
 pub trait IntoResponse {
     /// Turns it into a response.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::IntoResponse::into_response("hello").status(), 200);
+    /// ```
     fn into_response(self) -> Response;
 
     /// Whether this means that the handler failed: then background tasks do not run. Only the `Err` of a `Result` says so, whatever the status.
+    ///
+    /// ```
+    /// use postlude::http::IntoResponse;
+    /// assert!(Err::<(), _>("no").is_failure());
+    /// ```
     fn is_failure(&self) -> bool {
         false
     }
@@ -301,6 +311,21 @@ impl IntoResponse for String {
 impl IntoResponse for &'static [u8] {
     fn into_response(self) -> Response {
         with(BYTES, Payload::Static(self))
+    }
+}
+
+impl<const N: usize> IntoResponse for &'static [u8; N] {
+    fn into_response(self) -> Response {
+        self.as_slice().into_response()
+    }
+}
+
+impl IntoResponse for Cow<'static, str> {
+    fn into_response(self) -> Response {
+        match self {
+            Cow::Borrowed(text) => text.into_response(),
+            Cow::Owned(text) => text.into_response(),
+        }
     }
 }
 

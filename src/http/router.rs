@@ -100,6 +100,10 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
+    ///
+    /// ```
+    /// let router = postlude::http::Router::new().get("/thing", async || "done");
+    /// ```
     #[must_use]
     pub fn get<P>(self, path: &str, handler: impl Handler<P>) -> Self {
         self.route("GET", path, handler)
@@ -110,6 +114,10 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
+    ///
+    /// ```
+    /// let router = postlude::http::Router::new().post("/thing", async || "done");
+    /// ```
     #[must_use]
     pub fn post<P>(self, path: &str, handler: impl Handler<P>) -> Self {
         self.route("POST", path, handler)
@@ -120,6 +128,10 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
+    ///
+    /// ```
+    /// let router = postlude::http::Router::new().put("/thing", async || "done");
+    /// ```
     #[must_use]
     pub fn put<P>(self, path: &str, handler: impl Handler<P>) -> Self {
         self.route("PUT", path, handler)
@@ -130,6 +142,10 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
+    ///
+    /// ```
+    /// let router = postlude::http::Router::new().patch("/thing", async || "done");
+    /// ```
     #[must_use]
     pub fn patch<P>(self, path: &str, handler: impl Handler<P>) -> Self {
         self.route("PATCH", path, handler)
@@ -140,6 +156,10 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
+    ///
+    /// ```
+    /// let router = postlude::http::Router::new().delete("/thing", async || "done");
+    /// ```
     #[must_use]
     pub fn delete<P>(self, path: &str, handler: impl Handler<P>) -> Self {
         self.route("DELETE", path, handler)

@@ -200,6 +200,15 @@ impl Server {
     /// # Errors
     ///
     /// If the address is taken, not ours, or malformed.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?;
+    /// assert_ne!(server.local_addr()?.port(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address)?,
@@ -223,6 +232,14 @@ impl Server {
     }
 
     /// How many blocking background tasks run at once; 4 if not said. They have threads of their own.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.background_threads(2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn background_threads(mut self, threads: usize) -> Self {
         self.config.tasks.threads = threads;
@@ -230,6 +247,14 @@ impl Server {
     }
 
     /// How many background tasks may wait or run, in all and per request; 10 000 and 1 000 if not said. Beyond that `add` gives `Full`.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.background_limits(100, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn background_limits(mut self, per_server: usize, per_request: usize) -> Self {
         self.config.tasks.per_server = per_server;
@@ -238,6 +263,15 @@ impl Server {
     }
 
     /// How long the head of a request may take from its first byte on; 10 s if not said. Then the answer is 408.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.header_timeout(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn header_timeout(mut self, limit: Duration) -> Self {
         self.config.header_timeout = limit;
@@ -245,6 +279,15 @@ impl Server {
     }
 
     /// How long a request body, or a client that reads an answer, may stand still; 30 s if not said. The first is answered with 408.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.body_timeout(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn body_timeout(mut self, limit: Duration) -> Self {
         self.config.body_timeout = limit;
@@ -252,6 +295,15 @@ impl Server {
     }
 
     /// How long a connection may stay open without a request; 60 s if not said.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.idle_timeout(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.config.idle_timeout = limit;
@@ -259,6 +311,14 @@ impl Server {
     }
 
     /// How long a request body may be; 2 MiB if not said. Beyond that the answer is 413.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_body(64 * 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.config.max_body = bytes;
@@ -266,6 +326,14 @@ impl Server {
     }
 
     /// What a request's head may hold: see [`Limits`](parse::Limits).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server, parse::Limits};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.head_limits(Limits { fields: 20, ..Limits::default() });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn head_limits(mut self, limits: parse::Limits) -> Self {
         self.config.head = limits;
@@ -273,6 +341,14 @@ impl Server {
     }
 
     /// How many connections may be open; no limit if not said. Further ones wait in the kernel's queue.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_connections(1000);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.config.max_connections = connections.max(1);
@@ -280,6 +356,15 @@ impl Server {
     }
 
     /// How long a stop waits for answers and background tasks; 30 s if not said.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.drain_limit(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.config.drain_limit = limit;
@@ -303,6 +388,14 @@ impl Server {
     }
 
     /// Stops when this is ready.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async { /* whatever says so */ });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn shutdown_on(mut self, stop: impl Future<Output = ()> + 'static) -> Self {
         self.until = Some(Box::pin(stop));
@@ -311,6 +404,14 @@ impl Server {
 
     /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here on; their default action comes back when `run`
     /// is over.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on_signals();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
@@ -323,6 +424,14 @@ impl Server {
     /// # Errors
     ///
     /// If the socket does not know.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let server = postlude::http::Server::bind("127.0.0.1:0", postlude::http::Router::new())?;
+    /// println!("listening on http://{}", server.local_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -346,6 +455,22 @@ impl Server {
     ///
     /// What the builder methods say holds as it was at the first connection. Dropping the future drops the connection; the background tasks of
     /// what it answered run on.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// postlude::run(async {
+    ///     let (client, wire) = postlude::net::UnixStream::pair()?;
+    ///     let server = Server::bind("127.0.0.1:0", Router::new().get("/", async || "hello"))?;
+    ///     client.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").await?;
+    ///     server.serve_connection(wire).await;
+    ///     let mut answer = [0; 12];
+    ///     client.read_exact(&mut answer).await?;
+    ///     assert_eq!(&answer, b"HTTP/1.1 200");
+    ///     Ok(())
+    /// })?
+    /// # }
+    /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
         Connection::new(Rc::clone(self.shared()), io, None).serve().await;
     }
@@ -357,6 +482,16 @@ impl Server {
     /// # Errors
     ///
     /// If a signal handler cannot be installed or the listener fails for good. What is going on then is drained all the same.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// eprintln!("{report}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
         let mut stop = self.stop()?;
@@ -457,6 +592,16 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
 }
 
 /// What a stop found to do, and what it had to leave.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::http::{Router, Server};
+/// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+/// let report = postlude::run(server.run())??;
+/// eprintln!("{report}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShutdownReport {
     completed: usize,
@@ -467,24 +612,64 @@ pub struct ShutdownReport {
 
 impl ShutdownReport {
     /// Background tasks completed during the drain.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// assert_eq!(report.completed(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn completed(&self) -> usize {
         self.completed
     }
 
     /// Background tasks that failed during the drain.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// assert_eq!(report.failed(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn failed(&self) -> usize {
         self.failed
     }
 
     /// Connections that had to be cut.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// assert_eq!(report.connections_cut(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn connections_cut(&self) -> usize {
         self.connections
     }
 
     /// Background tasks that were not finished, in the order they were added.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
+    /// let report = postlude::run(server.run())??;
+    /// assert!(report.unfinished().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn unfinished(&self) -> &[UnfinishedTask] {
         &self.unfinished

@@ -188,6 +188,83 @@ fn a_full_list_is_a_503_by_the_question_mark() {
 }
 
 #[test]
+fn a_response_whose_tasks_do_not_fit_is_a_503() {
+    let router = Router::new().get("/", async || Response::new(200).background(async {}).background(async {}));
+    let diary = Diary::default();
+    let answer = paused(exchange_with(diary.server(router).background_limits(10, 1), &get("/")));
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[test]
+fn a_guard_of_the_handler_may_add_when_it_drops() {
+    struct Guard(BackgroundTasks, Diary);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let diary = self.1.clone();
+            self.0.add(async move { diary.note("guard") }).unwrap();
+        }
+    }
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let _guard = Guard(tasks, notes.clone());
+        "answer"
+    });
+    paused(diary.get(router, "/"));
+    assert_eq!(diary.lines(), ["guard"]);
+}
+
+#[test]
+fn a_task_that_panics_when_it_is_dropped_is_reported_and_the_next_one_runs() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.task("bomb").run(async || drop(Bomb))?;
+        let held = Bomb;
+        tasks.task("held").run(async move || {
+            let _held = &held;
+        })?;
+        tasks.add(async move { notes.note("last") })?;
+        Ok::<_, Error>("answer")
+    });
+    paused(diary.get(router, "/"));
+    let lines = diary.lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].contains("'bomb' failed: panicked: in drop") && lines[1].contains("'held' failed"), "{lines:?}");
+    assert_eq!(lines[2], "last");
+}
+
+#[test]
+fn a_blocking_task_stops_nobody() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/plain", async || "plain").get("/", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.add_blocking(|| std::thread::sleep(Duration::from_millis(300)))?;
+        tasks.add(async move { notes.note("behind it") })?;
+        Ok::<_, Error>("answer")
+    });
+    let lines = postlude::run(async {
+        let begin = std::time::Instant::now();
+        let client = connect(&Rc::new(diary.server(router)));
+        client.write_all((get("/") + &get("/plain")).as_bytes()).await.unwrap();
+        read_until(&client, "plain").await;
+        assert!(begin.elapsed() < Duration::from_millis(250));
+        assert!(diary.lines().is_empty());
+        time::sleep(Duration::from_millis(600)).await;
+        diary.lines()
+    });
+    assert_eq!(lines.unwrap(), ["behind it"]);
+}
+
+#[test]
 fn a_task_may_add_tasks_and_after_the_last_one_the_list_is_closed() {
     let diary = Diary::default();
     let notes = diary.clone();

@@ -260,6 +260,43 @@ fn extractors_take_what_they_name_and_reject_the_rest() {
 }
 
 #[test]
+fn path_parameters_are_decoded_and_go_by_order_or_by_name() {
+    #[derive(serde::Deserialize)]
+    struct Place {
+        rest: String,
+        user: String,
+    }
+    let router = Router::new()
+        .get("/one/{name}", async |Path(name): Path<String>| name)
+        .get("/two/{year}/{month}", async |Path((year, month)): Path<(u16, u8)>| format!("{year}/{month}"))
+        .get("/files/{user}/{*rest}", async |Path(place): Path<Place>| format!("{}: {}", place.user, place.rest));
+    let paths = ["/one/a%2Fb%20%C3%A9", "/two/2024/2", "/files/ada/a/b%25", "/two/2024/x", "/one/%FF", "/one/"];
+    let answers = exchange(router, &paths.map(get).concat());
+    assert_eq!(statuses(&answers), ["200", "200", "200", "400", "400", "404"], "{answers}");
+    for text in ["\r\na/b é", "\r\n2024/2", "\r\nada: a/b%"] {
+        assert!(answers.contains(text), "{text} is not in {answers}");
+    }
+}
+
+#[test]
+fn a_client_that_pipelines_and_never_reads_is_held_back() {
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    let router = Router::new().get("/", async move || {
+        count.set(count.get() + 1);
+        vec![b'x'; 10_000]
+    });
+    paused(async {
+        let client = Rc::new(connect(&Rc::new(server(router))));
+        let writer = Rc::clone(&client);
+        let flood = spawn(async move { writer.write_all(get("/").repeat(100_000).as_bytes()).await });
+        time::sleep(Duration::from_secs(5)).await;
+        assert!(calls.get() < 1000, "{} answers wait for a client that reads none", calls.get());
+        flood.abort();
+    });
+}
+
+#[test]
 fn a_chunked_body_goes_through_as_a_stream() {
     let router = Router::new().post("/echo", async |body: Body| Response::stream(body));
     let request =
@@ -268,6 +305,47 @@ fn a_chunked_body_goes_through_as_a_stream() {
     assert_eq!(statuses(&answer), ["200", "200"], "{answer}");
     assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
     assert!(answer.ends_with("b\r\nhello world\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn the_answers_do_not_depend_on_how_the_bytes_arrive() {
+    let router =
+        || plain().post("/echo", async |body: Vec<u8>| body).post("/stream", async |body: Body| Response::stream(body));
+    let chunked = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let sent =
+        get("/plaintext") + &post("/echo", "", "12345") + &format!("POST /stream {chunked}") + &get("/plaintext");
+    paused(async {
+        let server = Rc::new(server(router()));
+        for cut in 1..sent.len() {
+            let client = connect(&server);
+            client.write_all(&sent.as_bytes()[..cut]).await.unwrap();
+            time::sleep(Duration::from_millis(10)).await;
+            client.write_all(&sent.as_bytes()[cut..]).await.unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let answers = read_to_end(&client).await;
+            assert_eq!(statuses(&answers), ["200"; 4], "cut at {cut}: {answers}");
+            assert!(answers.contains("\r\n\r\n12345HTTP"), "cut at {cut}: {answers}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_closes_its_idle_connections_and_its_port() {
+    paused(async {
+        let server = server(plain());
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run());
+        let client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/plaintext").as_bytes()).await.unwrap();
+        let mut buffer = [0; 4096];
+        assert!(client.read(&mut buffer).await.unwrap() > 0);
+        let begin = time::now();
+        running.abort();
+        assert!(running.await.is_err());
+        assert_eq!(client.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(time::now(), begin);
+        assert!(TcpStream::connect(address).await.is_err());
+    });
 }
 
 #[test]
