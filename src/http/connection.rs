@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
@@ -44,11 +44,14 @@ use super::response::{IntoResponse, Payload, Response};
 use super::router::Found;
 use super::server::Shared;
 use super::timer::Timer;
+use crate::time::now;
 
 /// What a handler may leave unread of a body before the connection is closed rather than the rest read.
 const DRAINED: usize = 64 * 1024;
 /// A stream's pieces are gathered up to this, then written.
 const GATHERED: u64 = 64 * 1024;
+/// Bytes a second below which a body uses up its time: slower than any modem, faster than a client that means harm.
+const SLOWEST_BODY: f64 = 1024.0;
 /// How long a client that was told off may go on sending.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,10 @@ struct Incoming {
     expects_continue: bool,
     ended: bool,
     failed: bool,
+    /// How much longer may be waited for bytes: waiting uses it up, bytes earn it back.
+    patience: Duration,
+    /// Since when bytes are waited for.
+    waits_since: Option<Instant>,
 }
 
 pub(super) struct Connection<IO> {
@@ -269,6 +276,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             expects_continue: self.record.head.expects_continue(),
             ended: false,
             failed: false,
+            patience: self.shared.config.body_timeout,
+            waits_since: None,
         });
         Ok(Body::new(cell))
     }
@@ -310,7 +319,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             return false;
         }
         if !self.timer.is_set() || self.output.waiting() < before {
-            self.timer.set(self.shared.config.body_timeout);
+            let body = self.body.as_mut().filter(|_| reading);
+            self.timer.set(body.map_or(self.shared.config.body_timeout, Incoming::waits));
         }
         if !self.timer.expired(cx) {
             return false;
@@ -339,15 +349,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 self.output.append(|buffer| buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
             }
             let _ = self.output.poll_flush(&mut self.io, cx);
-            let failed = match ready!(self.input.poll_fill(&mut self.io, cx)) {
-                Ok(0) | Err(_) => true,
-                Ok(_) => false,
-            };
-            if failed {
-                if let Some(body) = &mut self.body {
+            let filled = ready!(self.input.poll_fill(&mut self.io, cx));
+            let Some(body) = self.body.as_mut() else { return Poll::Pending };
+            match filled {
+                Ok(0) | Err(_) => {
                     body.fail(BodyError::Disconnected, cx);
+                    return Poll::Ready(());
                 }
-                return Poll::Ready(());
+                Ok(bytes) => body.received(bytes, self.shared.config.body_timeout),
             }
             self.timer.clear();
         }
@@ -525,17 +534,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         body.allowance = body.allowance.min(DRAINED as u64);
         while !body.skip(&mut self.input) {
             self.flush().await?;
-            self.timer.set(self.shared.config.body_timeout);
-            poll_fn(|cx| self.poll_drain(cx)).await?;
+            self.timer.set(body.waits());
+            let bytes = poll_fn(|cx| self.poll_drain(cx)).await?;
+            body.received(bytes, self.shared.config.body_timeout);
             self.timer.clear();
         }
         if body.failed { Err(End::Linger) } else { Ok(()) }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
         match self.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Broken)),
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
             Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(End::Close)),
             Poll::Pending => Poll::Pending,
         }
@@ -565,6 +575,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 }
 
 impl Incoming {
+    /// Begins to wait for bytes; says for how long at most.
+    fn waits(&mut self) -> Duration {
+        self.waits_since = Some(now());
+        self.patience
+    }
+
+    /// Some bytes came: the wait is paid for, and they earn more of it, up to `most`.
+    fn received(&mut self, bytes: usize, most: Duration) {
+        if let Some(since) = self.waits_since.take() {
+            let waited = now().saturating_duration_since(since);
+            let earned = Duration::from_secs_f64(bytes as f64 / SLOWEST_BODY);
+            self.patience = (self.patience.saturating_sub(waited) + earned).min(most);
+        }
+    }
+
     /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
     fn decode(&mut self, input: &mut Input, cx: &Context<'_>) -> bool {
         let grow = input.is_full();

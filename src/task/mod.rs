@@ -115,11 +115,11 @@ impl Builder {
         self
     }
 
-    /// Like [`spawn`](crate::spawn).
+    /// Like [`spawn`].
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn) does.
+    /// As [`spawn`] does.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -239,6 +239,7 @@ mod fate {
 
     /// What the model says of a task.
     struct Model {
+        plan: Plan,
         end: Option<End>,
         has_handle: bool,
     }
@@ -322,7 +323,7 @@ mod fate {
             self.all.borrow_mut().push(Rc::clone(&outside));
             let handle = runtime.spawn(Subject { number, all: Rc::clone(&self.all) });
             drop(outside.handle.replace(Some(handle)));
-            self.models.push(Model { end: None, has_handle: true });
+            self.models.push(Model { plan: Plan::Wait, end: None, has_handle: true });
         }
 
         /// The model of a wake: the task is polled, and its plan carried out; what that does to others follows.
@@ -330,7 +331,7 @@ mod fate {
             if self.models[number].end.is_some() {
                 return;
             }
-            let plan = self.all.borrow()[number].plan.get();
+            let plan = std::mem::replace(&mut self.models[number].plan, Plan::Wait);
             let end = match plan {
                 Plan::Wait | Plan::WakeSelf => return,
                 Plan::Finish | Plan::AbortSelfAndFinish => End::Value(number),
@@ -420,7 +421,11 @@ mod fate {
         let on_loop = |run: &mut dyn FnMut()| if inside { runtime.block_on(async { run() }).unwrap() } else { run() };
         match step {
             Step::Spawn => world.spawn(runtime),
-            Step::Plan(task, plan) => drop(world.pick(task).map(|(_, outside)| outside.plan.set(plan))),
+            Step::Plan(task, plan) => {
+                let Some((number, outside)) = world.pick(task) else { return };
+                outside.plan.set(plan);
+                world.models[number].plan = plan;
+            }
             Step::Wake(task) | Step::WakeElsewhere(task) | Step::CloneAndDropWakers(task) => {
                 let Some((number, outside)) = world.pick(task) else { return };
                 let waker = outside.waker.borrow().clone();

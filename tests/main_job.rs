@@ -1,0 +1,253 @@
+//! The main job, as a user sees it: `examples/server` driven by `curl`, and by plain sockets where curl has no words.
+
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const GENEROUS: Duration = Duration::from_secs(20);
+
+/// The example's binary, which cargo builds beside the tests.
+fn binary() -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.join("examples").join("server")
+}
+
+fn has_curl() -> bool {
+    let found = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("skipped: no curl");
+    }
+    found
+}
+
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Server {
+    fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("postlude-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut child = Command::new(binary())
+            .args(["--port", "0", "--log"])
+            .arg(folder.join("log.txt"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cargo builds the examples before it runs the tests");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(['/', ' ']).next().unwrap().parse().expect("a line with the address");
+        Self { child, address, folder }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log.txt")).unwrap_or_default()
+    }
+
+    fn log_becomes(&self, expected: &str) {
+        let start = Instant::now();
+        while self.log() != expected {
+            assert!(start.elapsed() < GENEROUS, "the log is\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn ends(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < GENEROUS, "the server does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn curl(arguments: &[&str]) -> String {
+    let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const BOTH_LINES: &str = "found query: books\nnotification for ann@example.com: some notification\n";
+
+#[test]
+fn the_answer_comes_first_and_both_log_lines_after_it_in_order() {
+    if !has_curl() {
+        return;
+    }
+    let server = Server::start("order");
+    let url = server.url("/send-notification/ann@example.com?q=books&delay_ms=300");
+    let answer = curl(&["-i", "-X", "POST", &url]);
+    let log = server.log();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nNotification sent in the background"), "{answer}");
+    assert!(!log.contains("notification for"), "the slow mail is not sent before the answer: {log}");
+    server.log_becomes(BOTH_LINES);
+}
+
+#[test]
+fn a_second_request_on_the_connection_does_not_wait_for_the_task_of_the_first() {
+    if !has_curl() {
+        return;
+    }
+    let server = Server::start("second");
+    let url = server.url("/send-notification/ann@example.com?q=books&delay_ms=2000");
+    let start = Instant::now();
+    let answers = curl(&[
+        "-w",
+        "%{num_connects} ",
+        "-X",
+        "POST",
+        &url,
+        "--next",
+        "-sS",
+        "-w",
+        "%{num_connects} ",
+        &server.url("/plaintext"),
+    ]);
+    let took = start.elapsed();
+    assert_eq!(answers, "Notification sent in the background1 Hello, World!0 ", "one connection, two answers");
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+    assert_eq!(server.log(), "found query: books\n", "the task of the first request is still at it");
+    server.log_becomes(BOTH_LINES);
+}
+
+#[test]
+fn hanging_up_cancels_nothing() {
+    let server = Server::start("hang-up");
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let request = "POST /send-notification/ann@example.com?q=books&delay_ms=300 HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut byte = [0; 1];
+    stream.read_exact(&mut byte).unwrap();
+    // Unread bytes make the close a reset.
+    drop(stream);
+    server.log_becomes(BOTH_LINES);
+}
+
+#[test]
+fn a_file_is_accepted_at_once_and_processed_afterwards() {
+    if !has_curl() {
+        return;
+    }
+    let server = Server::start("files");
+    let answer = curl(&["-i", "--data-binary", "twelve bytes", &server.url("/files")]);
+    assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n"), "{answer}");
+    let location =
+        answer.lines().find_map(|line| line.strip_prefix("location: ")).expect("a Location").trim().to_owned();
+    let start = Instant::now();
+    loop {
+        let state = curl(&[&server.url(&location)]);
+        assert!(state.contains("\"bytes\":12"), "{state}");
+        if state.contains("\"state\":\"done\"") {
+            break;
+        }
+        assert!(state.contains("\"queued\"") || state.contains("\"running\""), "{state}");
+        assert!(start.elapsed() < GENEROUS, "{state}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let status = |arguments: &[&str]| {
+        let all: Vec<&str> = ["-o", "/dev/null", "-w", "%{http_code}"].iter().chain(arguments).copied().collect();
+        curl(&all)
+    };
+    assert_eq!(status(&[&server.url("/files/999")]), "404");
+    assert_eq!(status(&[&server.url("/nothing/here")]), "404");
+    let wrong = curl(&["-i", "-X", "DELETE", &server.url("/files")]);
+    assert!(wrong.starts_with("HTTP/1.1 405 ") && wrong.to_lowercase().contains("\r\nallow: post"), "{wrong}");
+}
+
+#[test]
+fn a_megabyte_comes_back_as_it_was_sent() {
+    if !has_curl() {
+        return;
+    }
+    let server = Server::start("megabyte");
+    let (sent, received) = (server.folder.join("sent"), server.folder.join("received"));
+    let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(&sent, &bytes).unwrap();
+    for chunked in [false, true] {
+        let data = format!("@{}", sent.display());
+        let mut arguments = vec!["--data-binary", &data, "-o", received.to_str().unwrap()];
+        if chunked {
+            arguments.extend(["-H", "Transfer-Encoding: chunked"]);
+        }
+        let url = server.url("/echo");
+        arguments.push(&url);
+        curl(&arguments);
+        assert!(fs::read(&received).unwrap() == bytes, "chunked: {chunked}");
+    }
+}
+
+#[test]
+fn a_signal_finishes_what_was_accepted_and_ends_with_0() {
+    for signal in ["-TERM", "-INT"] {
+        let mut server = Server::start(&format!("stop{signal}"));
+        let mut idle = TcpStream::connect(server.address).unwrap();
+        let mut busy = TcpStream::connect(server.address).unwrap();
+        let request = "POST /send-notification/ann@example.com?q=books&delay_ms=500 HTTP/1.1\r\nHost: x\r\n\r\n";
+        busy.write_all(request.as_bytes()).unwrap();
+        busy.read_exact(&mut [0; 1]).unwrap();
+        server.signal(signal);
+        let start = Instant::now();
+        assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0, "an idle connection is closed at once");
+        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+        assert_eq!(server.ends().code(), Some(0));
+        assert_eq!(server.log(), BOTH_LINES);
+    }
+}
+
+/// Runs the example with these arguments to its end: status, stderr.
+fn run(arguments: &[&str]) -> (ExitStatus, String) {
+    let output = Command::new(binary()).args(arguments).output().unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_wrong_argument_and_a_taken_port_are_one_line_each() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let log = std::env::temp_dir().join(format!("postlude-{}-no-log", std::process::id()));
+    let cases: [(&[&str], &str); 5] = [
+        (&["--prot", "8000"], "--prot"),
+        (&["--port", "eighty"], "eighty"),
+        (&["--port", "65536"], "65536"),
+        (&["--log"], "--log"),
+        (&["--port", &port, "--log", log.to_str().unwrap()], &port),
+    ];
+    for (arguments, named) in cases {
+        let (status, stderr) = run(arguments);
+        assert!(!status.success() && status.code().is_some(), "{arguments:?}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(named) && !stderr.contains("panicked"), "{stderr}");
+    }
+    assert!(!Path::new(&log).exists(), "no file is made before the port is bound");
+}
