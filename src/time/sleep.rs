@@ -117,6 +117,18 @@ impl Sleep {
         }
     }
 
+    /// The poll without the question for budget: a time limit must end even what uses all of it up.
+    #[track_caller]
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.timer {
+            None => self.poll_unset(cx),
+            Some(Timer { home, key }) => match context::current_of(home) {
+                Some(parts) => self.poll_set(&parts, key, cx),
+                None => panic!("{}", Misuse::elsewhere("`sleep` was polled")),
+            },
+        }
+    }
+
     fn poll_set(&mut self, parts: &Parts, key: Key, cx: &mut Context<'_>) -> Poll<()> {
         let armed = parts.wheel.borrow().waker(key).map(|waker| waker.will_wake(cx.waker()));
         match armed {
@@ -154,13 +166,7 @@ impl Future for Sleep {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         ready!(budget::poll_available(cx));
-        match self.timer {
-            None => self.poll_unset(cx),
-            Some(Timer { home, key }) => match context::current_of(home) {
-                Some(parts) => self.poll_set(&parts, key, cx),
-                None => panic!("{}", Misuse::elsewhere("`sleep` was polled")),
-            },
-        }
+        self.poll_deadline(cx)
     }
 }
 

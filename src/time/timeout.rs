@@ -81,7 +81,7 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed { _private: () }))
+        this.sleep.poll_deadline(cx).map(|()| Err(Elapsed { _private: () }))
     }
 }
 

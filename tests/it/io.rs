@@ -248,16 +248,18 @@ fn urgent_bytes_hide_neither_others_nor_the_end() {
             peer.write_all(b"before").unwrap();
             SockRef::from(&peer).send_out_of_band(b"!").unwrap();
             peer.write_all(b"after").unwrap();
-            drop(peer);
         });
+        // A read stops at the mark, so it is short although more is there.
         let mut total = first.await.unwrap();
-        loop {
-            match ours.read(&mut buffer).await.unwrap() {
-                0 => break,
-                len => total += len,
-            }
+        while total < 11 {
+            total += ours.read(&mut buffer).await.unwrap();
         }
         assert_eq!(total, 11);
+        let end = while_waiting(ours.read(&mut buffer), || {
+            SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+            drop(peer);
+        });
+        assert_eq!(end.await.unwrap(), 0);
     });
 }
 
@@ -609,6 +611,22 @@ fn a_task_whose_socket_is_always_ready_lets_others_run() {
     });
 }
 
+#[test]
+fn a_time_limit_ends_a_task_whose_socket_is_always_ready() {
+    const ENOUGH: u64 = 2_000_000;
+    run(async {
+        let (ours, _peer) = udp_pair().await;
+        let sent = Cell::new(0);
+        let flood = async {
+            while sent.get() < ENOUGH {
+                ours.send(b"x").await.unwrap();
+                sent.set(sent.get() + 1);
+            }
+        };
+        timeout(MOMENT, flood).await.unwrap_err();
+    });
+}
+
 // Connecting and accepting.
 
 #[test]
@@ -834,16 +852,29 @@ fn a_unix_receiver_that_others_filled_makes_the_sender_wait_and_no_longer_than_t
     let path = std::env::temp_dir().join(format!("postlude-test-filled-{}", std::process::id()));
     run(async {
         let receiver = UnixDatagram::bind(&path).unwrap();
-        let (other, sender) = (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
+        let sender = UnixDatagram::unbound().unwrap();
+        // One alone may come to the end of its own send buffer first: until somebody new gets nothing in.
         let mut filled = 0;
-        while let Ok(result) = timeout(MOMENT, other.send_to(b"other", &path)).await {
-            result.unwrap();
-            filled += 1;
+        let mut others = Vec::new();
+        loop {
+            let (other, before) = (UnixDatagram::unbound().unwrap(), filled);
+            while let Ok(result) = timeout(MOMENT, other.send_to(b"other", &path)).await {
+                result.unwrap();
+                filled += 1;
+            }
+            others.push(other);
+            if filled == before {
+                break;
+            }
         }
         let mut buffer = [0; 16];
         let wait = sender.send_to(b"ours", &path);
         // No event will come for `sender`: it has nothing in the receiver's queue.
         let drain = async {
+            // The event that comes with the registration is over by then.
+            for _ in 0..10 {
+                yield_now().await;
+            }
             for _ in 0..filled {
                 assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5);
             }
