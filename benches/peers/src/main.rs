@@ -24,7 +24,7 @@ async fn time(operation: impl AsyncFn()) -> f64 {
 /// Polls a future once and drops it.
 async fn once(future: impl Future) {
     let mut future = pin!(future);
-    poll_fn(|cx| Poll::Ready(drop(future.as_mut().poll(cx).is_ready()))).await;
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
 }
 
 fn tokio_runs<T>(future: impl Future<Output = T>) -> T {
