@@ -1,27 +1,29 @@
 //! Unix datagram sockets: [`UnixDatagram`].
 //!
 //! Unlike UDP, nothing is lost or reordered on the way, and a full receiver makes the sender wait. There is one trap in that. The
-//! system tells a *connected* sender when its peer has room again; one that is not connected it only tells that its own datagrams
-//! were taken, so if others have filled the receiver, no event ever comes. [`UnixDatagram::send_to`] therefore looks again by the clock.
+//! system tells a *connected* sender when its peer has room again. One that is not connected it calls writable whoever is full:
+//! Linux reports it anew after each send that would block, so to wait for events would be to spin; elsewhere no event may come at all.
+//! [`UnixDatagram::send_to`] therefore tries again by the clock.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::reactor::Direction;
 use crate::reactor::io::{Io, never};
+use crate::task::budget;
 use crate::time;
 
-/// How often a sender that is not connected looks whether a full receiver has room. The system gives no event for that.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a sender that is not connected waits before it tries a full receiver again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// A Unix datagram socket, connected to one peer or open to all.
 ///
@@ -205,15 +207,18 @@ impl UnixDatagram {
         self.io.wait(Direction::Read, |socket| self.or_end(socket.recv(buffer), || Ok(0)), never).await
     }
 
-    /// Sends a datagram to the socket at a path, and says how many bytes it has: all of them. Waits while the receiver is full; the
-    /// system does not report when that ends, so it is looked at a hundred times a second.
+    /// Sends a datagram to the socket at a path, and says how many bytes it has: all of them. While the receiver is full it tries again
+    /// by the clock, every 16 ms in the end, since the system does not report room to a socket that is not connected.
     ///
     /// Cancel-safe: nothing is sent unless its length is returned.
     ///
     /// # Errors
     ///
-    /// As sendto(2), except that it never would block: nothing is there, nobody has it open, or we may not; or if used outside its
-    /// runtime.
+    /// As sendto(2), except that it never would block: nothing is there, nobody has it open, or we may not.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, if it has to wait: "`sleep` was polled".
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -238,6 +243,10 @@ impl UnixDatagram {
     ///
     /// As `send_to`.
     ///
+    /// # Panics
+    ///
+    /// As `send_to`.
+    ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
     /// # use postlude::net::UnixDatagram;
@@ -254,21 +263,19 @@ impl UnixDatagram {
         self.send_by_clock(|socket| socket.send_to_addr(bytes, address)).await
     }
 
-    /// Waits for an event or the clock, whichever comes first. The clock is not asked for unless the first try would block.
     async fn send_by_clock(
         &self,
         send: impl Fn(&std::os::unix::net::UnixDatagram) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut waiting = self.io.wait(Direction::Write, &send, never);
-        if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(Pin::new(&mut waiting).poll(cx))).await {
-            return result;
-        }
+        let mut pause = FIRST_PAUSE;
         loop {
-            if let Ok(result) = time::timeout(LOOK_AGAIN, &mut waiting).await {
-                return result;
-            }
+            poll_fn(budget::poll_proceed).await;
             match send(self.io.get()) {
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
@@ -395,8 +402,8 @@ impl UnixDatagram {
 
     /// Like [`send_to_addr`](Self::send_to_addr), for a future of one's own. The last waker of those who poll to send wins.
     ///
-    /// Not guaranteed: a wake when a receiver that others have filled has room again, since the system reports none; look again by
-    /// a timer, as `send_to` does, or connect.
+    /// Not guaranteed: quiet, or a wake. While a receiver is full the system may report room all the time (Linux) or not at all. Unless
+    /// the socket is connected use `send_to`, which waits by the clock.
     ///
     /// # Errors
     ///
