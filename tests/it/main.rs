@@ -1,9 +1,11 @@
 //! What Postlude promises, as tests, one module per law. Where time matters they run on the paused clock.
 
+#[cfg(feature = "http")]
 mod background;
 mod blocking;
 mod counts;
 mod drop;
+#[cfg(feature = "http")]
 mod http;
 mod io;
 mod join;
@@ -11,6 +13,7 @@ mod order;
 mod panic;
 mod property;
 mod shutdown;
+#[cfg(feature = "signal")]
 mod signal;
 mod threads;
 mod timer;
