@@ -1,0 +1,121 @@
+//! What is written to stderr: this binary runs itself with the name of a scenario and reads what that writes.
+
+use std::future::pending;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
+
+use postlude::{Runtime, spawn, task, time};
+
+const SCENARIO: &str = "POSTLUDE_SCENARIO";
+
+fn scenario(name: &str) -> Option<()> {
+    (std::env::var(SCENARIO).ok()? == name).then_some(())
+}
+
+/// Runs one test of this binary as a scenario.
+fn stderr_of(name: &str) -> String {
+    let Output { stderr, .. } = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(SCENARIO, name)
+        .output()
+        .unwrap();
+    String::from_utf8(stderr).unwrap()
+}
+
+#[test]
+fn a_slow_poll_is_reported_with_name_and_place() {
+    let name = "a_slow_poll_is_reported_with_name_and_place";
+    if scenario(name).is_some() {
+        let runtime = Runtime::builder().slow_poll(Duration::from_millis(50)).build().unwrap();
+        let busy = async {
+            let busy = task::Builder::new().name("busy").spawn(async {
+                task::yield_now().await;
+                // Real time is the point.
+                thread::sleep(Duration::from_millis(120));
+                pending::<()>().await;
+            });
+            for _ in 0..4 {
+                task::yield_now().await;
+            }
+            drop(busy);
+        };
+        return runtime.block_on(busy).unwrap();
+    }
+    let stderr = stderr_of(name);
+    let reports: Vec<&str> = stderr.lines().filter(|line| line.starts_with("postlude: ")).collect();
+    assert_eq!(reports.len(), 1, "{stderr}");
+    assert!(reports[0].contains("`busy`") && reports[0].contains("tests/reports.rs:"), "{stderr}");
+}
+
+#[test]
+fn tasks_that_nothing_can_wake_are_reported_once_at_once_on_the_paused_clock() {
+    let name = "tasks_that_nothing_can_wake_are_reported_once_at_once_on_the_paused_clock";
+    if scenario(name).is_some() {
+        let runtime = Runtime::builder().paused_clock().build().unwrap();
+        return runtime
+            .block_on(async {
+                let stuck = task::Builder::new().name("stuck").spawn(pending::<()>());
+                let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+                let waking = thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(200));
+                    waker.wake();
+                });
+                // Woken from elsewhere after the report, it goes on.
+                let mut polls = 0;
+                std::future::poll_fn(|_| {
+                    polls += 1;
+                    if polls == 2 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                })
+                .await;
+                waking.join().unwrap();
+                drop(stuck);
+            })
+            .unwrap();
+    }
+    let stderr = stderr_of(name);
+    assert_eq!(stderr.matches("nothing inside this runtime can wake its tasks").count(), 1, "{stderr}");
+    assert!(stderr.contains("task 2 `stuck` (spawned at tests/reports.rs:"), "{stderr}");
+    assert!(stderr.contains("the future given to `block_on` at tests/reports.rs:"), "{stderr}");
+}
+
+#[test]
+fn a_loop_that_a_timer_or_a_handle_can_wake_is_no_deadlock() {
+    let name = "a_loop_that_a_timer_or_a_handle_can_wake_is_no_deadlock";
+    if scenario(name).is_some() {
+        let runtime = Runtime::builder().paused_clock().build().unwrap();
+        runtime.block_on(time::sleep(Duration::from_secs(3600))).unwrap();
+        let handle = runtime.handle();
+        let remote = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            handle.spawn(|| async {}).wait(Duration::from_secs(10))
+        });
+        runtime
+            .block_on(async {
+                while !remote.is_finished() {
+                    drop(postlude::spawn_blocking(|| thread::sleep(Duration::from_millis(10))).await);
+                }
+            })
+            .unwrap();
+        remote.join().unwrap().unwrap().unwrap();
+        return;
+    }
+    let stderr = stderr_of(name);
+    assert!(!stderr.contains("postlude: "), "{stderr}");
+}
+
+#[test]
+fn the_panic_of_a_detached_task_is_a_line_with_name_place_and_text() {
+    let name = "the_panic_of_a_detached_task_is_a_line_with_name_place_and_text";
+    if scenario(name).is_some() {
+        return postlude::run(async {
+            drop(task::Builder::new().name("mail").spawn(async { panic!("no stamp") }));
+            drop(spawn(async {}).await);
+        })
+        .unwrap();
+    }
+    let stderr = stderr_of(name);
+    let line = stderr.lines().find(|line| line.starts_with("postlude: ")).expect("a report");
+    assert!(line.contains("task 2 `mail` (spawned at tests/reports.rs:"), "{line}");
+    assert!(line.ends_with("panicked: `no stamp`"), "{line}");
+}
