@@ -363,20 +363,22 @@ where
             return self.refuse(JoinError::cancelled());
         }
         let Self { closure, outcome, home, .. } = *self;
-        end(&outcome, home, catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::panicked));
+        end(outcome, home, catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::panicked));
     }
 
     fn refuse(self: Box<Self>, reason: JoinError) {
         let Self { closure, outcome, home, .. } = *self;
         drop_silently(closure);
-        end(&outcome, home, Err(reason));
+        end(outcome, home, Err(reason));
     }
 }
 
-/// The result goes first: the loop must not learn that the job has ended before its task is woken.
-fn end<T>(outcome: &Outcome<T>, home: Home, result: Result<T, JoinError>) {
+/// The result goes first: the loop must not learn that the job has ended before its task is woken. If nobody is left to fetch it, it is
+/// dropped here, and its panic must not end the thread.
+fn end<T>(outcome: Arc<Outcome<T>>, home: Home, result: Result<T, JoinError>) {
     outcome.finish(result);
     home.send(Message::JobEnded);
+    drop_silently(outcome);
 }
 
 /// The task that stands for a job in the table.

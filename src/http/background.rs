@@ -247,7 +247,10 @@ impl BackgroundTasks {
 
     /// Moves the tasks of a response to the end of the list. If they do not all fit, none is added.
     pub(crate) fn extend(&self, entries: Vec<Entry>) -> Result<(), AddError> {
-        self.list.admit(entries.len())?;
+        if let Err(error) = self.list.admit(entries.len()) {
+            let _ = drop_quietly(entries);
+            return Err(error);
+        }
         entries.into_iter().try_for_each(|entry| self.list.accept(entry).map(drop))
     }
 }
@@ -453,6 +456,11 @@ pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     text.unwrap_or_else(|| String::from("a panic without a text"))
 }
 
+/// Drops a value of the user's. If that panics, nobody hears of it.
+pub(crate) fn discard<T>(value: T) {
+    let _ = drop_quietly(value);
+}
+
 /// Where a list is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -569,6 +577,8 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
+        // A list nobody started: its answer never came.
+        self.give_up();
         let (mut line, queue) = (std::mem::take(&mut self.line), self.queue.take());
         if queue.is_empty() && queue.capacity() <= SPARE_TASKS && line.capacity() <= SPARE_LINE {
             line.clear();
@@ -589,14 +599,16 @@ struct Spare {
     queue: VecDeque<Entry>,
 }
 
-/// Runs a list to its end. Dropping it closes the list; what has not ended is noted.
-async fn run(list: Rc<List>) {
+/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is noted.
+fn run(list: Rc<List>) -> impl Future<Output = ()> {
     let ending = Ending { list };
-    let list = &ending.list;
-    loop {
-        let Some(work) = list.start_next() else { return };
-        let result = work.run(&list.ledger).await;
-        list.finish_current(result);
+    async move {
+        let list = &ending.list;
+        loop {
+            let Some(work) = list.start_next() else { return };
+            let result = work.run(&list.ledger).await;
+            list.finish_current(result);
+        }
     }
 }
 

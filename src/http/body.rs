@@ -303,6 +303,15 @@ impl BodyCell {
         self.end(End::Failed(error));
     }
 
+    /// The connection is done with the body: what has not come will not, and the reader is woken, whoever it is.
+    pub(crate) fn abandon(&self) {
+        self.fail(BodyError::Disconnected);
+        let reader = self.state.borrow_mut().reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
     fn end(&self, end: End) {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);

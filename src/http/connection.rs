@@ -33,7 +33,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::background::{AddError, Trigger, say, text_of};
+use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{Input, Output};
 use super::chunked::{self, BodyLimits, Decoder};
@@ -44,10 +44,13 @@ use super::response::{IntoResponse, Payload, Response};
 use super::router::Found;
 use super::server::Shared;
 use super::timer::Timer;
+use crate::task::poll_proceed;
 use crate::time::now;
 
 /// What a handler may leave unread of a body before the connection is closed rather than the rest read.
 const DRAINED: usize = 64 * 1024;
+/// RFC 9110, section 15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A stream's pieces are gathered up to this, then written.
 const GATHERED: u64 = 64 * 1024;
 /// Bytes a second below which a body uses up its time: slower than any modem, faster than a client that means harm.
@@ -164,6 +167,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     async fn serve_one(&mut self) -> Result<(), End> {
+        // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
+        poll_fn(poll_proceed).await;
         self.read_head().await?;
         let answer = self.call().await?;
         self.answer(answer).await?;
@@ -220,11 +225,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
-        if idle && self.shared.is_stopping(self.key, cx) {
-            return Poll::Ready(Err(End::Close));
-        }
         match self.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
+            // Only if nothing has arrived: a request that has is answered.
+            Poll::Pending if idle && self.shared.is_stopping(self.key, cx) => Poll::Ready(Err(End::Close)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(End::Close)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
@@ -346,7 +350,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 return Poll::Ready(());
             }
             if std::mem::take(&mut body.expects_continue) && self.input.is_empty() {
-                self.output.append(|buffer| buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                self.output.append(|buffer| buffer.extend_from_slice(CONTINUE));
             }
             let _ = self.output.poll_flush(&mut self.io, cx);
             let filled = ready!(self.input.poll_fill(&mut self.io, cx));
@@ -367,14 +371,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     async fn answer(&mut self, answer: Answer) -> Result<(), End> {
         let (response, failed) = self.gather_tasks(answer);
         self.calling = false;
+        if Rc::strong_count(&self.record) > 1 {
+            // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
+            self.record.tasks();
+        }
         let trigger = self.trigger(failed.then_some(response.status));
         let status = response.status;
         let bodyless = self.is_head() || matches!(status.as_u16(), 204 | 304);
         let length = self.length_of(&response);
+        self.settle_continue(!bodyless && matches!(response.payload, Payload::Stream(_)));
         let keep = self.keeps_alive(&response) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
         match response.payload {
-            _ if bodyless => {}
+            payload if bodyless => discard(payload),
             Payload::Stream(stream) => self.answer_stream(stream, length).await?,
             payload => {
                 if self.output.append_payload(payload) {
@@ -386,6 +395,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
         self.mark(trigger);
         self.go_on(keep)
+    }
+
+    /// The last moment to say `100 Continue`. A stream may read the body while it is written, so for one it is said now.
+    fn settle_continue(&mut self, streams: bool) {
+        let Some(body) = &mut self.body else { return };
+        if streams && !body.ended && std::mem::take(&mut body.expects_continue) && self.input.is_empty() {
+            self.output.append(|buffer| buffer.extend_from_slice(CONTINUE));
+        }
     }
 
     fn mark(&mut self, trigger: Option<Trigger>) {
@@ -529,7 +546,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     async fn finish_body(&mut self) -> Result<(), End> {
         let Some(mut body) = self.body.take() else { return Ok(()) };
         if !body.ended {
-            body.cell.fail(BodyError::Disconnected);
+            body.cell.abandon();
         }
         body.allowance = body.allowance.min(DRAINED as u64);
         while !body.skip(&mut self.input) {
@@ -574,10 +591,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 }
 
+impl Drop for Incoming {
+    /// Nothing more will come. Whoever still reads, in another task perhaps, learns it.
+    fn drop(&mut self) {
+        self.cell.abandon();
+    }
+}
+
 impl Incoming {
     /// Begins to wait for bytes; says for how long at most.
     fn waits(&mut self) -> Duration {
-        self.waits_since = Some(now());
+        let now = now();
+        if let Some(since) = self.waits_since.replace(now) {
+            self.patience = self.patience.saturating_sub(now.saturating_duration_since(since));
+        }
         self.patience
     }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use futures_io::{AsyncRead, AsyncWrite};
 use slab::Slab;
 
-use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask};
+use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
 use super::connection::Connection;
 use super::parse;
 use super::router::Router;
@@ -278,7 +278,10 @@ impl Server {
         self
     }
 
-    /// How long a request body, or a client that reads an answer, may stand still; 30 s if not said. The first is answered with 408.
+    /// How long a request body may be waited for, and how long a client that reads an answer may stand still; 30 s if not said. The first is
+    /// answered with 408.
+    ///
+    /// Each kilobyte of a body earns a second of it back, so a body of any size may come, but not at less than 1 KiB/s for long.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -500,6 +503,10 @@ impl Server {
         drop(self);
         drop(stopping);
         let report = drain(&shared, &mut stop).await;
+        if accepted.is_err() {
+            // The error is what the caller gets; what was left undone must not be lost with it.
+            say(format_args!("{report}"));
+        }
         accepted.map(|()| report)
     }
 

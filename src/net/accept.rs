@@ -53,10 +53,14 @@ impl Acceptor {
         S: AsRawFd + Send + 'static,
     {
         loop {
-            if let Some(pause) = self.lock().as_mut() {
-                ready!(Pin::new(pause).poll(cx));
+            // Out of the lock while it is polled: that touches the caller's waker.
+            let pause = self.lock().take();
+            if let Some(mut pause) = pause {
+                if Pin::new(&mut pause).poll(cx).is_pending() {
+                    *self.lock() = Some(pause);
+                    return Poll::Pending;
+                }
             }
-            *self.lock() = None;
             let result = ready!(io.poll(cx, Direction::Read, accept, never));
             if let Some(answer) = self.sort(result) {
                 return Poll::Ready(answer);
@@ -69,7 +73,8 @@ impl Acceptor {
         match result {
             Err(error) if is_of_one_connection(&error) => None,
             Err(error) if is_shortage(&error) => {
-                *self.lock() = Some(time::sleep(PAUSE));
+                let before = self.lock().replace(time::sleep(PAUSE));
+                drop(before);
                 None
             }
             answer => Some(answer),
@@ -86,7 +91,8 @@ impl Acceptor {
 
     /// The first to wake ends the pause and tries; if that fails, the others find the next one.
     fn end_pause(&self, deadline: Instant) {
-        self.lock().take_if(|pause| pause.deadline() == deadline);
+        let over = self.lock().take_if(|pause| pause.deadline() == deadline);
+        drop(over);
     }
 }
 

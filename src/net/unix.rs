@@ -1,6 +1,7 @@
 //! Unix sockets: [`UnixListener`] and [`UnixStream`].
 //!
-//! The same as TCP ones but for their addresses, and that a process may pass them on.
+//! The same as TCP ones but for their addresses, and for reads: a short one does not show that nothing is left, since the system ends a
+//! read early at a message that carries descriptors or credentials (unix(7)).
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -322,8 +323,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = buffer.len();
-        self.io.wait(Direction::Read, |mut stream| stream.read(buffer), move |&n| n < len).await
+        self.io.wait(Direction::Read, |mut stream| stream.read(buffer), never).await
     }
 
     /// Reads into several buffers, one after the other: readv(2). Otherwise as [`read`](Self::read).
@@ -514,8 +514,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let len = buffer.len();
-        self.io.poll(cx, Direction::Read, |mut stream| stream.read(buffer), |&n| n < len)
+        self.io.poll(cx, Direction::Read, |mut stream| stream.read(buffer), never)
     }
 
     /// Like [`write`](Self::write), for a future of one's own. The last waker wins.

@@ -102,6 +102,8 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
 
     /// Waits until the direction is reported ready; the next operation may would-block all the same.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
+        // First the budget: between a poll that only finds none left and the next, another operation may register this.
+        std::future::poll_fn(budget::poll_available).await;
         let mut registered = self.registration.get().is_some();
         self.wait(
             direction,
@@ -166,7 +168,11 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         // The user's code, for an `io::Async`: before the borrow.
         let fd = self.get().as_raw_fd();
         let key = parts.reactor.borrow_mut().register(fd)?;
-        let _first = self.registration.set(Registration { home: parts.home, key });
+        if self.registration.set(Registration { home: parts.home, key }).is_err() {
+            // Another thread's loop was faster; its registration counts.
+            let wakers = parts.reactor.borrow_mut().deregister(key);
+            drop(wakers);
+        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -210,7 +210,14 @@ where
                 Err(JoinError::panicked(panic))
             }
         };
-        this.promise.cell.outcome.finish(result);
+        // Nobody holds the handle, so a panic goes the way of any detached task's.
+        let is_detached = Arc::strong_count(&this.promise.cell) == 1;
+        match result {
+            Err(error) if is_detached && error.is_panic() => {
+                resume_unwind(error.into_panic().unwrap_or_else(|| Box::new(())))
+            }
+            result => this.promise.cell.outcome.finish(result),
+        }
         Poll::Ready(())
     }
 }

@@ -17,7 +17,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::context::Parts;
 use super::inbox::Message;
@@ -305,7 +305,8 @@ impl Parts {
         self.poll_events(Some(Duration::ZERO))?;
         self.take_messages();
         let tasks = self.tasks.borrow();
-        if !tasks.has_ready(Class::Foreground) && !tasks.has_ready(Class::Deferred) {
+        let waits = !tasks.has_ready(Class::Foreground) && !tasks.has_ready(Class::Deferred);
+        if waits && !self.inbox.has_mail() {
             // Not before it is certain that time follows: it moves the wheel's cursor. A message may have unset the last timer.
             if let Some(next) = self.wheel.borrow_mut().next_exact() {
                 self.clock.jump_to(next);
@@ -320,8 +321,10 @@ impl Parts {
             return self.sleep(None);
         }
         if !self.config.paused_clock {
+            let start = Instant::now();
             self.poll_events(Some(DEADLOCK_AFTER))?;
-            if self.inbox.has_mail() {
+            // A signal may have ended the wait.
+            if self.inbox.has_mail() || start.elapsed() < DEADLOCK_AFTER {
                 return Ok(());
             }
         }

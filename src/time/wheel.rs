@@ -113,7 +113,12 @@ impl Wheel {
     pub(crate) fn cancel(&mut self, key: Key) -> Option<Waker> {
         self.find(key)?;
         self.unlink(key.entry);
-        Some(self.entries.remove(key.entry as usize).waker)
+        let waker = self.entries.remove(key.entry as usize).waker;
+        if self.entries.is_empty() {
+            // Otherwise a bound that is too early is corrected by the next `advance`, which an empty wheel is spared.
+            self.bound = NEVER;
+        }
+        Some(waker)
     }
 
     /// The waker of a timer that has not fired.

@@ -400,3 +400,43 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
         assert_eq!((report.completed(), report.connections_cut()), (1, 0));
     });
 }
+
+#[test]
+fn what_was_accepted_is_accounted_for_however_short_the_drain() {
+    let diary = Diary::default();
+    let (stop, stopped) = futures::channel::oneshot::channel();
+    let stop = Rc::new(RefCell::new(Some(stop)));
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        tasks.add(async {})?;
+        stop.borrow_mut().take().unwrap().send(()).unwrap();
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        let until = async { stopped.await.unwrap() };
+        let server = diary.server(router).shutdown_on(until).drain_limit(Duration::ZERO);
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run());
+        let client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        let report = running.await.unwrap().unwrap();
+        assert_eq!(report.completed() + report.failed() + report.unfinished().len(), 1, "{report}");
+    });
+}
+
+#[test]
+fn a_list_first_asked_for_after_the_answer_is_closed() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |request: Request| {
+        let notes = notes.clone();
+        drop(spawn(async move {
+            time::sleep(Duration::from_secs(1)).await;
+            notes.note(format!("{:?}", request.tasks().add(async {}).unwrap_err()));
+        }));
+        "answer"
+    });
+    paused(async {
+        diary.get(router, "/").await;
+        assert_eq!(diary.lines(), ["Closed"]);
+    });
+}

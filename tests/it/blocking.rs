@@ -518,3 +518,32 @@ fn dropping_a_look_up_leaves_no_task_behind() {
         }
     });
 }
+
+#[test]
+fn an_output_that_panics_when_nobody_fetches_it_leaves_its_thread_alive() {
+    struct PanicOnDrop;
+    impl Drop for PanicOnDrop {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("in drop"));
+        }
+    }
+    let pool = postlude::blocking::Pool::new(1);
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let (entered, running) = std::sync::mpsc::channel();
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            drop(pool.spawn(move || {
+                entered.send(()).unwrap();
+                let _released = gate.recv();
+                PanicOnDrop
+            }));
+        })
+        .unwrap();
+    running.recv().unwrap();
+    drop(runtime);
+    drop(release);
+    let other = Runtime::new().unwrap();
+    assert_eq!(other.block_on(async { pool.spawn(|| 5).await }).unwrap().unwrap(), 5);
+    assert_eq!(pool.shutdown(std::time::Duration::from_secs(20)), 0);
+}

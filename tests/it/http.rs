@@ -552,3 +552,38 @@ fn the_body_may_be_read_by_another_task() {
     assert!(!answer.contains("content-length"), "{answer}");
     assert_eq!(got.borrow().as_deref(), Some(&b"abc"[..]));
 }
+
+#[test]
+fn continue_is_said_before_a_stream_that_reads_the_body() {
+    let router = Router::new().post("/echo", async |body: Body| Response::stream(body));
+    paused(async {
+        let client = connect(&Rc::new(server(router)));
+        let head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        let interim = read_until(&client, "\r\n\r\n").await;
+        client.write_all(b"body").await.unwrap();
+        let all = interim + &read_until(&client, "0\r\n\r\n").await;
+        assert!(all.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{all}");
+        assert!(all.ends_with("\r\n\r\n4\r\nbody\r\n0\r\n\r\n"), "{all}");
+    });
+}
+
+#[test]
+fn a_body_that_another_task_reads_ends_with_its_connection() {
+    let (done, end) = futures::channel::oneshot::channel();
+    let done = Rc::new(std::cell::RefCell::new(Some(done)));
+    let router = Router::new().post("/", async move |mut body: Body| {
+        let done = done.borrow_mut().take().unwrap();
+        drop(postlude::spawn(async move {
+            let failed = body.next().await.is_some_and(|piece| piece.is_err());
+            done.send(failed).unwrap();
+        }));
+        Response::new(200).with_field("connection", "close")
+    });
+    paused(async {
+        let client = connect(&Rc::new(server(router)));
+        client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n").await.unwrap();
+        let ended = time::timeout(Duration::from_secs(1000), end).await.expect("the reader is woken");
+        assert!(ended.unwrap(), "a body that did not come whole is an error");
+    });
+}

@@ -859,3 +859,15 @@ fn between_turns_the_descriptor_is_readable_once_there_is_something_to_do() {
         assert_eq!(polls.load(Ordering::SeqCst), before + 1);
     }
 }
+
+#[test]
+fn the_panic_of_a_remote_task_nobody_waits_for_is_reported() {
+    let runtime = Runtime::builder().on_panic(|_| ()).build().unwrap();
+    let handle = runtime.handle();
+    let mut kept = handle.spawn(|| async { std::panic::resume_unwind(Box::new("kept")) });
+    drop(handle.spawn(|| async { std::panic::resume_unwind(Box::new("detached")) }));
+    runtime.block_on(async { postlude::time::sleep(std::time::Duration::from_millis(10)).await }).unwrap();
+    assert_eq!(runtime.stats().panics, 1);
+    let result: Result<(), _> = kept.wait(std::time::Duration::ZERO).unwrap();
+    assert!(result.unwrap_err().is_panic());
+}

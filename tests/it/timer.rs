@@ -752,3 +752,23 @@ fn a_sleep_that_outlives_its_runtime_is_dropped_silently() {
     other.block_on(async { drop(far) }).unwrap();
     assert_eq!(other.stats().timers_set, 1, "it cancels nothing of another runtime's");
 }
+
+#[test]
+fn a_loop_whose_last_timer_was_cancelled_sleeps_on_when_its_time_has_come() {
+    let runtime = Runtime::new().unwrap();
+    let turns = runtime
+        .block_on(async {
+            assert!(timeout(ms(10), yield_now()).await.is_ok(), "a timer was set, and cancelled");
+            let (send, receive) = oneshot::channel();
+            let waking = thread::spawn(move || {
+                // Real time is the point: that of the cancelled timer passes meanwhile.
+                thread::sleep(ms(100));
+                send.send(()).unwrap();
+            });
+            receive.await.unwrap();
+            waking.join().unwrap();
+        })
+        .map(|()| runtime.stats().turns)
+        .unwrap();
+    assert!(turns < 20, "{turns} turns");
+}
