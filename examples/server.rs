@@ -223,6 +223,9 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let address = format!("127.0.0.1:{}", arguments.port);
     let bound = Server::bind(address.as_str(), router(&arguments.log));
     let mut server = bound.map_err(|error| format!("cannot listen on {address}: {error}"))?.shutdown_on_signals();
+    // A log that cannot be written is told now, and not after the first answer.
+    let log = OpenOptions::new().create(true).append(true).open(&arguments.log);
+    log.map_err(|error| format!("--log cannot write {}: {error}", arguments.log.display()))?;
     if let Some(limit) = arguments.header_timeout {
         server = server.header_timeout(limit);
     }

@@ -137,7 +137,7 @@ fn a_second_request_on_the_connection_does_not_wait_for_the_task_of_the_first() 
     let took = start.elapsed();
     assert_eq!(answers, "Notification sent in the background1 Hello, World!0 ", "one connection, two answers");
     assert!(took < Duration::from_millis(1500), "{took:?}");
-    assert_eq!(server.log(), "found query: books\n", "the task of the first request is still at it");
+    assert!(!server.log().contains("notification for"), "the task of the first request is still at it");
     server.log_becomes(BOTH_LINES);
 }
 

@@ -10,7 +10,7 @@
 //! - [`BackgroundTasks`] is a handle on the list; clones are the same list.
 //! - A `Trigger` stands for the answer. It fires exactly once, from `Drop` too, with an outcome: delivered, aborted (the answer could not be
 //!   written), failed (the handler did). After a failure the tasks do not run; each is reported.
-//! - The list runs as one deferred task. A task may add tasks to it while it runs; when its last one has ended the list is closed.
+//! - The list runs as one deferred task; a concurrent one has a deferred task for each of its own beside it. A task may add tasks to it while it runs; when its last one has ended the list is closed.
 //! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which lists run, what was not finished at shutdown.
 //!
 //! # Invariants
@@ -23,6 +23,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::future::poll_fn;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -35,6 +36,7 @@ use pin_project_lite::pin_project;
 
 use super::response::{IntoResponse, Response};
 use crate::blocking::Pool;
+use crate::task::AbortOnDrop;
 use crate::{JoinHandle, defer, time};
 
 /// What a background task may return: nothing, or a `Result` whose error is reported.
@@ -170,7 +172,7 @@ pub struct BackgroundTasks {
 impl BackgroundTasks {
     /// The list of the request with this method and target.
     pub(crate) fn new(ledger: Rc<Ledger>, method: &str, target: &str, number: u64) -> Self {
-        let Spare { mut line, queue } = ledger.spare.borrow_mut().pop().unwrap_or_default();
+        let Spare { mut line, queue, current } = ledger.spare.borrow_mut().pop().unwrap_or_default();
         line.reserve(method.len() + 1 + target.len());
         line.push_str(method);
         line.push(' ');
@@ -180,7 +182,10 @@ impl BackgroundTasks {
             line,
             number,
             queue: RefCell::new(queue),
-            current: RefCell::default(),
+            current: RefCell::new(current),
+            concurrent: Cell::new(false),
+            stop_on_error: Cell::new(false),
+            runner: RefCell::default(),
             stage: Cell::new(Stage::Open),
         };
         Self { list: Rc::new(list) }
@@ -243,6 +248,37 @@ impl BackgroundTasks {
     #[must_use = "a task is added by `run` or `run_blocking`"]
     pub fn task(&self, name: impl Into<Cow<'static, str>>) -> NewTask<'_> {
         NewTask { tasks: self, name: name.into() }
+    }
+
+    /// Lets the tasks of this request run at the same time instead of one after the other; from the next one to start on.
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     tasks.concurrent();
+    ///     tasks.add(async { println!("these two") })?;
+    ///     tasks.add(async { println!("overlap") })?;
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
+    pub fn concurrent(&self) {
+        self.list.concurrent.set(true);
+    }
+
+    /// Makes the first task of this request that fails or panics the last one: those that have not started are skipped, and each is
+    /// reported as such. Those that run already, on a [concurrent](Self::concurrent) list, go on.
+    ///
+    /// ```
+    /// use postlude::http::{BackgroundTasks, Error, Router};
+    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+    ///     tasks.stop_on_error();
+    ///     tasks.task("charge").run(async || Err::<(), _>("no money"))?;
+    ///     tasks.task("ship").run(async || println!("not without the money"))?;
+    ///     Ok::<_, Error>("answer")
+    /// });
+    /// ```
+    pub fn stop_on_error(&self) {
+        self.list.stop_on_error.set(true);
     }
 
     /// Moves the tasks of a response to the end of the list. If they do not all fit, none is added.
@@ -479,8 +515,14 @@ struct List {
     line: String,
     number: u64,
     queue: RefCell<VecDeque<Entry>>,
-    /// The task that runs now. Written by the runner, read by reports.
-    current: RefCell<Option<Current>>,
+    /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner, read by reports.
+    current: RefCell<Vec<Current>>,
+    /// Set by the user: start the next task before the last one has ended.
+    concurrent: Cell<bool>,
+    /// Set by the user: start none after one has failed.
+    stop_on_error: Cell<bool>,
+    /// Wakes the runner of a concurrent list when a task is added to it.
+    runner: RefCell<Option<Waker>>,
     stage: Cell<Stage>,
 }
 
@@ -508,23 +550,35 @@ impl List {
         entry.id = self.ledger.enter();
         let id = entry.id;
         self.queue.borrow_mut().push_back(entry);
+        let runner = self.runner.borrow_mut().take();
+        if let Some(runner) = runner {
+            runner.wake();
+        }
         Ok(TaskRef(id))
     }
 
     /// Takes the next task and notes that it runs.
-    fn start_next(&self) -> Option<Work> {
+    fn start_next(&self) -> Option<(u64, Work)> {
         let Entry { id, name, added, work } = self.queue.borrow_mut().pop_front()?;
-        *self.current.borrow_mut() = Some(Current { id, name, added });
-        Some(work)
+        self.current.borrow_mut().push(Current { id, name, added });
+        Some((id, work))
     }
 
-    fn finish_current(&self, result: Result<(), Fault>) {
-        let Some(current) = self.current.take() else { return };
+    fn finish(&self, id: u64, result: Result<(), Fault>) {
+        let current = {
+            let mut current = self.current.borrow_mut();
+            let Some(place) = current.iter().position(|current| current.id == id) else { return };
+            current.remove(place)
+        };
+        let failed = result.is_err();
         match result {
             Ok(()) => self.ledger.completed.set(self.ledger.completed.get() + 1),
-            Err(fault) => self.report(current.id, &current.name, fault),
+            Err(fault) => self.report(id, &current.name, fault),
         }
         self.ledger.leave();
+        if failed && self.stop_on_error.get() {
+            self.skip(&Fault::After(current.name.to_string()));
+        }
     }
 
     fn report(&self, id: u64, name: &Name, fault: Fault) {
@@ -537,14 +591,13 @@ impl List {
         });
     }
 
-    /// Drops the waiting tasks of a request that failed.
-    fn skip(&self, status: StatusCode) {
-        self.stage.set(Stage::Closed);
+    /// Drops the waiting tasks and reports each.
+    fn skip(&self, why: &Fault) {
         loop {
             let Some(entry) = self.queue.borrow_mut().pop_front() else { return };
             let Entry { id, name, work, .. } = entry;
             let _ = drop_quietly(work);
-            self.report(id, &name, Fault::NotRun(status));
+            self.report(id, &name, why.clone());
             self.ledger.leave();
         }
     }
@@ -552,7 +605,7 @@ impl List {
     /// Notes what was never finished.
     fn give_up(&self) {
         self.stage.set(Stage::Closed);
-        if let Some(Current { id, name, added }) = self.current.take() {
+        while let Some(Current { id, name, added }) = self.take_current() {
             self.ledger.abandon(self.unfinished(id, &name, added, true));
         }
         loop {
@@ -561,6 +614,12 @@ impl List {
             let _ = drop_quietly(work);
             self.ledger.abandon(self.unfinished(id, &name, added, false));
         }
+    }
+
+    /// The oldest of those that run.
+    fn take_current(&self) -> Option<Current> {
+        let mut current = self.current.borrow_mut();
+        (!current.is_empty()).then(|| current.remove(0))
     }
 
     fn unfinished(&self, id: u64, name: &Name, added: Instant, started: bool) -> UnfinishedTask {
@@ -579,10 +638,10 @@ impl Drop for List {
     fn drop(&mut self) {
         // A list nobody started: its answer never came.
         self.give_up();
-        let (mut line, queue) = (std::mem::take(&mut self.line), self.queue.take());
-        if queue.is_empty() && queue.capacity() <= SPARE_TASKS && line.capacity() <= SPARE_LINE {
+        let (mut line, queue, current) = (std::mem::take(&mut self.line), self.queue.take(), self.current.take());
+        if queue.capacity().max(current.capacity()) <= SPARE_TASKS && line.capacity() <= SPARE_LINE {
             line.clear();
-            self.ledger.keep(Spare { line, queue });
+            self.ledger.keep(Spare { line, queue, current });
         }
     }
 }
@@ -597,6 +656,7 @@ const SPARE_LINE: usize = 256;
 struct Spare {
     line: String,
     queue: VecDeque<Entry>,
+    current: Vec<Current>,
 }
 
 /// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is noted.
@@ -605,11 +665,43 @@ fn run(list: Rc<List>) -> impl Future<Output = ()> {
     async move {
         let list = &ending.list;
         loop {
-            let Some(work) = list.start_next() else { return };
+            if list.concurrent.get() {
+                return run_together(list).await;
+            }
+            let Some((id, work)) = list.start_next() else { return };
             let result = work.run(&list.ledger).await;
-            list.finish_current(result);
+            list.finish(id, result);
         }
     }
+}
+
+/// Runs what is left of a list at the same time: a deferred task for each.
+async fn run_together(list: &Rc<List>) {
+    let mut running: Vec<AbortOnDrop<()>> = Vec::new();
+    poll_fn(|cx| {
+        loop {
+            while let Some((id, work)) = list.start_next() {
+                let list = Rc::clone(list);
+                let one = async move {
+                    let result = work.run(&list.ledger).await;
+                    list.finish(id, result);
+                };
+                running.push(defer(one).abort_on_drop());
+            }
+            running.retain_mut(|task| Pin::new(task).poll(cx).is_pending());
+            if list.queue.borrow().is_empty() {
+                break;
+            }
+        }
+        if running.is_empty() {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        let before = list.runner.borrow_mut().replace(waker);
+        drop(before);
+        Poll::Pending
+    })
+    .await;
 }
 
 struct Ending {
@@ -643,7 +735,10 @@ impl Trigger {
     fn release(&mut self, outcome: Outcome) {
         let Some(BackgroundTasks { list }) = self.tasks.take() else { return };
         match self.failed.map_or(outcome, Outcome::Failed) {
-            Outcome::Failed(status) => list.skip(status),
+            Outcome::Failed(status) => {
+                list.stage.set(Stage::Closed);
+                list.skip(&Fault::NotRun(status));
+            }
             Outcome::Delivered | Outcome::Aborted => Ledger::start(list),
         }
     }
@@ -833,6 +928,8 @@ enum Fault {
     Panic(String),
     /// The handler failed with this status.
     NotRun(StatusCode),
+    /// The task of this name failed, and the list stops on errors.
+    After(String),
 }
 
 /// A background task that failed, panicked, or was not run because the handler failed: see `Server::on_task_error`.
@@ -938,6 +1035,7 @@ impl TaskFailure {
         match &self.fault {
             Fault::Error(text) | Fault::Panic(text) => text.clone(),
             Fault::NotRun(status) => format!("the handler failed with {}", status.as_u16()),
+            Fault::After(name) => format!("'{name}' failed"),
         }
     }
 
@@ -970,7 +1068,7 @@ impl TaskFailure {
     /// ```
     #[must_use]
     pub fn is_skipped(&self) -> bool {
-        matches!(self.fault, Fault::NotRun(_))
+        matches!(self.fault, Fault::NotRun(_) | Fault::After(_))
     }
 }
 
@@ -983,6 +1081,7 @@ impl fmt::Display for TaskFailure {
             Fault::NotRun(status) => {
                 write!(f, "background task '{name}' not run: the handler failed with {}", status.as_u16())?;
             }
+            Fault::After(failed) => write!(f, "background task '{name}' not run: '{failed}' failed")?,
         }
         write!(f, " ({request}, request {number})")
     }

@@ -440,3 +440,78 @@ fn a_list_first_asked_for_after_the_answer_is_closed() {
         assert_eq!(diary.lines(), ["Closed"]);
     });
 }
+
+#[test]
+fn a_concurrent_list_overlaps_and_takes_more_while_it_runs() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        tasks.concurrent();
+        for (name, seconds) in [("slow", 5), ("quick", 1), ("adds", 2)] {
+            let (notes, more) = (notes.clone(), tasks.clone());
+            tasks.add(async move {
+                time::sleep(Duration::from_secs(seconds)).await;
+                notes.note(name);
+                if name == "adds" {
+                    let notes = notes.clone();
+                    more.add(async move { notes.note("added") }).unwrap();
+                }
+            })?;
+        }
+        let never = Cell::new(false);
+        tasks.add(async move { assert!(never.get(), "alone") })?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        diary.get(router, "/").await;
+        let lines = diary.lines();
+        assert!(lines[0].contains("panicked: alone"), "{lines:?}");
+        assert_eq!(lines[1..], ["quick", "adds", "added", "slow"]);
+    });
+}
+
+#[test]
+fn a_list_that_stops_on_errors_says_what_it_skipped() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new().get("/", async move |tasks: BackgroundTasks| {
+        let notes = notes.clone();
+        tasks.stop_on_error();
+        tasks.task("first").run(async move || notes.note("first"))?;
+        tasks.task("charge").run(async || Err::<(), _>("no money"))?;
+        tasks.task("ship").run(async || ())?;
+        tasks.task("thank").run_blocking(|| ())?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        diary.get(router, "/").await;
+        let lines = diary.lines();
+        let says = |line: usize, text: &str| assert!(lines[line].contains(text), "{lines:?}");
+        assert_eq!((lines.len(), lines[0].as_str()), (4, "first"));
+        says(1, "'charge' failed: no money");
+        says(2, "'ship' not run: 'charge' failed");
+        says(3, "'thank' not run: 'charge' failed");
+    });
+}
+
+#[test]
+fn a_stop_ends_a_concurrent_list_too_and_names_what_ran() {
+    let diary = Diary::default();
+    let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+        tasks.concurrent();
+        tasks.task("one").run(async || std::future::pending::<()>().await)?;
+        tasks.task("two").run(async || std::future::pending::<()>().await)?;
+        Ok::<_, Error>("answer")
+    });
+    paused(async {
+        let server = diary.server(router).shutdown_on(time::sleep(Duration::from_secs(1)));
+        let server = server.drain_limit(Duration::from_secs(10));
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run());
+        let client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        let report = running.await.unwrap().unwrap();
+        let left: Vec<_> = report.unfinished().iter().map(|task| (task.name(), task.started())).collect();
+        assert_eq!(left, [("one", true), ("two", true)]);
+    });
+}
