@@ -24,8 +24,8 @@ use super::insight::Insight;
 use crate::blocking::Pool;
 use crate::reactor::Reactor;
 use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
-use crate::task::join::{JoinHandle, drop_finished, panic_text};
-use crate::task::stage::{Payload, Stage, drop_payload};
+use crate::task::join::{JoinHandle, panic_text};
+use crate::task::stage::{Payload, Stage, drop_caught, drop_payload};
 use crate::task::table::{Boxed, Class, Described, Finished, Table};
 use crate::time::clock::Clock;
 use crate::time::wheel::Wheel;
@@ -159,8 +159,10 @@ impl Parts {
 
     /// Drops a finished task nobody waits for, and reports the panic it may have left.
     pub(crate) fn drop_detached(&self, detached: Option<(Boxed, Described)>) {
-        if let Some((task, described)) = detached {
-            drop_finished(task, &described, &mut |described, payload| self.report(Some(described), payload));
+        let Some((mut task, described)) = detached else { return };
+        for payload in [task.as_mut().take_panic(), drop_caught(task)].into_iter().flatten() {
+            self.report(Some(&described), &payload);
+            drop_payload(payload);
         }
     }
 

@@ -122,12 +122,8 @@ impl Parts {
     fn run(&self, root: &mut Option<Root<'_>>, turn: &mut Turn) {
         self.tasks.borrow_mut().begin_turn();
         while turn.polls < self.config.polls_per_turn && !turn.root_is_ready {
-            let Some((key, id, visit)) = self.next(Class::Foreground) else { return };
-            turn.polls += 1;
-            match visit {
-                Visit::Task(task) => self.poll_task(key, id, task),
-                Visit::Aborted(task) => self.cancel_task(key, task),
-                Visit::Root => turn.root_is_ready = self.poll_root(root, key, id),
+            if !self.visit_next(Class::Foreground, root, turn) {
+                return;
             }
         }
     }
@@ -137,18 +133,23 @@ impl Parts {
             if poll > 0 && self.tasks.borrow().has_ready(Class::Foreground) {
                 return;
             }
-            let Some((key, id, visit)) = self.next(Class::Deferred) else { return };
-            turn.polls += 1;
-            match visit {
-                Visit::Task(task) => self.poll_task(key, id, task),
-                Visit::Aborted(task) => self.cancel_task(key, task),
-                Visit::Root => unreachable!("the root is a foreground task"),
+            if !self.visit_next(Class::Deferred, &mut None, turn) {
+                return;
             }
         }
     }
 
-    fn next(&self, class: Class) -> Option<(Key, TaskId, Visit)> {
-        self.tasks.borrow_mut().pop(class)
+    /// Visits the next ready task of a class. False if there is none.
+    fn visit_next(&self, class: Class, root: &mut Option<Root<'_>>, turn: &mut Turn) -> bool {
+        let next = self.tasks.borrow_mut().pop(class);
+        let Some((key, id, visit)) = next else { return false };
+        turn.polls += 1;
+        match visit {
+            Visit::Task(task) => self.poll_task(key, id, task),
+            Visit::Aborted(task) => self.cancel_task(key, task),
+            Visit::Root => turn.root_is_ready = self.poll_root(root, key, id),
+        }
+        true
     }
 
     /// Polls a task that was taken out of its slot, and puts it back or lets it finish. Nothing is borrowed meanwhile.

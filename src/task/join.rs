@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use super::budget;
 use super::id::{Key, TaskId};
-use super::stage::{Output, Payload, drop_caught, drop_payload};
+use super::stage::{Output, Payload, drop_payload};
 use super::table::Joining;
 use crate::blocking::JobControl;
 use crate::runtime::context::{self, Home};
@@ -416,22 +416,5 @@ impl std::error::Error for JoinError {
 impl From<JoinError> for std::io::Error {
     fn from(error: JoinError) -> Self {
         Self::other(error)
-    }
-}
-
-/// Drops what a finished task left, and reports a panic nobody will see otherwise.
-pub(crate) fn drop_finished(
-    task: super::table::Boxed,
-    described: &super::table::Described,
-    report: &mut dyn FnMut(&super::table::Described, &Payload),
-) {
-    let mut task = task;
-    if let Some(payload) = task.as_mut().take_panic() {
-        report(described, &payload);
-        drop_payload(payload);
-    }
-    if let Some(payload) = drop_caught(task) {
-        report(described, &payload);
-        drop_payload(payload);
     }
 }
