@@ -43,8 +43,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Something a thread can run, or be told that it will not.
 trait Job: Send {
-    /// Runs it. Does not panic.
-    fn run(self: Box<Self>);
+    /// Runs it and keeps the result. Does not panic.
+    fn run(&mut self);
+    /// Hands the result over. Does not panic.
+    fn deliver(self: Box<Self>);
     /// Ends it unrun. Does not panic.
     fn refuse(self: Box<Self>, reason: JoinError);
 }
@@ -72,7 +74,7 @@ struct Shared {
     limit: usize,
     keep_alive: Duration,
     books: Mutex<Books>,
-    /// Signalled when a thread has ended, or may have.
+    /// Signalled when a job or a thread has ended, or may have.
     rested: Condvar,
     /// Jobs, and after the shutdown a `None` for each idle thread.
     sender: Sender<Option<Box<dyn Job>>>,
@@ -88,6 +90,8 @@ struct Books {
     idle: usize,
     /// Jobs sent and not yet received.
     queued: usize,
+    /// Jobs received and not yet run to their end.
+    running: usize,
     closed: bool,
 }
 
@@ -142,7 +146,7 @@ impl Pool {
         let task = Waiting { outcome: Arc::clone(&outcome), control: control.clone(), output: None };
         let handle =
             parts.spawn_boxed(Box::pin(task), Class::Foreground, None, Location::caller()).with_job(control.clone());
-        let work = Box::new(Work { closure: job, control, outcome, home: parts.home });
+        let work = Box::new(Work { closure: Some(job), result: None, control, outcome, home: parts.home });
         if parts.closing.get() {
             work.refuse(JoinError::cancelled());
             return handle;
@@ -205,7 +209,7 @@ impl Pool {
             }
             books = self.shared.rested.wait_timeout(books, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        books.threads - books.idle
+        books.running
     }
 
     fn submit(&self, job: Box<dyn Job>) {
@@ -242,8 +246,12 @@ impl Shared {
 
     /// The life of a thread.
     fn work(&self) {
-        while let Some(job) = self.next_job() {
+        while let Some(mut job) = self.next_job() {
             job.run();
+            // Before its result is known: whoever has that may rely on the job being over.
+            self.lock().running -= 1;
+            self.rested.notify_all();
+            job.deliver();
         }
     }
 
@@ -265,6 +273,7 @@ impl Shared {
                     books.idle -= 1;
                     books.queued -= 1;
                     books.threads -= usize::from(job.is_none());
+                    books.running += usize::from(job.is_some());
                     self.rested.notify_all();
                     return job;
                 }
@@ -347,7 +356,10 @@ impl JobControl {
 
 /// A closure on its way to a thread, and where its result goes.
 struct Work<F, T> {
-    closure: F,
+    /// Taken by the run.
+    closure: Option<F>,
+    /// Left by the run.
+    result: Option<Result<T, JoinError>>,
     control: JobControl,
     outcome: Arc<Outcome<T>>,
     home: Home,
@@ -358,12 +370,18 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    fn run(self: Box<Self>) {
-        if !self.control.start() {
-            return self.refuse(JoinError::cancelled());
+    fn run(&mut self) {
+        let Some(closure) = self.closure.take() else { return };
+        if self.control.start() {
+            self.result = Some(catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::panicked));
+        } else {
+            drop_silently(closure);
         }
-        let Self { closure, outcome, home, .. } = *self;
-        end(outcome, home, catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::panicked));
+    }
+
+    fn deliver(self: Box<Self>) {
+        let Self { result, outcome, home, .. } = *self;
+        end(outcome, home, result.unwrap_or_else(|| Err(JoinError::cancelled())));
     }
 
     fn refuse(self: Box<Self>, reason: JoinError) {
@@ -426,12 +444,14 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
-    struct Plain(Box<dyn FnOnce() + Send>, Option<mpsc::Sender<String>>);
+    struct Plain(Option<Box<dyn FnOnce() + Send>>, Option<mpsc::Sender<String>>);
 
     impl Job for Plain {
-        fn run(self: Box<Self>) {
-            drop(catch_unwind(AssertUnwindSafe(self.0)));
+        fn run(&mut self) {
+            drop(self.0.take().map(|run| catch_unwind(AssertUnwindSafe(run))));
         }
+
+        fn deliver(self: Box<Self>) {}
 
         fn refuse(self: Box<Self>, reason: JoinError) {
             self.1.map(|sender| sender.send(reason.to_string()));
@@ -439,7 +459,7 @@ mod tests {
     }
 
     fn job(run: impl FnOnce() + Send + 'static) -> Box<dyn Job> {
-        Box::new(Plain(Box::new(run), None))
+        Box::new(Plain(Some(Box::new(run)), None))
     }
 
     #[test]
@@ -466,7 +486,7 @@ mod tests {
     fn a_job_is_refused_with_the_reason_when_no_thread_can_be_started() {
         let pool = Pool::with(4, KEEP_ALIVE, |_| Err(io::Error::other("no more threads")));
         let (sender, refused) = mpsc::channel();
-        pool.submit(Box::new(Plain(Box::new(|| ()), Some(sender))));
+        pool.submit(Box::new(Plain(Some(Box::new(|| ())), Some(sender))));
         assert_eq!(refused.recv().unwrap(), "the blocking job was not started: no more threads");
         assert_eq!((pool.threads(), pool.queued()), (0, 0));
     }
@@ -501,10 +521,10 @@ mod tests {
         }));
         running.recv().unwrap();
         let (sender, refused) = mpsc::channel();
-        pool.submit(Box::new(Plain(Box::new(|| panic!("must not run")), Some(sender.clone()))));
+        pool.submit(Box::new(Plain(Some(Box::new(|| panic!("must not run"))), Some(sender.clone()))));
         assert_eq!(pool.shutdown(Duration::ZERO), 1);
         assert_eq!(refused.recv().unwrap(), "the task was cancelled");
-        pool.submit(Box::new(Plain(Box::new(|| panic!("must not run")), Some(sender))));
+        pool.submit(Box::new(Plain(Some(Box::new(|| panic!("must not run"))), Some(sender))));
         assert_eq!(refused.recv().unwrap(), "the task was cancelled");
         drop(release);
         assert_eq!(pool.shutdown(Duration::MAX), 0);
