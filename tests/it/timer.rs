@@ -756,6 +756,8 @@ fn a_sleep_that_outlives_its_runtime_is_dropped_silently() {
 #[test]
 fn a_loop_whose_last_timer_was_cancelled_sleeps_on_when_its_time_has_come() {
     let runtime = Runtime::new().unwrap();
+    // With a handle alive the loop does not wait for a deadlock, but for the next deadline.
+    let _handle = runtime.handle();
     let turns = runtime
         .block_on(async {
             assert!(timeout(ms(10), yield_now()).await.is_ok(), "a timer was set, and cancelled");
