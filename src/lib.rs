@@ -145,6 +145,7 @@
 //! | [`net`], [`io`] | sockets, and any other descriptor |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
+//! | `replay` | [`test`]: a test under many schedules, each of which can be replayed |
 //! | `signal` | Unix signals (feature `signal`) |
 //! | `http` | an HTTP/1.1 server with tasks after the response (feature `http`) |
 //!
@@ -160,6 +161,7 @@ pub mod http;
 pub mod io;
 pub mod net;
 pub(crate) mod reactor;
+mod replay;
 mod runtime;
 #[cfg(feature = "signal")]
 pub mod signal;
@@ -168,6 +170,7 @@ pub mod time;
 
 pub use blocking::spawn_blocking;
 pub use deferred::defer;
+pub use replay::test;
 pub use runtime::{Builder, Handle, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
 pub use task::{JoinError, JoinHandle, spawn};
 

@@ -119,3 +119,42 @@ fn the_panic_of_a_detached_task_is_a_line_with_name_place_and_text() {
     assert!(line.contains("task 2 `mail` (spawned at tests/reports.rs:"), "{line}");
     assert!(line.ends_with("panicked: `no stamp`"), "{line}");
 }
+
+#[test]
+fn a_failed_seed_is_printed_and_the_variable_runs_it_alone() {
+    let name = "a_failed_seed_is_printed_and_the_variable_runs_it_alone";
+    if scenario(name).is_some() {
+        // Prints each seed it runs, and fails at the first one above 6.
+        let next = std::cell::Cell::new(0);
+        return postlude::test(0..100, async || {
+            eprintln!("run {}", next.replace(next.get() + 1));
+            assert!(next.get() <= 7 && std::env::var("POSTLUDE_SEED").is_err(), "too far");
+        });
+    }
+    let all = stderr_of(name);
+    assert_eq!(all.lines().filter(|line| line.starts_with("run ")).count(), 8, "{all}");
+    assert!(all.contains("this was seed 7; to run it alone: POSTLUDE_SEED=7"), "{all}");
+    let alone = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .envs([(SCENARIO, name), ("POSTLUDE_SEED", "93")])
+        .output()
+        .unwrap();
+    let alone = String::from_utf8(alone.stderr).unwrap();
+    assert_eq!(alone.lines().filter(|line| line.starts_with("run ")).count(), 1, "{alone}");
+    assert!(alone.contains("this was seed 93"), "{alone}");
+}
+
+#[test]
+fn a_seed_that_is_no_number_is_refused() {
+    let name = "a_seed_that_is_no_number_is_refused";
+    if scenario(name).is_some() {
+        return postlude::test(0..100, async || ());
+    }
+    let refused = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .envs([(SCENARIO, name), ("POSTLUDE_SEED", "7x")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && text.contains("`POSTLUDE_SEED` is `7x`, which is not a seed"), "{text}");
+}

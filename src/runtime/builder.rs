@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) paused_clock: bool,
     pub(crate) seed: Option<u64>,
     pub(crate) on_panic: Option<PanicHook>,
+    /// Set by [`test`](crate::test): `block_on` ends with an error where it would otherwise report and wait for ever.
+    pub(crate) deadlock_is_error: bool,
 }
 
 /// Builds a [`Runtime`] with other settings than the default ones.
@@ -55,6 +57,7 @@ impl Builder {
                 paused_clock: false,
                 seed: None,
                 on_panic: None,
+                deadlock_is_error: false,
             },
         }
     }
@@ -165,6 +168,11 @@ impl Builder {
     /// ```
     pub fn on_panic(mut self, hook: impl Fn(&TaskPanic) + 'static) -> Self {
         self.config.on_panic = Some(Box::new(hook));
+        self
+    }
+
+    pub(crate) fn deadlock_is_error(mut self) -> Self {
+        self.config.deadlock_is_error = true;
         self
     }
 

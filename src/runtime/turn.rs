@@ -329,7 +329,12 @@ impl Parts {
                 return Ok(());
             }
         }
-        self.report_deadlock();
+        self.deadlock_reported.set(true);
+        let report = self.describe_deadlock();
+        if self.config.deadlock_is_error {
+            return Err(io::Error::new(io::ErrorKind::Deadlock, report));
+        }
+        eprintln!("postlude: {report}");
         self.poll_events(None)
     }
 
@@ -342,10 +347,9 @@ impl Parts {
     }
 
     #[cold]
-    fn report_deadlock(&self) {
-        self.deadlock_reported.set(true);
+    fn describe_deadlock(&self) -> String {
         let mut report = String::from(
-            "postlude: nothing inside this runtime can wake its tasks, so unless another thread holds a waker they wait for ever:",
+            "nothing inside this runtime can wake its tasks, so unless another thread holds a waker they wait for ever:",
         );
         if let Some(entered) = self.entered.get() {
             report.push_str(&format!("\n  the future given to `block_on` at {entered}"));
@@ -353,7 +357,7 @@ impl Parts {
         for task in self.tasks.borrow_mut().describe_all() {
             report.push_str(&format!("\n  {task}"));
         }
-        eprintln!("{report}");
+        report
     }
 
     /// Asks the system, and wakes those whose sources have become ready, after the reactor is no longer borrowed.
