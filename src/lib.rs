@@ -142,6 +142,7 @@
 //! | `runtime` | [`Runtime`], the loop (`turn.rs`), the waker, the inbox, [`Handle`] |
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
+//! | [`iter`] | async iterators: generators and coroutines |
 //! | [`net`], [`io`] | sockets, and any other descriptor |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
@@ -159,6 +160,7 @@ mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod io;
+pub mod iter;
 pub mod net;
 pub(crate) mod reactor;
 mod replay;

@@ -324,3 +324,42 @@ fn a_storm_of_timers_set_and_cancelled_leaves_no_memory_behind() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_generator_allocates_once_and_no_item_does() {
+    let runtime = Runtime::new().expect("a runtime");
+    let generator = async {
+        let mut numbers = std::pin::pin!(postlude::iter::generate(async |out| {
+            for n in 0..10_000_u64 {
+                out.emit(n).await;
+            }
+        }));
+        let mut sum = 0;
+        while let Some(n) = std::future::poll_fn(|cx| futures::Stream::poll_next(numbers.as_mut(), cx)).await {
+            sum += n;
+        }
+        sum
+    };
+    let (count, sum) = runtime.block_on(allocations_of(generator)).expect("this thread runs no other loop");
+    assert_eq!((count, sum), (1, 49_995_000));
+}
+
+#[test]
+fn a_coroutine_allocates_once_and_no_value_does() {
+    let runtime = Runtime::new().expect("a runtime");
+    let coroutine = async {
+        let mut double = std::pin::pin!(postlude::iter::coroutine(async |mut n: u64, out| {
+            while n < 10_000 {
+                n = out.ask(2 * n).await;
+            }
+        }));
+        let mut n = 0;
+        while let postlude::iter::Resumed::Yielded(twice) = double.as_mut().resume(n).await {
+            assert_eq!(twice, 2 * n);
+            n += 1;
+        }
+        n
+    };
+    let (count, n) = runtime.block_on(allocations_of(coroutine)).expect("this thread runs no other loop");
+    assert_eq!((count, n), (1, 10_000));
+}

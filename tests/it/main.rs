@@ -5,6 +5,7 @@ mod background;
 mod blocking;
 mod counts;
 mod drop;
+mod generate;
 #[cfg(feature = "http")]
 mod http;
 mod io;

@@ -1,0 +1,209 @@
+//! What generators and coroutines have in common: a future that hands out items while it is pending.
+//!
+//! The body is an ordinary future, and a cell is shared between it and whoever polls it. To emit, it lays the item in the cell and is
+//! pending; the poller finds the item there and returns it. The next poll resumes the body behind its `emit`. No waker is involved:
+//! whoever took the item is the one who polls again. One `Rc` for the cell is all that is allocated, once.
+//!
+//! # Invariants
+//!
+//! - The cell holds one item at most: an `emit` that finds it full waits for the next poll.
+//! - After a poll the poller has emptied the cell. So an item is handed over once its `emit` was polled, even if that is then dropped.
+//! - A body that is ready or panicked is dropped there and then, and never polled again.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+/// What a body and its poller share.
+pub(super) struct Slot<T, S> {
+    /// Laid down by the body, taken by the poller before its poll returns.
+    item: Cell<Option<T>>,
+    /// Laid down by `resume`, taken by the body. Generators are sent nothing.
+    pub(super) sent: Cell<Option<S>>,
+}
+
+impl<T, S> Slot<T, S> {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { item: Cell::new(None), sent: Cell::new(None) })
+    }
+
+    fn is_full(&self) -> bool {
+        let item = self.item.take();
+        let full = item.is_some();
+        self.item.set(item);
+        full
+    }
+}
+
+/// Where a body emits its items to: see [`generate`](super::generate) and [`coroutine`](super::coroutine).
+///
+/// ```
+/// use postlude::iter::{self, Out};
+/// use futures::StreamExt;
+///
+/// async fn twice(n: u32, out: &mut Out<u32>) {
+///     out.emit(n).await;
+///     out.emit(n).await;
+/// }
+/// # postlude::run(async {
+/// let numbers = iter::generate(async |out| {
+///     twice(1, out).await;
+///     twice(2, out).await;
+/// });
+/// assert_eq!(numbers.collect::<Vec<_>>().await, [1, 1, 2, 2]);
+/// # }).unwrap();
+/// ```
+pub struct Out<T, S = ()> {
+    slot: Rc<Slot<T, S>>,
+}
+
+impl<T, S> Out<T, S> {
+    pub(super) fn new(slot: &Rc<Slot<T, S>>) -> Self {
+        Self { slot: Rc::clone(slot) }
+    }
+
+    /// Hands out an item; ready when the consumer asks for the next one. In a coroutine, with the value that was sent for it.
+    ///
+    /// Does nothing until it is polled. It borrows `Out`, so that no two are in flight.
+    ///
+    /// Not guaranteed: that it is ever ready inside something that polls only what was woken (`FuturesUnordered`, a task of its own).
+    /// Await it in the body, or in a `join` or `select` there.
+    ///
+    /// # Cancel safety
+    ///
+    /// An `emit` dropped before its first poll drops the item. Once polled, the item is on its way, and is delivered also if the `emit` is
+    /// dropped then.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// # postlude::run(async {
+    /// let hello = postlude::iter::generate(async |out| out.emit("hello").await);
+    /// assert_eq!(hello.collect::<Vec<_>>().await, ["hello"]);
+    /// # }).unwrap();
+    /// ```
+    pub fn emit(&mut self, item: T) -> Emit<'_, T, S> {
+        Emit { out: self, item: Some(item) }
+    }
+}
+
+impl<T, S> fmt::Debug for Out<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Out").finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Out::emit`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Emit<'a, T, S = ()> {
+    out: &'a mut Out<T, S>,
+    /// Unset once it is in the slot.
+    item: Option<T>,
+}
+
+/// The item is moved, never pinned.
+impl<T, S> Unpin for Emit<'_, T, S> {}
+
+impl<T, S> Emit<'_, T, S> {
+    /// True if the item has been taken.
+    #[inline]
+    fn is_delivered(&mut self) -> bool {
+        let full = self.out.slot.is_full();
+        if !full && self.item.is_some() {
+            self.out.slot.item.set(self.item.take());
+            return false;
+        }
+        !full
+    }
+}
+
+/// A generator is sent nothing, and so has nothing to wait for but the next poll.
+impl<T> Future for Emit<'_, T> {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_delivered() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<'a, T, S> Emit<'a, T, S> {
+    /// Ready with what was sent for the item.
+    pub(super) async fn answer(mut self) -> S {
+        std::future::poll_fn(|_| match self.is_delivered() {
+            true => self.out.slot.sent.take().map_or(Poll::Pending, Poll::Ready),
+            false => Poll::Pending,
+        })
+        .await
+    }
+}
+
+impl<T, S> fmt::Debug for Emit<'_, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emit").field("handed_over", &self.item.is_none()).finish_non_exhaustive()
+    }
+}
+
+/// What a poll of a body came to.
+pub(super) enum Step<T, R> {
+    /// It emitted, and is to be resumed.
+    Item(T),
+    /// It returned, perhaps with an item still to be delivered.
+    End(Option<T>, R),
+    /// It had ended before.
+    Over,
+}
+
+pin_project! {
+    /// A future and its slot.
+    pub(super) struct Body<T, S, F> {
+        pub(super) slot: Rc<Slot<T, S>>,
+        // `None` once it is ready or has panicked.
+        #[pin]
+        future: Option<F>,
+    }
+}
+
+impl<T, S, F: Future> Body<T, S, F> {
+    pub(super) fn new(slot: Rc<Slot<T, S>>, future: F) -> Self {
+        Self { slot, future: Some(future) }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.future.is_none()
+    }
+
+    #[inline]
+    pub(super) fn poll_step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<T, F::Output>> {
+        let this = self.project();
+        let mut guard = DropUnlessPending { future: this.future, pending: false };
+        let Some(future) = guard.future.as_mut().as_pin_mut() else { return Poll::Ready(Step::Over) };
+        let poll = future.poll(cx);
+        guard.pending = poll.is_pending();
+        drop(guard);
+        match (poll, this.slot.item.take()) {
+            (Poll::Pending, Some(item)) => Poll::Ready(Step::Item(item)),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Ready(output), item) => Poll::Ready(Step::End(item, output)),
+        }
+    }
+}
+
+/// Drops the future where it stands once it is ready, and when its poll unwinds.
+struct DropUnlessPending<'a, F> {
+    future: Pin<&'a mut Option<F>>,
+    pending: bool,
+}
+
+impl<F> Drop for DropUnlessPending<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.pending {
+            self.future.set(None);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Coroutines: generators that are sent a value for every one they give.
+//!
+//! [`Coroutine::resume`] lays a value in the shared slot and polls the body until it emits or returns. The first value is the body's
+//! argument, each further one the result of an `emit`, so values and items take strict turns.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::body::{Body, Out, Slot, Step};
+
+/// Makes a coroutine of `body`: the first [`resume`](Coroutine::resume) starts it with its value, each further one sends a value that
+/// [`Out::ask`] returns (Python's `asend`).
+///
+/// Nothing runs before the first `resume`. Dropping the coroutine drops the body where it stands (`aclose`). A panic of the body goes
+/// to whoever resumed it, and the coroutine is over. One allocation, none per value.
+///
+/// ```
+/// use postlude::iter::{self, Resumed};
+/// use std::pin::pin;
+///
+/// # postlude::run(async {
+/// let mut average = pin!(iter::coroutine(async |first: f64, out| {
+///     let (mut sum, mut count) = (first, 1.0);
+///     while count < 3.0 {
+///         sum += out.ask(sum / count).await;
+///         count += 1.0;
+///     }
+///     sum
+/// }));
+/// assert_eq!(average.as_mut().resume(10.0).await, Resumed::Yielded(10.0));
+/// assert_eq!(average.as_mut().resume(20.0).await, Resumed::Yielded(15.0));
+/// assert_eq!(average.as_mut().resume(60.0).await, Resumed::Complete(90.0));
+/// # }).unwrap();
+/// ```
+pub fn coroutine<T, S, R>(
+    body: impl AsyncFnOnce(S, &mut Out<T, S>) -> R,
+) -> Coroutine<T, S, R, impl Future<Output = R>> {
+    let slot = Slot::new();
+    let mut out = Out::new(&slot);
+    let first = std::rc::Rc::clone(&slot);
+    let future = async move {
+        let first = std::future::poll_fn(move |_| first.sent.take().map_or(Poll::Pending, Poll::Ready)).await;
+        body(first, &mut out).await
+    };
+    Coroutine { body: Body::new(slot, future), output: None }
+}
+
+impl<T, S> Out<T, S> {
+    /// Hands out an item, and is ready with the value that is sent for it. In a coroutine; a generator uses [`emit`](Self::emit).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`emit`](Self::emit). What was sent for an item whose `ask` is gone is the answer to the next one.
+    ///
+    /// ```
+    /// use postlude::iter::{self, Resumed};
+    /// # postlude::run(async {
+    /// let mut echo = std::pin::pin!(iter::coroutine(async |mut word: &str, out| {
+    ///     while word != "stop" {
+    ///         word = out.ask(word.len()).await;
+    ///     }
+    /// }));
+    /// assert_eq!(echo.as_mut().resume("four").await, Resumed::Yielded(4));
+    /// assert_eq!(echo.as_mut().resume("stop").await, Resumed::Complete(()));
+    /// # }).unwrap();
+    /// ```
+    pub async fn ask(&mut self, item: T) -> S {
+        self.emit(item).answer().await
+    }
+}
+
+/// What a [`resume`](Coroutine::resume) came to.
+///
+/// ```
+/// use postlude::iter::Resumed;
+/// assert_ne!(Resumed::<u32, u32>::Yielded(1), Resumed::Complete(1));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumed<T, R> {
+    /// The body emitted this, and waits for the next `resume`.
+    Yielded(T),
+    /// The body returned this. There is nothing to resume any more.
+    Complete(R),
+}
+
+pin_project! {
+    /// What [`coroutine`] makes. Not `Unpin`: pin it with `pin!` or `Box::pin`.
+    #[must_use = "a coroutine does nothing unless resumed"]
+    pub struct Coroutine<T, S, R, F> {
+        #[pin]
+        body: Body<T, S, F>,
+        // Set while an item emitted before it is delivered first.
+        output: Option<R>,
+    }
+}
+
+impl<T, S, R, F: Future<Output = R>> Coroutine<T, S, R, F> {
+    /// Sends a value in and runs the body until it emits or returns.
+    ///
+    /// # Panics
+    ///
+    /// When polled after the body has returned or panicked: "this coroutine has completed".
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its first poll, the value is dropped and nothing happened. Dropped later, the body stays where it is. The next
+    /// `resume` goes on from there: it gets the answer to the value of the one that was dropped, and its own value is dropped
+    /// unless the body takes it on the way.
+    ///
+    /// ```
+    /// use postlude::iter::{self, Resumed};
+    /// # postlude::run(async {
+    /// let mut double = Box::pin(iter::coroutine(async |n: u32, _out: &mut iter::Out<(), u32>| 2 * n));
+    /// assert_eq!(double.as_mut().resume(4).await, Resumed::Complete(8));
+    /// assert!(double.is_complete());
+    /// # }).unwrap();
+    /// ```
+    pub fn resume(self: Pin<&mut Self>, value: S) -> Resume<'_, T, S, R, F> {
+        Resume { coroutine: self, value: Some(value) }
+    }
+
+    /// Whether the body has returned or panicked, and its output was fetched.
+    ///
+    /// ```
+    /// let idle = postlude::iter::coroutine(async |_: (), out: &mut postlude::iter::Out<u8, ()>| out.ask(1).await);
+    /// assert!(!idle.is_complete());
+    /// ```
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.body.is_over() && self.output.is_none()
+    }
+
+    fn poll_resume(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Resumed<T, R>> {
+        let mut this = self.project();
+        let Poll::Ready(step) = this.body.as_mut().poll_step(cx) else { return Poll::Pending };
+        Poll::Ready(match step {
+            Step::Item(item) => {
+                // Sent for an item that an earlier resume, since dropped, had asked for.
+                drop(this.body.slot.sent.take());
+                Resumed::Yielded(item)
+            }
+            Step::End(Some(item), output) => {
+                *this.output = Some(output);
+                Resumed::Yielded(item)
+            }
+            Step::End(None, output) => Resumed::Complete(output),
+            Step::Over => match this.output.take() {
+                Some(output) => Resumed::Complete(output),
+                None => panic!("this coroutine has completed; ask `is_complete` before resuming it again"),
+            },
+        })
+    }
+}
+
+impl<T, S, R, F> fmt::Debug for Coroutine<T, S, R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coroutine").finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Coroutine::resume`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Resume<'a, T, S, R, F> {
+    coroutine: Pin<&'a mut Coroutine<T, S, R, F>>,
+    /// Unset once it is sent.
+    value: Option<S>,
+}
+
+/// The value is moved, never pinned.
+impl<T, S, R, F> Unpin for Resume<'_, T, S, R, F> {}
+
+impl<T, S, R, F: Future<Output = R>> Future for Resume<'_, T, S, R, F> {
+    type Output = Resumed<T, R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Resumed<T, R>> {
+        if let Some(value) = self.value.take() {
+            let unsent = self.coroutine.body.slot.sent.replace(Some(value));
+            drop(unsent);
+        }
+        self.coroutine.as_mut().poll_resume(cx)
+    }
+}
+
+impl<T, S, R, F> fmt::Debug for Resume<'_, T, S, R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resume").field("sent", &self.value.is_none()).finish_non_exhaustive()
+    }
+}

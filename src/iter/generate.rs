@@ -1,0 +1,197 @@
+//! Generators: async iterators written as ordinary async code.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use pin_project_lite::pin_project;
+
+use super::Boxed;
+use super::body::{Body, Out, Slot, Step};
+
+/// An async iterator over what `body` emits.
+///
+/// The body runs while the consumer polls, and only then; it may await sockets, timers and other generators, and borrow what its
+/// caller owns. Dropping the iterator drops the body where it stands: its destructors run, the rest of it does not (Python's `aclose`). A
+/// panic of the body goes to the consumer, and the iterator is over. One allocation for the generator, none per item.
+///
+/// An item takes no budget of the task, so a body that never waits keeps its task's poll busy as any loop does; what it awaits does take it.
+///
+/// # Cancel safety
+///
+/// Dropping a `next` of this iterator loses nothing: the body stays where it is.
+///
+/// ```
+/// use futures::StreamExt;
+/// use postlude::{iter, time};
+/// use std::time::Duration;
+///
+/// # postlude::Runtime::builder().paused_clock().build().unwrap().block_on(async {
+/// let squares = iter::generate(async |out| {
+///     for n in 1..=3 {
+///         time::sleep(Duration::from_secs(1)).await;
+///         out.emit(n * n).await;
+///     }
+/// });
+/// assert_eq!(squares.collect::<Vec<_>>().await, [1, 4, 9]);
+/// # }).unwrap();
+/// ```
+pub fn generate<T>(body: impl AsyncFnOnce(&mut Out<T>)) -> Generate<T, impl Future<Output = ()>> {
+    let slot = Slot::new();
+    let mut out = Out::new(&slot);
+    Generate { body: Body::new(slot, async move { body(&mut out).await }) }
+}
+
+/// Like [`generate`], for a body that returns a `Result`: it emits plain items, which arrive as `Ok`, and an error arrives last.
+///
+/// # Cancel safety
+///
+/// As [`generate`].
+///
+/// ```
+/// use futures::StreamExt;
+///
+/// # postlude::run(async {
+/// let parsed = postlude::iter::try_generate(async |out| {
+///     for word in ["1", "2", "x", "4"] {
+///         out.emit(word.parse::<u32>()?).await;
+///     }
+///     Ok::<_, std::num::ParseIntError>(())
+/// });
+/// let parsed: Vec<_> = parsed.collect().await;
+/// assert_eq!(parsed[..2], [Ok(1), Ok(2)]);
+/// assert!(parsed[2].is_err() && parsed.len() == 3);
+/// # }).unwrap();
+/// ```
+pub fn try_generate<T, E>(
+    body: impl AsyncFnOnce(&mut Out<T>) -> Result<(), E>,
+) -> TryGenerate<T, E, impl Future<Output = Result<(), E>>> {
+    let slot = Slot::new();
+    let mut out = Out::new(&slot);
+    TryGenerate { body: Body::new(slot, async move { body(&mut out).await }), error: None }
+}
+
+pin_project! {
+    /// The iterator of [`generate`]. Not `Unpin`: pin it with `pin!`, or [box](Self::boxed) it.
+    #[must_use = "async iterators do nothing unless polled"]
+    pub struct Generate<T, F> {
+        #[pin]
+        body: Body<T, (), F>,
+    }
+}
+
+impl<T, F: Future<Output = ()>> Generate<T, F> {
+    /// Boxes it, to store it or to recurse.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use postlude::iter::{self, Boxed};
+    ///
+    /// fn digits(n: u32) -> Boxed<'static, u32> {
+    ///     iter::generate(async move |out| {
+    ///         if n >= 10 {
+    ///             let mut higher = digits(n / 10);
+    ///             while let Some(digit) = higher.next().await {
+    ///                 out.emit(digit).await;
+    ///             }
+    ///         }
+    ///         out.emit(n % 10).await;
+    ///     })
+    ///     .boxed()
+    /// }
+    /// # postlude::run(async {
+    /// assert_eq!(digits(407).collect::<Vec<_>>().await, [4, 0, 7]);
+    /// # }).unwrap();
+    /// ```
+    pub fn boxed<'a>(self) -> Boxed<'a, T>
+    where
+        Self: 'a,
+    {
+        Box::pin(self)
+    }
+}
+
+impl<T, F: Future<Output = ()>> Stream for Generate<T, F> {
+    type Item = T;
+
+    #[inline]
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.project().body.poll_step(cx).map(|step| match step {
+            Step::Item(item) => Some(item),
+            Step::End(item, ()) => item,
+            Step::Over => None,
+        })
+    }
+}
+
+impl<T, F: Future<Output = ()>> FusedStream for Generate<T, F> {
+    fn is_terminated(&self) -> bool {
+        self.body.is_over()
+    }
+}
+
+impl<T, F> fmt::Debug for Generate<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generate").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The iterator of [`try_generate`]. Not `Unpin`: pin it with `pin!`, or [box](Self::boxed) it.
+    #[must_use = "async iterators do nothing unless polled"]
+    pub struct TryGenerate<T, E, F> {
+        #[pin]
+        body: Body<T, (), F>,
+        // Set while an item emitted before it is delivered first.
+        error: Option<E>,
+    }
+}
+
+impl<T, E, F: Future<Output = Result<(), E>>> TryGenerate<T, E, F> {
+    /// Boxes it, to store it or to recurse.
+    ///
+    /// ```
+    /// use postlude::iter::{self, Boxed};
+    /// let empty: Boxed<'_, std::io::Result<u8>> = iter::try_generate(async |_| Ok(())).boxed();
+    /// # drop(empty);
+    /// ```
+    pub fn boxed<'a>(self) -> Boxed<'a, Result<T, E>>
+    where
+        Self: 'a,
+    {
+        Box::pin(self)
+    }
+}
+
+impl<T, E, F: Future<Output = Result<(), E>>> Stream for TryGenerate<T, E, F> {
+    type Item = Result<T, E>;
+
+    #[inline]
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T, E>>> {
+        let this = self.project();
+        this.body.poll_step(cx).map(|step| match step {
+            Step::Item(item) => Some(Ok(item)),
+            Step::End(Some(item), result) => {
+                *this.error = result.err();
+                Some(Ok(item))
+            }
+            Step::End(None, result) => result.err().map(Err),
+            Step::Over => this.error.take().map(Err),
+        })
+    }
+}
+
+impl<T, E, F: Future<Output = Result<(), E>>> FusedStream for TryGenerate<T, E, F> {
+    fn is_terminated(&self) -> bool {
+        self.body.is_over() && self.error.is_none()
+    }
+}
+
+impl<T, E, F> fmt::Debug for TryGenerate<T, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryGenerate").finish_non_exhaustive()
+    }
+}
