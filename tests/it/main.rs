@@ -3,12 +3,15 @@
 #[cfg(feature = "http")]
 mod background;
 mod blocking;
+mod cancel;
 mod counts;
 mod drop;
 #[cfg(feature = "http")]
 mod http;
 mod io;
 mod join;
+mod join_set;
+mod local;
 mod order;
 mod panic;
 mod property;
