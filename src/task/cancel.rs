@@ -51,9 +51,9 @@ struct Node {
     /// Who waits, by the order in which they came.
     waiters: RefCell<BTreeMap<u64, Waker>>,
     next_waiter: Cell<u64>,
-    children: RefCell<Slab<Weak<Node>>>,
+    children: RefCell<Slab<Weak<Self>>>,
     /// The parent, and the number of this node among its children. `None` for a root.
-    parent: RefCell<Option<(Rc<Node>, usize)>>,
+    parent: RefCell<Option<(Rc<Self>, usize)>>,
 }
 
 impl CancelToken {

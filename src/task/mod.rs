@@ -17,6 +17,7 @@ mod cancel;
 pub(crate) mod id;
 pub(crate) mod join;
 pub(crate) mod local;
+mod race;
 mod set;
 pub(crate) mod stage;
 pub(crate) mod table;
@@ -31,6 +32,7 @@ pub use cancel::{CancelGuard, CancelToken, Cancelled};
 pub use id::TaskId;
 pub use join::{AbortOnDrop, JoinError, JoinHandle};
 pub use local::{Local, Scoped};
+pub use race::race;
 pub use set::JoinSet;
 
 use crate::runtime::context;

@@ -15,6 +15,7 @@ mod local;
 mod order;
 mod panic;
 mod property;
+mod race;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
