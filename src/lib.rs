@@ -173,7 +173,7 @@ pub mod time;
 pub use blocking::spawn_blocking;
 pub use deferred::defer;
 pub use replay::test;
-pub use runtime::{Builder, Handle, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
+pub use runtime::{Builder, Handle, PanicPolicy, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
 pub use task::{JoinError, JoinHandle, spawn};
 
 /// The code in the documents compiles.

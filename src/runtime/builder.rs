@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) on_panic: Option<PanicHook>,
     /// Set by [`test`](crate::test): `block_on` ends with an error where it would otherwise report and wait for ever.
     pub(crate) deadlock_is_error: bool,
+    pub(crate) panic_policy: PanicPolicy,
 }
 
 /// Builds a [`Runtime`] with other settings than the default ones.
@@ -58,6 +59,7 @@ impl Builder {
                 seed: None,
                 on_panic: None,
                 deadlock_is_error: false,
+                panic_policy: PanicPolicy::default(),
             },
         }
     }
@@ -173,6 +175,25 @@ impl Builder {
 
     pub(crate) fn deadlock_is_error(mut self) -> Self {
         self.config.deadlock_is_error = true;
+        self
+    }
+
+    /// What follows when a panic is reported. Default: [`PanicPolicy::Report`].
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let policy = postlude::PanicPolicy::ShutdownIfUnobserved;
+    /// let runtime = postlude::Runtime::builder().on_panic(|_| ()).panic_policy(policy).build()?;
+    /// let error = runtime.block_on(async {
+    ///     drop(postlude::spawn(async { panic!("unheard") }));
+    ///     std::future::pending::<()>().await
+    /// });
+    /// assert!(error.unwrap_err().to_string().contains("unheard"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
+        self.config.panic_policy = policy;
         self
     }
 
@@ -305,4 +326,23 @@ impl fmt::Display for Described {
             None => f.write_str(" (the future given to `block_on`)"),
         }
     }
+}
+
+/// What follows when a panic is reported, after the hook or the line on stderr.
+///
+/// A panic is reported if no handle will hear of it: of a detached task, of a waker, of a value being dropped. One that a
+/// `JoinHandle` hands out is its owner's.
+///
+/// ```
+/// assert_eq!(postlude::PanicPolicy::default(), postlude::PanicPolicy::Report);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// Nothing: the loop goes on.
+    #[default]
+    Report,
+    /// The `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end of the turn; if its
+    /// own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is dropped.
+    ShutdownIfUnobserved,
 }

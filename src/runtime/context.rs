@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::thread;
 
-use super::builder::{Config, TaskPanic};
+use super::builder::{Config, PanicPolicy, TaskPanic};
 pub(crate) use super::inbox::Home;
 use super::inbox::Inbox;
 use super::insight::Insight;
@@ -25,6 +25,7 @@ use crate::blocking::Pool;
 use crate::reactor::Reactor;
 use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
 use crate::task::join::{JoinHandle, panic_text};
+use crate::task::local::{self, Scoped};
 use crate::task::stage::{Payload, Stage, drop_caught, drop_payload};
 use crate::task::table::{Boxed, Class, Described, Finished, Table};
 use crate::time::clock::Clock;
@@ -55,6 +56,10 @@ pub(crate) struct Parts {
     pub(crate) closing: Cell<bool>,
     /// Tasks spawned while the runtime was being dropped.
     pub(crate) doomed: RefCell<Vec<Boxed>>,
+    /// The panic that ends the loop, set by `report` and taken by the turn it ends.
+    pub(crate) fatal: RefCell<Option<TaskPanic>>,
+    /// Races begun: each starts with another branch than the one before.
+    pub(crate) races: Cell<usize>,
 }
 
 thread_local! {
@@ -65,12 +70,14 @@ thread_local! {
 /// Makes a runtime current until the guard is dropped.
 pub(crate) fn enter(parts: &Rc<Parts>) -> Entered {
     let outer = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(parts)));
-    Entered { outer }
+    // What is set around a `block_on` would be seen by every task the loop polls.
+    Entered { outer, _locals: local::enter(None) }
 }
 
 /// See [`enter`].
 pub(crate) struct Entered {
     outer: Option<Rc<Parts>>,
+    _locals: local::Entered,
 }
 
 impl Drop for Entered {
@@ -114,7 +121,11 @@ impl Parts {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.spawn_boxed(Stage::boxed(future), class, name, location)
+        let task = match local::current() {
+            None => Stage::boxed(future),
+            Some(map) => Stage::boxed(Scoped::new(map, future)),
+        };
+        self.spawn_boxed(task, class, name, location)
     }
 
     /// Moves a task into the table. Its output must be an `Output<T>`.
@@ -171,6 +182,9 @@ impl Parts {
     pub(crate) fn report(&self, task: Option<&Described>, payload: &Payload) {
         self.insight.panics.add(1);
         let panic = TaskPanic::new(task.cloned(), panic_text(payload).to_owned());
+        if self.config.panic_policy == PanicPolicy::ShutdownIfUnobserved && !self.closing.get() {
+            self.fatal.borrow_mut().get_or_insert_with(|| panic.clone());
+        }
         let Some(hook) = &self.config.on_panic else {
             eprintln!("postlude: {panic}");
             return;

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub use builder::{Builder, TaskPanic};
+pub use builder::{Builder, PanicPolicy, TaskPanic};
 pub use handle::{Handle, RemoteHandle};
 pub use insight::Stats;
 pub use turn::Turn;
@@ -132,6 +132,8 @@ impl Runtime {
             deadlock_reported: Cell::new(false),
             closing: Cell::new(false),
             doomed: RefCell::new(Vec::new()),
+            fatal: RefCell::new(None),
+            races: Cell::new(0),
             config,
         };
         Ok(Self { parts: Rc::new(parts), registry })

@@ -116,7 +116,14 @@ impl Parts {
         self.fire_timers();
         // 5. park
         self.park(patience)?;
+        self.end_by_panic()?;
         Ok(turn)
+    }
+
+    /// Ends the loop if a panic was reported that the policy does not let pass.
+    fn end_by_panic(&self) -> io::Result<()> {
+        let fatal = self.fatal.borrow_mut().take();
+        fatal.map_or(Ok(()), |panic| Err(io::Error::other(format!("the runtime was shut down because {panic}"))))
     }
 
     fn run(&self, root: &mut Option<Root<'_>>, turn: &mut Turn) {
@@ -257,6 +264,7 @@ impl Parts {
         tasks.has_ready(Class::Foreground)
             || tasks.has_ready(Class::Deferred)
             || self.inbox.has_mail()
+            || self.fatal.borrow().is_some()
             || self.timer_is_due()
     }
 

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::budget;
 use super::id::{Key, TaskId};
@@ -160,29 +160,26 @@ impl<T> JoinHandle<T> {
     }
 }
 
-impl<T: 'static> Future for JoinHandle<T> {
-    type Output = Result<T, JoinError>;
-
+impl<T: 'static> JoinHandle<T> {
+    /// What `poll` does, whatever budget is left.
     #[track_caller]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(crate) fn poll_output(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
         assert!(!self.taken, "`JoinHandle` was polled after it was ready; keep its output instead");
-        ready!(budget::poll_available(cx));
         let Some(parts) = context::current_of(self.home) else {
             self.taken = self.gone_or_panic("`JoinHandle` was polled");
             return Poll::Ready(Err(JoinError::cancelled()));
         };
-        let found = parts.tasks.borrow_mut().poll_join(self.key, cx.waker());
+        let found = parts.tasks.borrow_mut().poll_join(self.key, waker);
         match found {
             Joining::Waits => Poll::Pending,
             Joining::Pending => {
-                let waker = cx.waker().clone();
+                let waker = waker.clone();
                 let before = parts.tasks.borrow_mut().set_joiner(self.key, waker);
                 drop(before);
                 Poll::Pending
             }
             Joining::Done(mut task) => {
                 self.taken = true;
-                budget::spend();
                 let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
                 Poll::Ready(output.and_then(Option::take).unwrap_or_else(|| Err(JoinError::cancelled())))
             }
@@ -191,6 +188,19 @@ impl<T: 'static> Future for JoinHandle<T> {
                 Poll::Ready(Err(JoinError::cancelled()))
             }
         }
+    }
+}
+
+impl<T: 'static> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.taken, "`JoinHandle` was polled after it was ready; keep its output instead");
+        ready!(budget::poll_available(cx));
+        let output = ready!(self.poll_output(cx.waker()));
+        budget::spend();
+        Poll::Ready(output)
     }
 }
 

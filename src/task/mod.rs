@@ -13,8 +13,12 @@
 //! The exact states, and who moves a task between them, are drawn in `table.rs`.
 
 pub(crate) mod budget;
+mod cancel;
 pub(crate) mod id;
 pub(crate) mod join;
+pub(crate) mod local;
+mod race;
+mod set;
 pub(crate) mod stage;
 pub(crate) mod table;
 
@@ -24,8 +28,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pub use budget::{has_budget, poll_proceed};
+pub use cancel::{CancelGuard, CancelToken, Cancelled};
 pub use id::TaskId;
 pub use join::{AbortOnDrop, JoinError, JoinHandle};
+pub use local::{Local, Scoped};
+pub use race::race;
+pub use set::JoinSet;
 
 use crate::runtime::context;
 use table::Class;

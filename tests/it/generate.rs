@@ -137,7 +137,7 @@ fn a_generator_may_await_sockets() {
 fn generators_nest_and_recurse() {
     enum Tree {
         Leaf(u32),
-        Node(Vec<Tree>),
+        Node(Vec<Self>),
     }
     fn leaves(tree: &Tree) -> Boxed<'_, u32> {
         iter::generate(async move |out| match tree {

@@ -3,6 +3,7 @@
 #[cfg(feature = "http")]
 mod background;
 mod blocking;
+mod cancel;
 mod counts;
 mod drop;
 mod generate;
@@ -10,9 +11,12 @@ mod generate;
 mod http;
 mod io;
 mod join;
+mod join_set;
+mod local;
 mod order;
 mod panic;
 mod property;
+mod race;
 mod replay;
 mod shutdown;
 #[cfg(feature = "signal")]

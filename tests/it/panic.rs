@@ -13,7 +13,7 @@ use std::time::Duration;
 use postlude::net::TcpListener;
 use postlude::task::{self, yield_now};
 use postlude::time::{interval, sleep};
-use postlude::{Builder, Runtime, defer, spawn, spawn_blocking};
+use postlude::{Builder, PanicPolicy, Runtime, defer, spawn, spawn_blocking};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const GENEROUS: Duration = Duration::from_secs(10);
@@ -558,4 +558,34 @@ fn a_panic_in_one_runtime_leaves_another_on_the_same_thread_alone() {
         })
         .unwrap();
     assert_eq!(reports.take(), [""; 0]);
+}
+
+// J8
+#[test]
+fn an_unobserved_panic_ends_the_loop_if_the_policy_says_so_and_an_observed_one_does_not() {
+    for policy in [PanicPolicy::Report, PanicPolicy::ShutdownIfUnobserved] {
+        let reports = Reports::default();
+        let builder = reports.listen(Runtime::builder().paused_clock().panic_policy(policy));
+        let runtime = builder.build().unwrap();
+        let ended = runtime.block_on(async {
+            drop(spawn(async {
+                let mut ticks = interval(Duration::from_secs(1));
+                loop {
+                    ticks.tick().await;
+                }
+            }));
+            assert!(spawn(async { quietly("observed") }).await.unwrap_err().is_panic());
+            drop(task::Builder::new().name("culprit").spawn(async { quietly("unobserved") }));
+            sleep(Duration::from_secs(60)).await;
+        });
+        assert_eq!(reports.take(), ["unobserved"]);
+        match policy {
+            PanicPolicy::Report => ended.unwrap(),
+            _ => {
+                let text = ended.unwrap_err().to_string();
+                assert!(text.contains("`culprit`") && text.contains("`unobserved`"), "{text}");
+            }
+        }
+        runtime.block_on(yield_now()).unwrap();
+    }
 }

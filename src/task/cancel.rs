@@ -1,0 +1,294 @@
+//! Cancellation that is asked for, not forced: [`CancelToken`], and the tree its children form.
+//!
+//! A token is a flag and a list of those who wait for it. A child points to its parent and the parent has a weak entry for it, which
+//! the child's drop removes: what is gone leaves nothing behind.
+//!
+//! # Invariants
+//!
+//! - A cancelled token has no waiters and no entries for children; a child made of it is born cancelled.
+//! - Neither cancelling nor dropping recurses, so a chain of tokens may be as deep as memory allows.
+//! - Flags are set, and wakers collected, for the whole tree before the first waker runs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
+
+use slab::Slab;
+
+use super::budget;
+use super::stage::drop_payload;
+use crate::runtime::context;
+
+/// Tells any number of futures of one thread that they should end.
+///
+/// Clones are the same token. Cancelling a token cancels the children made of it with [`child`](Self::child), not its parent.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::task::CancelToken;
+/// postlude::run(async {
+///     let token = CancelToken::new();
+///     let child = token.child();
+///     let task = postlude::spawn(async move { child.cancelled().await });
+///     token.cancel();
+///     task.await.unwrap();
+/// })
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CancelToken {
+    node: Rc<Node>,
+}
+
+#[derive(Default)]
+struct Node {
+    cancelled: Cell<bool>,
+    /// Who waits, by the order in which they came.
+    waiters: RefCell<BTreeMap<u64, Waker>>,
+    next_waiter: Cell<u64>,
+    children: RefCell<Slab<Weak<Self>>>,
+    /// The parent, and the number of this node among its children. `None` for a root.
+    parent: RefCell<Option<(Rc<Self>, usize)>>,
+}
+
+impl CancelToken {
+    /// A token that is not cancelled and has no parent.
+    ///
+    /// ```
+    /// assert!(!postlude::task::CancelToken::new().is_cancelled());
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        Self { node: Rc::default() }
+    }
+
+    /// A token that is cancelled with this one, and can be cancelled without it.
+    ///
+    /// ```
+    /// let token = postlude::task::CancelToken::new();
+    /// let child = token.child();
+    /// child.cancel();
+    /// assert!(!token.is_cancelled());
+    /// ```
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let node = Rc::new(Node::default());
+        if self.is_cancelled() {
+            node.cancelled.set(true);
+        } else {
+            let number = self.node.children.borrow_mut().insert(Rc::downgrade(&node));
+            *node.parent.borrow_mut() = Some((Rc::clone(&self.node), number));
+        }
+        Self { node }
+    }
+
+    /// Cancels the token and its children. Those who wait are woken in the order in which they came, the parent's first.
+    ///
+    /// A second call does nothing.
+    ///
+    /// ```
+    /// let token = postlude::task::CancelToken::new();
+    /// let child = token.child();
+    /// token.cancel();
+    /// assert!(child.is_cancelled());
+    /// ```
+    pub fn cancel(&self) {
+        let mut wakers = Vec::new();
+        let mut nodes = vec![Rc::clone(&self.node)];
+        while let Some(node) = nodes.pop() {
+            if node.cancelled.replace(true) {
+                continue;
+            }
+            wakers.extend(node.waiters.take().into_values());
+            let children: Vec<_> = node.children.take().into_iter().collect();
+            nodes.extend(children.into_iter().rev().filter_map(|(_, child)| child.upgrade()));
+        }
+        for waker in wakers {
+            guarded(|| waker.wake());
+        }
+    }
+
+    /// Whether the token or one of its ancestors was cancelled.
+    ///
+    /// ```
+    /// let token = postlude::task::CancelToken::new();
+    /// token.cancel();
+    /// assert!(token.is_cancelled() && token.child().is_cancelled());
+    /// ```
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.node.cancelled.get()
+    }
+
+    /// Waits until the token is cancelled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing but its place among those who wait.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let token = postlude::task::CancelToken::new();
+    /// token.cancel();
+    /// postlude::run(token.cancelled())
+    /// # }
+    /// ```
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled { node: Rc::clone(&self.node), waiter: None }
+    }
+
+    /// Runs `future` until it is ready or the token is cancelled; then it is dropped, and the answer is `None`.
+    ///
+    /// The token is looked at first: a future that is ready in the same poll in which the token is found cancelled gives `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the call drops `future`, and loses what that loses.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let token = postlude::task::CancelToken::new();
+    ///     assert_eq!(token.run_until_cancelled(async { 1 }).await, Some(1));
+    ///     token.cancel();
+    ///     assert_eq!(token.run_until_cancelled(async { 1 }).await, None);
+    /// })
+    /// # }
+    /// ```
+    pub async fn run_until_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut cancelled = self.cancelled();
+        poll_fn(|cx| {
+            if self.is_cancelled() {
+                return Poll::Ready(None);
+            }
+            cancelled.wait(cx);
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    /// A guard that cancels the token when it is dropped.
+    ///
+    /// ```
+    /// let token = postlude::task::CancelToken::new();
+    /// drop(token.drop_guard());
+    /// assert!(token.is_cancelled());
+    /// ```
+    #[must_use = "dropping it cancels the token at once"]
+    pub fn drop_guard(&self) -> CancelGuard {
+        CancelGuard { token: Some(self.clone()) }
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut parent = self.parent.take();
+        // A loop where the drop of a parent would recurse: a node whose link was taken ends its drop here.
+        while let Some((node, number)) = parent {
+            node.children.borrow_mut().try_remove(number);
+            parent = Rc::into_inner(node).and_then(|node| node.parent.take());
+        }
+    }
+}
+
+/// Waits for a token: see [`CancelToken::cancelled`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Cancelled {
+    node: Rc<Node>,
+    waiter: Option<u64>,
+}
+
+impl Cancelled {
+    /// Stands in the list with this waker.
+    fn wait(&mut self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let waiter = *self.waiter.get_or_insert_with(|| self.node.next_waiter.replace(self.node.next_waiter.get() + 1));
+        let before = self.node.waiters.borrow_mut().insert(waiter, waker);
+        drop(before);
+    }
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.node.cancelled.get() {
+            ready!(budget::poll_proceed(cx));
+            return Poll::Ready(());
+        }
+        self.wait(cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        let waker = self.waiter.and_then(|waiter| self.node.waiters.borrow_mut().remove(&waiter));
+        guarded(|| drop(waker));
+    }
+}
+
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancelled").field("is_cancelled", &self.node.cancelled.get()).finish_non_exhaustive()
+    }
+}
+
+/// Cancels a token when dropped: see [`CancelToken::drop_guard`].
+#[derive(Debug)]
+#[must_use = "dropping it cancels the token at once"]
+pub struct CancelGuard {
+    /// `None` once disarmed.
+    token: Option<CancelToken>,
+}
+
+impl CancelGuard {
+    /// Lets go of the token without cancelling it.
+    ///
+    /// ```
+    /// let token = postlude::task::CancelToken::new();
+    /// token.drop_guard().disarm();
+    /// assert!(!token.is_cancelled());
+    /// ```
+    pub fn disarm(mut self) {
+        self.token = None;
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            token.cancel();
+        }
+    }
+}
+
+/// A foreign waker's panic must neither keep the others asleep nor leave a drop.
+fn guarded(code: impl FnOnce()) {
+    match context::current() {
+        Some(parts) => parts.guarded(code),
+        None => {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+                drop_payload(payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Task-locals: values that a future and the tasks it spawns can read without being handed them.
+//!
+//! A thread-local holds the current map, an immutable list of the values in force. A scope sets its own map around each poll of its
+//! future and around the drop of it. A task spawned while the map is not empty has its future wrapped in a scope with that map;
+//! any other task carries nothing, and its polls look at nothing.
+//!
+//! # Invariant
+//!
+//! Between polls no map is set: every guard puts back what it found, on unwind too.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+/// The values in force. One entry per key: a scope within a scope of the same key replaces the value.
+pub(crate) type Map = Rc<[(usize, Rc<dyn Any>)]>;
+
+thread_local! {
+    // Set by `enter` alone. Without a destructor, so that it can be reached while the thread ends.
+    static MAP: ManuallyDrop<RefCell<Option<Map>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// The key for the next static that is used first. 0 says that none was assigned.
+static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
+
+/// The map a task spawned now inherits.
+pub(crate) fn current() -> Option<Map> {
+    MAP.with(|map| map.borrow().clone())
+}
+
+/// Sets the map until the guard is dropped.
+pub(crate) fn enter(map: Option<Map>) -> Entered {
+    Entered { outer: MAP.with(|current| current.replace(map)) }
+}
+
+/// See [`enter`].
+pub(crate) struct Entered {
+    outer: Option<Map>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        // The value may be the last of its kind, so it is dropped after the borrow.
+        drop(MAP.with(|current| current.replace(outer)));
+    }
+}
+
+/// A key for a value that belongs to a task and those it spawns.
+///
+/// Inherited by tasks spawned within the scope (`spawn`, `defer`, `JoinSet`). Not inherited by blocking jobs, by what another thread
+/// spawns through a [`Handle`](crate::Handle), and by the future given to `block_on` from around the call.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::task::Local;
+/// static USER: Local<u32> = Local::new();
+/// postlude::run(async {
+///     let seen = USER.scope(7, async { postlude::spawn(async { USER.get() }).await.unwrap() }).await;
+///     assert_eq!(seen, Some(7));
+///     assert_eq!(USER.get(), None);
+/// })
+/// # }
+/// ```
+pub struct Local<T> {
+    /// Assigned at first use: the address of a static of a type without size is not unique.
+    key: AtomicUsize,
+    _value: PhantomData<fn() -> T>,
+}
+
+impl<T: 'static> Local<T> {
+    /// A key without a value, for a `static`.
+    ///
+    /// ```
+    /// static NAME: postlude::task::Local<String> = postlude::task::Local::new();
+    /// assert_eq!(NAME.get(), None);
+    /// ```
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a key is made in a static, where `default` cannot be called")]
+    pub const fn new() -> Self {
+        Self { key: AtomicUsize::new(0), _value: PhantomData }
+    }
+
+    fn key(&self) -> usize {
+        match self.key.load(Ordering::Relaxed) {
+            0 => {
+                let fresh = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+                let set = self.key.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed);
+                set.err().unwrap_or(fresh)
+            }
+            key => key,
+        }
+    }
+
+    /// The current map with `value` in it.
+    fn map_with(&self, value: T) -> Map {
+        let key = self.key();
+        let outer = current();
+        let others = outer.iter().flat_map(|map| map.iter()).filter(|(other, _)| *other != key).cloned();
+        others.chain([(key, Rc::new(value) as Rc<dyn Any>)]).collect()
+    }
+
+    /// Runs `future` with the value set, during its polls and its drop. Other values are those in force at this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops `future`, and loses what that loses.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// static DEPTH: postlude::task::Local<u32> = postlude::task::Local::new();
+    /// let inner = DEPTH.scope(2, async { DEPTH.get() });
+    /// assert_eq!(postlude::run(DEPTH.scope(1, inner))?, Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scope<F: Future>(&self, value: T, future: F) -> Scoped<F> {
+        Scoped::new(self.map_with(value), future)
+    }
+
+    /// Calls `code` with the value set.
+    ///
+    /// ```
+    /// static DEPTH: postlude::task::Local<u32> = postlude::task::Local::new();
+    /// assert_eq!(DEPTH.sync_scope(1, || DEPTH.get()), Some(1));
+    /// ```
+    pub fn sync_scope<R>(&self, value: T, code: impl FnOnce() -> R) -> R {
+        let _entered = enter(Some(self.map_with(value)));
+        code()
+    }
+
+    /// Calls `code` with the value; `None` if none is set here.
+    ///
+    /// ```
+    /// static NAME: postlude::task::Local<String> = postlude::task::Local::new();
+    /// let length = NAME.sync_scope("four".to_owned(), || NAME.with(|name| name.len()));
+    /// assert_eq!(length, Some(4));
+    /// ```
+    pub fn with<R>(&self, code: impl FnOnce(&T) -> R) -> Option<R> {
+        let key = self.key();
+        let map = current()?;
+        let (_, value) = map.iter().find(|(other, _)| *other == key)?;
+        value.downcast_ref().map(code)
+    }
+
+    /// A clone of the value, if one is set here.
+    ///
+    /// ```
+    /// static USER: postlude::task::Local<u32> = postlude::task::Local::new();
+    /// assert_eq!(USER.get(), None);
+    /// ```
+    #[must_use]
+    pub fn get(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.with(T::clone)
+    }
+}
+
+impl<T> fmt::Debug for Local<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// A future with task-locals set: see [`Local::scope`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Scoped<F> {
+        map: Map,
+        // `None` only while this is being dropped.
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Scoped<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = enter(Some(Rc::clone(this.map)));
+            this.future.set(None);
+        }
+    }
+}
+
+impl<F> Scoped<F> {
+    pub(crate) fn new(map: Map, future: F) -> Self {
+        Self { map, future: Some(future) }
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = enter(Some(Rc::clone(this.map)));
+        match this.future.as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> fmt::Debug for Scoped<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scoped").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,351 @@
+//! Many tasks of one kind, joined as they finish: [`JoinSet`].
+//!
+//! Each task's future is wrapped together with a notice. When the future is gone, however it ended, the notice's drop writes the
+//! task's number to a list shared with the set and wakes whoever waits there. So a finish costs one entry and one look at one
+//! handle, however many tasks the set holds.
+//!
+//! # Invariant
+//!
+//! A number is reused only after its notice was read: `detach_all` leaves the old list to the tasks it lets go.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+use slab::Slab;
+
+use super::join::{JoinError, JoinHandle};
+use super::table::Class;
+use super::{TaskId, budget, spawn_as};
+
+/// A set of tasks whose outputs come in the order in which they finish. Dropping it aborts those that are left.
+///
+/// It is also a [`Stream`], which ends when the set is empty.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let mut set = postlude::task::JoinSet::new();
+///     for n in 1..=3 {
+///         set.spawn(async move { n });
+///     }
+///     let mut sum = 0;
+///     while let Some(result) = set.join_next().await {
+///         sum += result.unwrap();
+///     }
+///     assert_eq!(sum, 6);
+/// })
+/// # }
+/// ```
+pub struct JoinSet<T> {
+    handles: Slab<JoinHandle<T>>,
+    shared: Rc<RefCell<Ended>>,
+}
+
+/// What the tasks tell the set.
+#[derive(Default)]
+struct Ended {
+    /// Numbers of tasks that have ended, the first first.
+    numbers: VecDeque<usize>,
+    /// Who waits for one.
+    waker: Option<Waker>,
+}
+
+impl<T: 'static> JoinSet<T> {
+    /// An empty set.
+    ///
+    /// ```
+    /// assert!(postlude::task::JoinSet::<()>::new().is_empty());
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        Self { handles: Slab::new(), shared: Rc::default() }
+    }
+
+    /// Like [`spawn`](crate::spawn), into the set.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](crate::spawn).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(async { 1 });
+    ///     assert_eq!(set.len(), 1);
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
+        self.insert(future, None, Location::caller())
+    }
+
+    /// Like [`spawn`](Self::spawn), with a name for reports.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](crate::spawn).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn_named("first", async { postlude::task::current().unwrap().name().map(str::to_owned) });
+    ///     assert_eq!(set.join_next().await.unwrap().unwrap().as_deref(), Some("first"));
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
+        self.insert(future, Some(name.into().into_boxed_str()), Location::caller())
+    }
+
+    fn insert<F: Future<Output = T> + 'static>(
+        &mut self,
+        future: F,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> TaskId {
+        let entry = self.handles.vacant_entry();
+        let notice = Notice { number: entry.key(), shared: Rc::clone(&self.shared) };
+        let handle = spawn_as(Member { future, notice }, Class::Foreground, name, location, "JoinSet::spawn");
+        entry.insert(handle).id()
+    }
+
+    /// The output of the next task to finish; `None` if the set is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no output.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(async { 1 });
+    ///     assert_eq!(set.join_next().await.unwrap().unwrap(), 1);
+    ///     assert!(set.join_next().await.is_none());
+    /// })
+    /// # }
+    /// ```
+    pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
+        poll_fn(|cx| self.poll_join_next(cx)).await
+    }
+
+    /// Polls for the next task to finish, as [`join_next`](Self::join_next). The last waker wins.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(async { 1 });
+    ///     assert!(std::future::poll_fn(|cx| set.poll_join_next(cx)).await.is_some());
+    /// })
+    /// # }
+    /// ```
+    pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
+        if self.handles.is_empty() {
+            return Poll::Ready(None);
+        }
+        let Some(number) = self.first_ended() else {
+            let waker = cx.waker().clone();
+            let before = self.shared.borrow_mut().waker.replace(waker);
+            drop(before);
+            return Poll::Pending;
+        };
+        std::task::ready!(budget::poll_available(cx));
+        let result = self.handles.get_mut(number).map(|handle| Pin::new(handle).poll(cx));
+        match result {
+            // Asked by a destructor of the task that is just ending: the handle has the waker.
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(result)) => {
+                self.forget(number);
+                Poll::Ready(Some(result))
+            }
+            None => unreachable!("a number is only reused after its notice was read"),
+        }
+    }
+
+    /// The output of a task that has finished, if there is one. Spends no budget.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(async { 1 });
+    ///     assert!(set.try_join_next().is_none());
+    ///     postlude::task::yield_now().await;
+    ///     assert_eq!(set.try_join_next().unwrap().unwrap(), 1);
+    /// })
+    /// # }
+    /// ```
+    pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
+        let number = self.first_ended()?;
+        let Poll::Ready(result) = self.handles.get_mut(number)?.poll_output(Waker::noop()) else { return None };
+        self.forget(number);
+        Some(result)
+    }
+
+    fn first_ended(&self) -> Option<usize> {
+        self.shared.borrow().numbers.front().copied()
+    }
+
+    fn forget(&mut self, number: usize) {
+        self.shared.borrow_mut().numbers.pop_front();
+        drop(self.handles.remove(number));
+    }
+
+    /// Aborts every task; [`join_next`](Self::join_next) gives `Cancelled` for those that had not finished.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(std::future::pending::<()>());
+    ///     set.abort_all();
+    ///     assert!(set.join_next().await.unwrap().unwrap_err().is_cancelled());
+    /// })
+    /// # }
+    /// ```
+    pub fn abort_all(&self) {
+        for (_, handle) in &self.handles {
+            handle.abort();
+        }
+    }
+
+    /// Aborts every task and waits until all their futures are gone. What they leave is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the tasks aborted, and in the set those not yet waited for.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(std::future::pending::<()>());
+    ///     set.shutdown().await;
+    ///     assert!(set.is_empty());
+    /// })
+    /// # }
+    /// ```
+    pub async fn shutdown(&mut self) {
+        self.abort_all();
+        while self.join_next().await.is_some() {}
+    }
+
+    /// Lets every task run on by itself, and leaves the set empty.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let mut set = postlude::task::JoinSet::new();
+    ///     set.spawn(async {});
+    ///     set.detach_all();
+    ///     assert!(set.is_empty());
+    /// })
+    /// # }
+    /// ```
+    pub fn detach_all(&mut self) {
+        self.shared = Rc::default();
+        // Out of the set first: dropping a handle drops the output it may find.
+        drop(std::mem::take(&mut self.handles));
+    }
+}
+
+impl<T> JoinSet<T> {
+    /// Tasks whose output was not taken yet.
+    ///
+    /// ```
+    /// assert_eq!(postlude::task::JoinSet::<()>::new().len(), 0);
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Whether no task is left.
+    ///
+    /// ```
+    /// assert!(postlude::task::JoinSet::<()>::new().is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.handles.is_empty()
+    }
+}
+
+impl<T: 'static> Default for JoinSet<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: 'static> Stream for JoinSet<T> {
+    type Item = Result<T, JoinError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_join_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}
+
+impl<T> Drop for JoinSet<T> {
+    fn drop(&mut self) {
+        for (_, handle) in &self.handles {
+            handle.abort();
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinSet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinSet").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of a task of a set. The notice stands last, so it is given when the future is gone.
+    struct Member<F> {
+        #[pin]
+        future: F,
+        notice: Notice,
+    }
+}
+
+impl<F: Future> Future for Member<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+struct Notice {
+    number: usize,
+    shared: Rc<RefCell<Ended>>,
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        let mut ended = self.shared.borrow_mut();
+        ended.numbers.push_back(self.number);
+        let waker = ended.waker.take();
+        drop(ended);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

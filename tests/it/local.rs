@@ -1,0 +1,77 @@
+//! Task-locals: who sees a value, and who does not.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::rc::Rc;
+
+use postlude::task::{JoinSet, Local, yield_now};
+use postlude::{Runtime, defer, spawn, spawn_blocking};
+
+static USER: Local<u32> = Local::new();
+static UNIT: Local<()> = Local::new();
+static OTHER_UNIT: Local<()> = Local::new();
+
+fn run(future: impl Future<Output = ()>) {
+    Runtime::builder().paused_clock().build().unwrap().block_on(future).unwrap();
+}
+
+#[test]
+fn a_value_is_inherited_by_what_is_spawned_within_and_by_nobody_else() {
+    run(async {
+        let outside = spawn(async {
+            yield_now().await;
+            USER.get()
+        });
+        let scope = USER.scope(7, async {
+            assert_eq!(spawn(async { spawn(async { USER.get() }).await.unwrap() }).await.unwrap(), Some(7));
+            assert_eq!(defer(async { USER.get() }).await.unwrap(), Some(7));
+            let mut set = JoinSet::new();
+            set.spawn(async { USER.get() });
+            assert_eq!(set.join_next().await.unwrap().unwrap(), Some(7));
+            assert_eq!(spawn_blocking(|| USER.get()).await.unwrap(), None);
+        });
+        scope.await;
+        assert_eq!((outside.await.unwrap(), USER.get()), (None, None));
+    });
+}
+
+#[test]
+fn an_inner_scope_hides_the_outer_and_keys_of_no_size_are_apart() {
+    USER.sync_scope(1, || {
+        USER.sync_scope(2, || assert_eq!(USER.get(), Some(2)));
+        UNIT.sync_scope((), || assert_eq!((USER.get(), UNIT.get(), OTHER_UNIT.get()), (Some(1), Some(()), None)));
+        assert_eq!(USER.get(), Some(1));
+    });
+    assert_eq!(USER.get(), None);
+}
+
+#[test]
+fn a_destructor_within_the_scope_sees_the_value() {
+    struct Look(Rc<Cell<Option<u32>>>);
+    impl Drop for Look {
+        fn drop(&mut self) {
+            self.0.set(USER.get());
+        }
+    }
+    run(async {
+        let seen = Rc::new(Cell::new(None));
+        let look = Look(seen.clone());
+        let task = USER.sync_scope(3, || {
+            spawn(async move {
+                let _look = look;
+                pending::<()>().await;
+            })
+        });
+        yield_now().await;
+        task.abort();
+        assert!(task.await.is_err());
+        assert_eq!(seen.get(), Some(3));
+    });
+}
+
+#[test]
+fn a_panic_in_a_scope_puts_the_outer_value_back() {
+    let caught = std::panic::catch_unwind(|| USER.sync_scope(1, || std::panic::resume_unwind(Box::new(()))));
+    assert!(caught.is_err());
+    assert_eq!(USER.get(), None);
+}
