@@ -235,7 +235,7 @@ impl<T: Clone + 'static> FromRequest for State<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
-        let value = request.record.shared.router.state_of::<T>().cloned();
+        let value = request.record.route.as_ref().and_then(|route| route.state_of::<T>()).cloned();
         value.map(Self).ok_or_else(|| {
             let kind = std::any::type_name::<T>();
             Rejection::internal(format!("there is no state of type {kind}; give it to `Router::state`"))

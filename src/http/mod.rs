@@ -27,6 +27,7 @@
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
 //! | `server` | accepting, stopping, draining |
 
@@ -38,6 +39,7 @@ mod connection;
 mod error;
 mod extract;
 mod handler;
+mod middleware;
 pub mod parse;
 mod path;
 mod request;
@@ -52,6 +54,7 @@ pub use body::{Body, BodyError};
 pub use error::{Error, Result};
 pub use extract::{FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
 pub use handler::Handler;
+pub use middleware::Next;
 pub use request::Request;
 pub use response::{IntoResponse, Response};
 pub use router::Router;

@@ -12,6 +12,8 @@ mod join;
 mod order;
 mod panic;
 mod property;
+#[cfg(feature = "http")]
+mod router;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
