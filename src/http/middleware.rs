@@ -6,6 +6,10 @@
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
 
 use super::request::Request;
 use super::response::Response;
@@ -62,4 +66,47 @@ impl fmt::Debug for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Next").field("layers", &(self.route.layers.len() - self.at)).finish_non_exhaustive()
     }
+}
+
+/// A layer that answers 503 if what is inside takes longer than this; its future is dropped then, the background tasks added until then do not run.
+/// Streams of a response are not part of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use postlude::http::{Router, middleware};
+/// let router = Router::new().get("/", async || "hello").with(middleware::timeout(Duration::from_secs(5)));
+/// ```
+pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'static {
+    async move |request, next| {
+        let mut sleep = crate::time::sleep(limit);
+        let mut inside = std::pin::pin!(next.run(request));
+        std::future::poll_fn(|cx| match inside.as_mut().poll(cx) {
+            Poll::Pending => Pin::new(&mut sleep).poll(cx).map(|()| {
+                let mut response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long");
+                response.failed = true;
+                response
+            }),
+            ready @ Poll::Ready(_) => ready,
+        })
+        .await
+    }
+}
+
+/// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128 letters, digits or `-_.`, else the request's number.
+///
+/// ```
+/// use postlude::http::{Router, middleware};
+/// let router = Router::new().get("/", async || "hello").with(middleware::request_id());
+/// ```
+pub fn request_id() -> impl AsyncFn(Request, Next) -> Response + 'static {
+    async |request, next| {
+        let given =
+            request.field("x-request-id").filter(|id| is_id(id)).and_then(|id| HeaderValue::from_bytes(id).ok());
+        let id = given.unwrap_or_else(|| HeaderValue::from(request.number()));
+        next.run(request).await.with_field("x-request-id", id)
+    }
+}
+
+fn is_id(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }

@@ -29,6 +29,7 @@
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
+//! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
 
 mod background;
@@ -39,20 +40,21 @@ mod connection;
 mod error;
 mod extract;
 mod handler;
-mod middleware;
+pub mod middleware;
 pub mod parse;
 mod path;
 mod request;
 mod response;
 mod router;
 mod server;
+mod sse;
 mod timer;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
 pub use body::{Body, BodyError};
 pub use error::{Error, Result};
-pub use extract::{FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
+pub use extract::{Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
 pub use handler::Handler;
 pub use middleware::Next;
 pub use request::Request;
@@ -61,3 +63,4 @@ pub use router::Router;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
+pub use sse::{Event, sse, sse_with};

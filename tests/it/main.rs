@@ -9,6 +9,8 @@ mod drop;
 mod http;
 mod io;
 mod join;
+#[cfg(feature = "http")]
+mod middleware;
 mod order;
 mod panic;
 mod property;
@@ -17,6 +19,8 @@ mod router;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
+#[cfg(feature = "http")]
+mod sse;
 mod threads;
 mod timer;
 mod wake;
