@@ -29,6 +29,7 @@
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
+//! | `files` | files as answers |
 //! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
 
@@ -39,6 +40,7 @@ pub mod chunked;
 mod connection;
 mod error;
 mod extract;
+pub mod files;
 mod handler;
 pub mod middleware;
 pub mod parse;

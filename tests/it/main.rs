@@ -6,6 +6,8 @@ mod blocking;
 mod counts;
 mod drop;
 #[cfg(feature = "http")]
+mod files;
+#[cfg(feature = "http")]
 mod http;
 mod io;
 mod join;
