@@ -247,9 +247,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     // 2. The handler.
 
     async fn call(&mut self) -> Result<Answer, End> {
-        let body = self.begin_body()?;
         let record = Rc::get_mut(&mut self.record).expect("a fresh record is the connection's alone");
-        let call = match self.shared.router.find(record) {
+        let found = self.shared.router.find(record);
+        let body = self.begin_body()?;
+        let call = match found {
             Found::Handler(call) => call,
             Found::Answer(response) => return Ok(Answer { response, failed: false }),
         };
@@ -267,7 +268,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let allowance = self.shared.config.max_body;
+        let limit = self.record.route.as_ref().and_then(|route| route.max_body);
+        let allowance = limit.unwrap_or(self.shared.config.max_body);
         if left.is_some_and(|length| length > allowance) {
             return Err(self.refuse(413, &BodyError::TooLarge.to_string()));
         }

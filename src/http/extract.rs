@@ -201,6 +201,33 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     }
 }
 
+/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one that does not fit the type a 422.
+///
+/// ```
+/// use postlude::http::{Form, Router};
+/// #[derive(serde::Deserialize)]
+/// struct Login { name: String }
+/// let router = Router::new().post("/login", async |Form(login): Form<Login>| login.name);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Form<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        const KIND: &str = "application/x-www-form-urlencoded";
+        let kind = request.field("content-type").and_then(|kind| std::str::from_utf8(kind).ok()).unwrap_or_default();
+        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(KIND) {
+            return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content-type must be {KIND}")));
+        }
+        let bytes = request.take_body().collect().await?;
+        serde_urlencoded::from_bytes(&bytes).map(Self).map_err(|error| {
+            Rejection::of(StatusCode::UNPROCESSABLE_ENTITY, format!("the form cannot be read: {error}"))
+        })
+    }
+}
+
 /// Whether it is `application/json` or `application/something+json`, with or without parameters.
 fn is_json(kind: &[u8]) -> bool {
     let Ok(kind) = std::str::from_utf8(kind) else { return false };
@@ -235,7 +262,7 @@ impl<T: Clone + 'static> FromRequest for State<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
-        let value = request.record.shared.router.state_of::<T>().cloned();
+        let value = request.record.route.as_ref().and_then(|route| route.state_of::<T>()).cloned();
         value.map(Self).ok_or_else(|| {
             let kind = std::any::type_name::<T>();
             Rejection::internal(format!("there is no state of type {kind}; give it to `Router::state`"))

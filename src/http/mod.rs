@@ -27,7 +27,10 @@
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
+//! | `files` | files as answers |
+//! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
 
 mod background;
@@ -37,24 +40,29 @@ pub mod chunked;
 mod connection;
 mod error;
 mod extract;
+pub mod files;
 mod handler;
+pub mod middleware;
 pub mod parse;
 mod path;
 mod request;
 mod response;
 mod router;
 mod server;
+mod sse;
 mod timer;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
 pub use body::{Body, BodyError};
 pub use error::{Error, Result};
-pub use extract::{FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
+pub use extract::{Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
 pub use handler::Handler;
+pub use middleware::Next;
 pub use request::Request;
 pub use response::{IntoResponse, Response};
 pub use router::Router;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
+pub use sse::{Event, sse, sse_with};

@@ -25,7 +25,7 @@ pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
 }
 
 /// Percent-decodes; what is not UTF-8 then is an error.
-fn decode(text: &str) -> Result<Cow<'_, str>, PathError> {
+pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, PathError> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
     }
@@ -51,7 +51,7 @@ fn digit(character: u8) -> Option<u8> {
 
 /// Why the parameters are no `T`.
 #[derive(Debug)]
-enum PathError {
+pub(super) enum PathError {
     /// The client sent a value that does not fit.
     Value(String),
     /// The handler asks for something that the route does not have.

@@ -55,6 +55,8 @@ pub struct Response {
     pub(crate) payload: Payload,
     /// Tasks that came with the response; they run after those that extractors and handler added.
     pub(crate) tasks: Vec<Entry>,
+    /// Whether the handler behind it failed; a layer passes it on.
+    pub(crate) failed: bool,
 }
 
 impl Response {
@@ -74,7 +76,7 @@ impl Response {
     }
 
     pub(crate) fn of(status: StatusCode) -> Self {
-        Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new() }
+        Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new(), failed: false }
     }
 
     pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
@@ -271,6 +273,10 @@ impl IntoResponse for Response {
     fn into_response(self) -> Self {
         self
     }
+
+    fn is_failure(&self) -> bool {
+        self.failed
+    }
 }
 
 impl IntoResponse for () {
@@ -293,7 +299,13 @@ impl IntoResponse for StatusCode {
 }
 
 fn with(kind: HeaderValue, payload: Payload) -> Response {
-    Response { status: StatusCode::OK, fields: vec![(header::CONTENT_TYPE, kind)], payload, tasks: Vec::new() }
+    Response {
+        status: StatusCode::OK,
+        fields: vec![(header::CONTENT_TYPE, kind)],
+        payload,
+        tasks: Vec::new(),
+        failed: false,
+    }
 }
 
 impl IntoResponse for &'static str {

@@ -11,17 +11,29 @@ use std::rc::Rc;
 use http::header;
 use http::{HeaderValue, StatusCode};
 
-use super::handler::{Answering, Handler};
+use super::handler::{Answer, Answering, Handler};
+use super::middleware::{Layer, Next};
 use super::request::{Record, Request};
-use super::response::Response;
+use super::response::{IntoResponse, Response};
 
-type Call = Rc<dyn Fn(Request) -> Answering>;
+pub(crate) type Call = Rc<dyn Fn(Request) -> Answering>;
 
-/// One path's handlers.
+type States = HashMap<TypeId, Box<dyn Any>>;
+
+/// One path's handlers, or a group's fallback.
+#[derive(Default)]
 pub(crate) struct Route {
     /// The parameters' names, in the order they stand in the path.
     pub(crate) names: Vec<String>,
     methods: Vec<(String, Call)>,
+    /// For every method, if it is a fallback.
+    any: Option<Call>,
+    /// Outermost first; complete once the server has the router.
+    pub(crate) layers: Vec<Layer>,
+    /// Of the groups around it, innermost first.
+    states: Vec<Rc<States>>,
+    /// None: as the server says.
+    pub(crate) max_body: Option<u64>,
 }
 
 /// What becomes of a request.
@@ -33,7 +45,13 @@ pub(crate) enum Found {
 
 /// Which handler answers which path and method.
 ///
-/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. Unknown paths are a 404, other methods a 405 with `Allow`.
+/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. Unknown paths go to the fallback, a 404 if not
+/// said; other methods are a 405 with `Allow`.
+///
+/// A path is matched as it stands: `/a` and `/a/` are two paths, and where only one has a route the other is not found.
+///
+/// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes wherever it is [nested](Self::nest) or
+/// [merged](Self::merge), in whatever order they were said.
 ///
 /// ```
 /// use postlude::http::{Path, Router, State};
@@ -48,7 +66,11 @@ pub struct Router {
     /// Which route a path belongs to, for its second method.
     known: HashMap<String, usize>,
     routes: Vec<Rc<Route>>,
-    states: HashMap<TypeId, Box<dyn Any>>,
+    /// Fallbacks by the prefix they hold for; the longest prefix wins.
+    fallbacks: Vec<(String, Rc<Route>)>,
+    states: States,
+    layers: Vec<Layer>,
+    max_body: Option<u64>,
 }
 
 impl Router {
@@ -74,8 +96,7 @@ impl Router {
     #[must_use]
     pub fn route<P>(mut self, method: &str, path: &str, handler: impl Handler<P>) -> Self {
         let index = self.index_of(path);
-        let handler = Rc::new(handler);
-        let call: Call = Rc::new(move |request| Rc::clone(&handler).call(request));
+        let call = call_of(handler);
         let route = Rc::get_mut(&mut self.routes[index]).expect("a router being built is not shared");
         assert!(route.methods.iter().all(|(known, _)| known != method), "{method} {path} has a handler already");
         route.methods.push((method.to_owned(), call));
@@ -90,7 +111,7 @@ impl Router {
         if let Err(error) = self.tree.insert(path, index) {
             panic!("the path {path:?} cannot be routed: {error}");
         }
-        self.routes.push(Rc::new(Route { names: names_in(path), methods: Vec::new() }));
+        self.routes.push(Rc::new(Route { names: names_in(path), ..Route::default() }));
         self.known.insert(path.to_owned(), index);
         index
     }
@@ -176,8 +197,143 @@ impl Router {
         self
     }
 
-    pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
-        self.states.get(&TypeId::of::<T>())?.downcast_ref()
+    /// Answers what has no route in this group: unknown paths, with any method. A path that has a route, but not for the method, is a 405.
+    ///
+    /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
+    ///
+    /// # Panics
+    ///
+    /// If there is a fallback already.
+    ///
+    /// ```
+    /// use postlude::http::{Router, StatusCode};
+    /// let router = Router::new().fallback(async || (StatusCode::NOT_FOUND, "try the front page"));
+    /// ```
+    #[must_use]
+    pub fn fallback<P>(mut self, handler: impl Handler<P>) -> Self {
+        let route = Route { any: Some(call_of(handler)), ..Route::default() };
+        self.add_fallback(String::new(), Rc::new(route));
+        self
+    }
+
+    fn add_fallback(&mut self, prefix: String, route: Rc<Route>) {
+        assert!(self.fallbacks.iter().all(|(known, _)| *known != prefix), "{prefix}/ has a fallback already");
+        self.fallbacks.push((prefix, route));
+    }
+
+    /// How many bytes a request body may have in this group, instead of `Server::max_body`; beyond that the answer is 413. A nested router's own
+    /// limit goes first.
+    ///
+    /// ```
+    /// let upload = postlude::http::Router::new().post("/upload", async |body: Vec<u8>| body).max_body(64 << 20);
+    /// ```
+    #[must_use]
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.max_body = Some(bytes);
+        self
+    }
+
+    /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one added is the outermost; a group's layers are
+    /// inside those of the router it is nested in.
+    ///
+    /// ```
+    /// use postlude::http::{Next, Request, Router};
+    /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
+    ///     let response = next.run(request).await;
+    ///     eprintln!("{}", response.status());
+    ///     response
+    /// });
+    /// ```
+    #[must_use]
+    pub fn with<F, R>(mut self, layer: F) -> Self
+    where
+        F: AsyncFn(Request, Next) -> R + 'static,
+        R: IntoResponse + 'static,
+    {
+        let layer = Rc::new(layer);
+        self.layers.push(Rc::new(move |request, next| {
+            let layer = Rc::clone(&layer);
+            Box::pin(async move {
+                let answer = Answer::of(layer(request, next).await);
+                let mut response = answer.response;
+                response.failed |= answer.failed;
+                response
+            })
+        }));
+        self
+    }
+
+    /// Adds another router's routes below a prefix, with their own state, limit, fallback and layers. Parameters in the prefix are the first ones
+    /// of each path in it.
+    ///
+    /// # Panics
+    ///
+    /// If the prefix does not begin with `/` or ends with it, or a path conflicts with one that is there.
+    ///
+    /// ```
+    /// use postlude::http::{Path, Router};
+    /// let user = Router::new().get("/posts/{post}", async |Path((user, post)): Path<(String, u32)>| format!("{user}: {post}"));
+    /// let router = Router::new().nest("/users/{user}", user);
+    /// ```
+    #[must_use]
+    pub fn nest(self, prefix: &str, router: Self) -> Self {
+        assert!(
+            prefix.starts_with('/') && !prefix.ends_with('/'),
+            "the prefix {prefix:?} must begin with / and not end with it"
+        );
+        self.take_in(prefix, router)
+    }
+
+    /// Adds another router's routes as they are, with their own state, limit, fallback and layers.
+    ///
+    /// # Panics
+    ///
+    /// If both have a fallback, or a path of one conflicts with one of the other.
+    ///
+    /// ```
+    /// use postlude::http::Router;
+    /// let router = Router::new().get("/a", async || "a").merge(Router::new().get("/b", async || "b"));
+    /// ```
+    #[must_use]
+    pub fn merge(self, router: Self) -> Self {
+        self.take_in("", router)
+    }
+
+    fn take_in(mut self, prefix: &str, router: Self) -> Self {
+        let mut router = router.finished();
+        for (path, index) in router.known.drain() {
+            let path = format!("{prefix}{path}");
+            let new = self.routes.len();
+            if let Err(error) = self.tree.insert(path.clone(), new) {
+                panic!("the path {path:?} cannot be routed: {error}");
+            }
+            let mut route = Rc::clone(&router.routes[index]);
+            router.routes[index] = Rc::default();
+            Rc::get_mut(&mut route).expect("a router being built is not shared").names = names_in(&path);
+            self.routes.push(route);
+            self.known.insert(path, new);
+        }
+        for (inner, route) in router.fallbacks.drain(..) {
+            self.add_fallback(format!("{prefix}{inner}"), route);
+        }
+        self
+    }
+
+    /// Gives each route what was said of its group. Nothing may be added after that.
+    pub(crate) fn finished(mut self) -> Self {
+        let states = Rc::new(std::mem::take(&mut self.states));
+        if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
+            let not_found: Call = Rc::new(|_| Box::pin(async { Answer { response: not_found(), failed: false } }));
+            self.fallbacks.push((String::new(), Rc::new(Route { any: Some(not_found), ..Route::default() })));
+        }
+        let fallbacks = self.fallbacks.iter_mut().map(|(_, route)| route);
+        for route in self.routes.iter_mut().chain(fallbacks) {
+            let route = Rc::get_mut(route).expect("a router being built is not shared");
+            route.layers.splice(0..0, self.layers.iter().cloned());
+            route.states.push(Rc::clone(&states));
+            route.max_body = route.max_body.or(self.max_body);
+        }
+        self
     }
 
     /// Finds the handler, and notes route and parameters in the record.
@@ -185,26 +341,74 @@ impl Router {
         let Record { bytes, head, route: taken, parameters, .. } = record;
         let path = head.path(bytes);
         let Ok(found) = self.tree.at(path) else {
-            return Found::Answer(Response::text(StatusCode::NOT_FOUND, "there is nothing at this path"));
+            let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
+            *taken = Some(Rc::clone(route));
+            return route.answer(head.method(bytes));
         };
         let route = &self.routes[*found.value];
         parameters.extend(found.params.iter().map(|(_, value)| {
             let start = value.as_ptr().addr() - path.as_ptr().addr();
             start..start + value.len()
         }));
-        let answer = match route.call(head.method(bytes)) {
-            Some(call) => Found::Handler(call),
-            None => Found::Answer(route.method_not_allowed()),
-        };
         *taken = Some(Rc::clone(route));
-        answer
+        route.answer(head.method(bytes))
+    }
+
+    fn fallback_of(&self, path: &str) -> Option<&Rc<Route>> {
+        let holds = self.fallbacks.iter().filter(|(prefix, _)| is_below(path, prefix));
+        holds.max_by_key(|(prefix, _)| prefix.len()).map(|(_, route)| route)
     }
 }
 
+fn call_of<P>(handler: impl Handler<P>) -> Call {
+    let handler = Rc::new(handler);
+    Rc::new(move |request| Rc::clone(&handler).call(request))
+}
+
+fn not_found() -> Response {
+    Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+/// Whether a path is in the group with this prefix, whose parameters stand for any segment.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let mut segments = path.split('/');
+    prefix.split('/').all(|wanted| segments.next().is_some_and(|found| wanted.starts_with('{') || wanted == found))
+}
+
 impl Route {
+    pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
+        self.states.iter().find_map(|states| states.get(&TypeId::of::<T>()))?.downcast_ref()
+    }
+
+    fn answer(self: &Rc<Self>, method: &str) -> Found {
+        match self.call(method) {
+            Some(call) => Found::Handler(self.layered(call)),
+            None if self.layers.is_empty() => Found::Answer(self.method_not_allowed()),
+            None => {
+                let route = Rc::clone(self);
+                let refuse: Call = Rc::new(move |_| {
+                    let response = route.method_not_allowed();
+                    Box::pin(async { Answer { response, failed: false } })
+                });
+                Found::Handler(self.layered(refuse))
+            }
+        }
+    }
+
+    fn layered(self: &Rc<Self>, call: Call) -> Call {
+        if self.layers.is_empty() {
+            return call;
+        }
+        let route = Rc::clone(self);
+        Rc::new(move |request| {
+            let next = Next { route: Rc::clone(&route), at: 0, call: Rc::clone(&call) };
+            Box::pin(async { Answer::of(next.run(request).await) })
+        })
+    }
+
     fn call(&self, method: &str) -> Option<Call> {
         let of = |method| self.methods.iter().find(|(known, _)| known == method).map(|(_, call)| Rc::clone(call));
-        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None })
+        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or_else(|| self.any.clone())
     }
 
     fn method_not_allowed(&self) -> Response {

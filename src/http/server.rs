@@ -442,7 +442,7 @@ impl Server {
     fn shared(&self) -> &Rc<Shared> {
         self.shared.get_or_init(|| {
             Rc::new(Shared {
-                router: self.router.take(),
+                router: self.router.take().finished(),
                 config: self.config.clone(),
                 ledger: Rc::new(Ledger::new(self.config.tasks, self.hook.take())),
                 stopping: Cell::new(false),

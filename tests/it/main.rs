@@ -6,6 +6,8 @@ mod blocking;
 mod cancel;
 mod counts;
 mod drop;
+#[cfg(feature = "http")]
+mod files;
 mod generate;
 #[cfg(feature = "http")]
 mod http;
@@ -13,14 +15,20 @@ mod io;
 mod join;
 mod join_set;
 mod local;
+#[cfg(feature = "http")]
+mod middleware;
 mod order;
 mod panic;
 mod property;
 mod race;
 mod replay;
+#[cfg(feature = "http")]
+mod router;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
+#[cfg(feature = "http")]
+mod sse;
 mod threads;
 mod timer;
 mod wake;

@@ -1,0 +1,173 @@
+//! Server-sent events: a stream of events as a response that does not end by itself.
+//!
+//! Each [`Event`] becomes its lines and an empty one. While the stream has nothing to say a comment goes out from time to time, so that proxies keep
+//! the connection and a client that left is noticed.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::response::Response;
+use crate::time::{Sleep, now, sleep};
+
+/// One event, or a comment.
+///
+/// ```
+/// use postlude::http::Event;
+/// let event = Event::data("two\nlines").event("news").id("7");
+/// assert_eq!(event.to_string(), "event: news\nid: 7\ndata: two\ndata: lines\n\n");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    lines: String,
+    data: Option<String>,
+}
+
+impl Event {
+    /// An event with this text; line ends in it, of any kind, reach the client as `\n`.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Event::data("a\r\nb").to_string(), "data: a\ndata: b\n\n");
+    /// ```
+    #[must_use]
+    pub fn data(text: impl Into<String>) -> Self {
+        Self { lines: String::new(), data: Some(text.into()) }
+    }
+
+    /// A comment, which clients ignore.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Event::comment("still here").to_string(), ": still here\n\n");
+    /// ```
+    #[must_use]
+    pub fn comment(text: &str) -> Self {
+        let mut event = Self::default();
+        lines_of(text).for_each(|line| event.lines += &format!(": {line}\n"));
+        event
+    }
+
+    /// Names the kind of event.
+    ///
+    /// # Panics
+    ///
+    /// If the name has a line end: `an event's name is one line`.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Event::data("a").event("b").to_string(), "event: b\ndata: a\n\n");
+    /// ```
+    #[must_use]
+    pub fn event(mut self, name: &str) -> Self {
+        assert!(!name.contains(['\r', '\n']), "an event's name is one line");
+        self.lines += &format!("event: {name}\n");
+        self
+    }
+
+    /// Gives it an id, which the client sends as `Last-Event-ID` when it connects again.
+    ///
+    /// # Panics
+    ///
+    /// If the id has a line end or a null: `an event's id is one line without nulls`.
+    ///
+    /// ```
+    /// assert_eq!(postlude::http::Event::data("a").id("7").to_string(), "id: 7\ndata: a\n\n");
+    /// ```
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Self {
+        assert!(!id.contains(['\r', '\n', '\0']), "an event's id is one line without nulls");
+        self.lines += &format!("id: {id}\n");
+        self
+    }
+
+    /// How long the client waits before it connects again; sent in milliseconds.
+    ///
+    /// ```
+    /// let event = postlude::http::Event::data("a").retry(std::time::Duration::from_secs(1));
+    /// assert_eq!(event.to_string(), "retry: 1000\ndata: a\n\n");
+    /// ```
+    #[must_use]
+    pub fn retry(mut self, wait: Duration) -> Self {
+        self.lines += &format!("retry: {}\n", wait.as_millis());
+        self
+    }
+}
+
+fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines)?;
+        if let Some(data) = &self.data {
+            lines_of(data).try_for_each(|line| writeln!(f, "data: {line}"))?;
+        }
+        f.write_str("\n")
+    }
+}
+
+pin_project! {
+    struct Events<S> {
+        #[pin]
+        stream: S,
+        // Without an event for so long a comment is sent.
+        every: Duration,
+        quiet: Option<Sleep>,
+    }
+}
+
+impl<S: Stream<Item = Event>> Stream for Events<S> {
+    type Item = io::Result<Vec<u8>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        if let Poll::Ready(event) = this.stream.poll_next(cx) {
+            if let Some((quiet, deadline)) = this.quiet.as_mut().zip(now().checked_add(*this.every)) {
+                quiet.reset(deadline);
+            }
+            return Poll::Ready(event.map(|event| Ok(event.to_string().into_bytes())));
+        }
+        let quiet = this.quiet.get_or_insert_with(|| sleep(*this.every));
+        if Pin::new(&mut *quiet).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(deadline) = now().checked_add(*this.every) {
+            quiet.reset(deadline);
+        }
+        Poll::Ready(Some(Ok(b":\n\n".to_vec())))
+    }
+}
+
+/// Answers with events as they come from a stream; while none comes, a comment goes out every 15 s.
+///
+/// # Cancel safety
+///
+/// When the client is gone the stream is dropped at the next write.
+///
+/// ```
+/// use postlude::http::{self, Event, Router};
+/// let router = Router::new().get("/events", async || http::sse(futures::stream::iter([Event::data("hello")])));
+/// ```
+#[must_use]
+pub fn sse(events: impl Stream<Item = Event> + 'static) -> Response {
+    sse_with(events, Duration::from_secs(15))
+}
+
+/// As [`sse`], with another time between comments.
+///
+/// ```
+/// use std::time::Duration;
+/// use postlude::http::{self, Event, Router};
+/// let router = Router::new()
+///     .get("/events", async || http::sse_with(futures::stream::iter([Event::data("hello")]), Duration::from_secs(5)));
+/// ```
+#[must_use]
+pub fn sse_with(events: impl Stream<Item = Event> + 'static, keep_alive: Duration) -> Response {
+    Response::stream(Events { stream: events, every: keep_alive, quiet: None })
+        .with_field("content-type", "text/event-stream")
+        .with_field("cache-control", "no-cache")
+}

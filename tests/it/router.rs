@@ -1,0 +1,120 @@
+//! Groups of routes: nesting, merging, fallbacks, limits, state, and the layers around them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use postlude::http::{Error, Next, Path, Request, Response, Router, State, StatusCode};
+
+use crate::http::{exchange_with, get, paused, post, server};
+
+fn exchange(router: Router, request: &str) -> String {
+    paused(exchange_with(server(router), request))
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+fn status(answer: &str) -> &str {
+    &answer[9..12]
+}
+
+#[test]
+fn a_nested_handler_sees_the_parameters_of_the_prefix() {
+    let inner =
+        Router::new().get("/posts/{post}", async |Path((user, post)): Path<(String, u32)>| format!("{user} {post}"));
+    let answer = exchange(Router::new().nest("/users/{user}", inner), &get("/users/ann/posts/7"));
+    assert_eq!(body(&answer), "ann 7");
+}
+
+#[test]
+fn a_group_s_state_goes_before_that_of_the_router_around_it() {
+    let read = async |State(number): State<u32>, State(text): State<&'static str>| format!("{number} {text}");
+    let app = || {
+        Router::new().state(1_u32).state("outer").get("/", read).nest("/in", Router::new().state(2_u32).get("/", read))
+    };
+    assert_eq!(body(&exchange(app(), &get("/"))), "1 outer");
+    assert_eq!(body(&exchange(app(), &get("/in/"))), "2 outer");
+}
+
+#[test]
+fn the_fallback_of_the_longest_prefix_answers() {
+    let inner = Router::new().get("/a", async || "a").fallback(async || (StatusCode::NOT_FOUND, "inner"));
+    let app = || Router::new();
+    let app = |inner| app().nest("/in", inner).fallback(async || "outer");
+    let router = app(inner);
+    let answers = exchange(router, &(get("/in/x") + &get("/inx") + &get("/in/a")));
+    let bodies: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(body).collect();
+    assert_eq!(bodies, ["inner", "outer", "a"]);
+}
+
+#[test]
+fn a_trailing_slash_is_another_path() {
+    let app = || Router::new().get("/a", async || "a");
+    assert_eq!(status(&exchange(app(), &get("/a"))), "200");
+    assert_eq!(status(&exchange(app(), &get("/a/"))), "404");
+}
+
+#[test]
+fn a_group_has_its_own_body_limit() {
+    let echo = async |text: String| text;
+    let app = || Router::new().max_body(4).post("/", echo).merge(Router::new().max_body(8).post("/more", echo));
+    assert_eq!(status(&exchange(app(), &post("/", "", "12345"))), "413");
+    assert_eq!(body(&exchange(app(), &post("/more", "", "12345"))), "12345");
+    assert_eq!(status(&exchange(app(), &post("/more", "", "123456789"))), "413");
+}
+
+#[test]
+#[should_panic(expected = "\"/a/b\" cannot be routed")]
+fn a_path_that_is_there_already_cannot_be_nested() {
+    let _ = Router::new().get("/a/b", async || "").nest("/a", Router::new().get("/b", async || ""));
+}
+
+#[test]
+fn the_first_layer_is_the_outermost_and_the_router_s_are_around_the_group_s() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let layer = |name: &'static str| {
+        let log = Rc::clone(&log);
+        async move |request: Request, next: Next| {
+            log.borrow_mut().push(name);
+            next.run(request).await
+        }
+    };
+    let inner = Router::new().with(layer("third")).get("/", async || "");
+    let app = Router::new().with(layer("first")).nest("/in", inner).with(layer("second"));
+    exchange(app, &get("/in/"));
+    assert_eq!(*log.borrow(), ["first", "second", "third"]);
+}
+
+#[test]
+fn layers_see_what_has_no_handler() {
+    let layer = async |request: Request, next: Next| next.run(request).await.with_field("x-seen", "yes");
+    let app = || Router::new().get("/", async || "").with(layer);
+    for request in [get("/none"), post("/", "", "")] {
+        assert!(exchange(app(), &request).contains("x-seen: yes"));
+    }
+}
+
+#[test]
+fn a_layer_answers_instead_of_the_handler() {
+    let app = Router::new().get("/", async || "never").with(async |_: Request, _: Next| Response::new(401));
+    assert_eq!(status(&exchange(app, &get("/"))), "401");
+}
+
+#[test]
+fn a_layer_s_background_task_runs_and_not_after_a_failed_handler() {
+    for (fails, runs) in [(false, 1), (true, 0)] {
+        let ran = Rc::new(Cell::new(0));
+        let count = Rc::clone(&ran);
+        let handler = async move || if fails { Err(Error::new(400, "no")) } else { Ok("yes") };
+        let app = Router::new().get("/", handler).with(async move |request: Request, next: Next| {
+            let count = Rc::clone(&count);
+            next.run(request).await.background(async move { count.set(count.get() + 1) })
+        });
+        paused(async {
+            exchange_with(server(app), &get("/")).await;
+            postlude::time::sleep(std::time::Duration::from_millis(1)).await;
+        });
+        assert_eq!(ran.get(), runs);
+    }
+}
