@@ -15,6 +15,7 @@
 pub(crate) mod budget;
 pub(crate) mod id;
 pub(crate) mod join;
+mod scope;
 pub(crate) mod stage;
 pub(crate) mod table;
 
@@ -26,6 +27,7 @@ use std::task::{Context, Poll};
 pub use budget::{has_budget, poll_proceed};
 pub use id::TaskId;
 pub use join::{AbortOnDrop, JoinError, JoinHandle};
+pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
 
 use crate::runtime::context;
 use table::Class;
@@ -263,5 +265,11 @@ impl Future for YieldNow {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl From<table::Described> for Current {
+    fn from(task: table::Described) -> Self {
+        Self { id: task.id, name: task.name, location: task.location }
     }
 }

@@ -12,6 +12,7 @@ mod join;
 mod order;
 mod panic;
 mod property;
+mod scope;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
