@@ -11,6 +11,8 @@
 //! | done | its future returned, panicked or was aborted | the future is gone; the output waits for the handle, or is dropped |
 //!
 //! The exact states, and who moves a task between them, are drawn in `table.rs`.
+//!
+//! A task may borrow nothing, since it lives on by itself. The children of a [`scope`](scope()) may: the scope's future keeps and polls them.
 
 pub(crate) mod budget;
 pub(crate) mod id;
