@@ -653,3 +653,24 @@ fn a_scope_outside_a_runtime_panics() {
     let mut waits = pin!(scope::<(), Infallible, _>(async |_| Ok(())));
     assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }
+
+#[test]
+fn a_child_that_wakes_itself_is_polled_once_and_one_woken_by_another_follows_in_the_same_poll() {
+    as_root_and_as_task(|| async {
+        let (busy, woken_polls, wakers) = (Cell::new(0), Cell::new(0), RefCell::new(Vec::<Waker>::new()));
+        let mut waits = pin!(scope::<(), Infallible, _>(async |s| {
+            s.spawn(woken(&woken_polls, &wakers));
+            s.spawn(poll_fn(|cx| {
+                busy.set(busy.get() + 1);
+                wakers.borrow().iter().for_each(Waker::wake_by_ref);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }));
+            pending().await
+        }));
+        for round in 1..=5 {
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!((busy.get(), woken_polls.get()), (round, 2));
+        }
+    });
+}
