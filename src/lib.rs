@@ -138,7 +138,7 @@
 //!
 //! | module | |
 //! |---|---|
-//! | [`task`] | spawning, joining, names; the task table and its queues |
+//! | [`task`] | spawning, joining, names, scopes; the task table and its queues |
 //! | `runtime` | [`Runtime`], the loop (`turn.rs`), the waker, the inbox, [`Handle`] |
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |

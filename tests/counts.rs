@@ -255,6 +255,37 @@ fn a_parked_task_of_88_bytes_costs_at_most_136() {
 }
 
 #[test]
+fn a_parked_child_of_a_scope_of_88_bytes_costs_at_most_320() {
+    const CHILDREN: i64 = 100_000;
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let before = requested();
+            let mut waits = Box::pin(postlude::task::scope::<(), (), _>(async |s| {
+                for _ in 0..CHILDREN {
+                    drop(s.spawn(Parked([7; 11])));
+                }
+                std::future::pending().await
+            }));
+            for _ in 0..CHILDREN / 64 + 2 {
+                assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+                yield_now().await;
+            }
+            let bytes = requested() - before;
+            eprintln!("{} bytes per parked child of 88 bytes", bytes as f64 / CHILDREN as f64);
+            assert!(bytes <= 320 * CHILDREN, "{} per child", bytes as f64 / CHILDREN as f64);
+            let (count, ()) = allocations_of(async {
+                for _ in 0..100 {
+                    assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+                }
+            })
+            .await;
+            assert_eq!(count, 0, "a poll of a scope does not allocate");
+        })
+        .unwrap();
+}
+
+#[test]
 fn an_empty_runtime_requests_less_than_100_kibibytes() {
     drop(Runtime::new().unwrap());
     let before = requested();

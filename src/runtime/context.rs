@@ -27,7 +27,7 @@ use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
 use crate::task::join::{JoinHandle, panic_text};
 use crate::task::local::{self, Scoped};
 use crate::task::stage::{Payload, Stage, drop_caught, drop_payload};
-use crate::task::table::{Boxed, Class, Described, Finished, Table};
+use crate::task::table::{Boxed, Class, Described, Finished, Table, Woken};
 use crate::time::clock::Clock;
 use crate::time::wheel::Wheel;
 
@@ -99,13 +99,15 @@ pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
 
 /// Wakes a task of the current runtime. False if it belongs to another, or none is current.
 pub(crate) fn wake_here(id: WakeId) -> bool {
-    CURRENT.with(|current| match &*current.borrow() {
-        Some(parts) if parts.home.number == id.runtime() => {
-            parts.wake(id.key());
-            true
-        }
-        _ => false,
-    })
+    let marked = CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home.number == id.runtime() => Some(parts.mark_ready(id.key())),
+        _ => None,
+    });
+    let is_here = marked.is_some();
+    if let Some(owner) = marked.flatten() {
+        owner.wake();
+    }
+    is_here
 }
 
 impl Parts {
@@ -154,9 +156,20 @@ impl Parts {
     }
 
     pub(crate) fn wake(&self, key: Key) {
-        if self.tasks.borrow_mut().wake(key) {
+        if let Some(owner) = self.mark_ready(key) {
+            self.guarded(|| owner.wake());
+        }
+    }
+
+    /// Marks a task ready. Returns who is to be woken, with nothing borrowed, if it is a child of a scope.
+    fn mark_ready(&self, key: Key) -> Option<Waker> {
+        let mut tasks = self.tasks.borrow_mut();
+        let woken = tasks.wake(key);
+        if woken != Woken::No {
             self.insight.woken();
         }
+        let Woken::Member(group) = woken else { return None };
+        tasks.take_owner(group)
     }
 
     /// A handle lets go of its task.

@@ -38,6 +38,8 @@ pub(crate) enum Message {
     Abort(Key),
     /// A `JoinHandle` was dropped.
     Detach(Key),
+    /// A scope was dropped between turns: its group, and the slots of its members.
+    EndScope(u32, Vec<Key>),
     /// Spawns a task: called on the loop, with its runtime current.
     Spawn(Box<dyn FnOnce() + Send>),
     CancelTimer(wheel::Key),

@@ -231,6 +231,10 @@ impl Parts {
             Message::Wake(key) => self.wake(key),
             Message::Abort(key) => self.tasks.borrow_mut().abort(key),
             Message::Detach(key) => self.detach(key),
+            Message::EndScope(group, members) => {
+                let owner = self.tasks.borrow_mut().remove_group(group, &members);
+                self.guarded(|| drop(owner));
+            }
             Message::Spawn(spawn) => self.guarded(spawn),
             Message::CancelTimer(key) => {
                 let waker = self.wheel.borrow_mut().cancel(key);

@@ -11,6 +11,8 @@
 //! | done | its future returned, panicked or was aborted | the future is gone; the output waits for the handle, or is dropped |
 //!
 //! The exact states, and who moves a task between them, are drawn in `table.rs`.
+//!
+//! A task may borrow nothing, since it lives on by itself. The children of a [`scope`](scope()) may: the scope's future keeps and polls them.
 
 pub(crate) mod budget;
 mod cancel;
@@ -19,6 +21,7 @@ pub(crate) mod join;
 pub(crate) mod local;
 mod race;
 mod set;
+mod scope;
 pub(crate) mod stage;
 pub(crate) mod table;
 
@@ -34,6 +37,7 @@ pub use join::{AbortOnDrop, JoinError, JoinHandle};
 pub use local::{Local, Scoped};
 pub use race::race;
 pub use set::JoinSet;
+pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
 
 use crate::runtime::context;
 use table::Class;
@@ -271,5 +275,11 @@ impl Future for YieldNow {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl From<table::Described> for Current {
+    fn from(task: table::Described) -> Self {
+        Self { id: task.id, name: task.name, location: task.location }
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! | phase   | the box is  | set by                          | left by |
 //! |---------|-------------|---------------------------------|---------|
-//! | Free    | nowhere     | `release`                       | `insert`, `insert_root` |
+//! | Free    | nowhere     | `release`                       | `insert`, `insert_root`, `insert_member` |
 //! | Waiting | in the slot | `insert`, `put_back`            | `pop`, `remove` |
 //! | Running | in the loop | `pop`                           | `put_back`, `finish` |
 //! | Done    | in the slot | `finish`, if a handle waits     | `take_done`, `detach` |
@@ -36,6 +36,12 @@
 //! - Nothing here runs user code: what a call removes (a box, a waker, a name) it returns, and the caller drops it outside the borrow.
 //! - QUEUED and Waiting together mean: in exactly one queue, once.
 //! - A key whose generation is not the slot's does nothing, whatever is asked with it.
+//!
+//! # Members of scopes
+//!
+//! A child of a `task::scope`, and the scope's body, have a slot without a box: the scope keeps and polls them. A wake puts
+//! such a slot into the queue of its group, a chain like the others, and whoever owns the scope is woken by the first. Their phases
+//! are Waiting and Running, their cold facts a `Member`.
 //!
 //! # Fairness
 //!
@@ -100,6 +106,11 @@ struct About(u32);
 
 impl About {
     const RECORD: u32 = 1 << 31;
+    const MEMBER: u32 = 1 << 30;
+
+    fn member(self) -> Option<usize> {
+        (self.0 & Self::MEMBER != 0).then_some((self.0 & !Self::MEMBER) as usize)
+    }
 
     fn record(self) -> Option<usize> {
         (self.0 & Self::RECORD != 0).then_some((self.0 & !Self::RECORD) as usize)
@@ -113,6 +124,35 @@ struct Record {
     joiner: Option<Waker>,
 }
 
+/// What a scope polls by itself: one of its children, or its body.
+struct Member {
+    site: u32,
+    group: u32,
+    /// Where the scope keeps it.
+    index: u32,
+    name: Option<Box<str>>,
+}
+
+/// The members of a scope that are ready, and who is to be told of the next one.
+struct Group {
+    queues: Queues,
+    /// Set while the scope waits and none of its members is ready; taken by the first wake.
+    owner: Option<Waker>,
+}
+
+/// The index of a scope's body among its members.
+pub(crate) const BODY: u32 = u32::MAX;
+
+/// What a wake came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The key is stale, or the task was ready already.
+    No,
+    Yes,
+    /// A member of this group is ready: its owner is to be woken.
+    Member(u32),
+}
+
 /// A chain through the slots' `next`.
 struct Queue {
     head: u32,
@@ -122,12 +162,38 @@ struct Queue {
 
 impl Queue {
     const EMPTY: Self = Self { head: NONE, tail: NONE, len: 0 };
+
+    /// Makes a slot the last, and returns the one that is to link to it.
+    fn append(&mut self, number: u32) -> u32 {
+        self.len += 1;
+        if self.tail == NONE {
+            self.head = number;
+        }
+        std::mem::replace(&mut self.tail, number)
+    }
 }
 
 /// The two queues of a class: of this turn, and of the next.
 struct Queues {
     ready: Queue,
     later: Queue,
+}
+
+impl Queues {
+    /// Appends the queue of the next turn to that of this one. Returns the slot to be linked, and to which.
+    fn take_up_later(&mut self) -> Option<(u32, u32)> {
+        let later = std::mem::replace(&mut self.later, Queue::EMPTY);
+        if later.len == 0 {
+            return None;
+        }
+        let tail = std::mem::replace(&mut self.ready.tail, later.tail);
+        self.ready.len += later.len;
+        if tail == NONE {
+            self.ready.head = later.head;
+            return None;
+        }
+        Some((tail, later.head))
+    }
 }
 
 /// What the loop gets to visit.
@@ -173,6 +239,8 @@ pub(crate) struct Table {
     deferred: Queues,
     sites: Sites,
     records: Slab<Record>,
+    members: Slab<Member>,
+    groups: Slab<Group>,
     /// State of the generator that picks from the ready queue, if the order is seeded.
     seed: Option<u64>,
     /// Set once, by `close`: nothing is queued any more.
@@ -195,6 +263,8 @@ impl Table {
             deferred: queues(),
             sites: Sites::default(),
             records: Slab::new(),
+            members: Slab::new(),
+            groups: Slab::new(),
             seed,
             closed: false,
         }
@@ -244,20 +314,137 @@ impl Table {
     }
 
     /// Marks a task ready. Nothing happens for a stale key or a task that is ready already.
-    pub(crate) fn wake(&mut self, key: Key) -> bool {
+    pub(crate) fn wake(&mut self, key: Key) -> Woken {
         if self.closed {
-            return false;
+            return Woken::No;
         }
-        let Some(slot) = self.find(key) else { return false };
+        let Some(slot) = self.find(key) else { return Woken::No };
         let phase = slot.state & PHASE;
         if slot.state & QUEUED != 0 || (phase != WAITING && phase != RUNNING) {
-            return false;
+            return Woken::No;
         }
         slot.state |= QUEUED;
-        if phase == WAITING {
-            self.push(key.slot, false);
+        if phase == RUNNING {
+            return Woken::Yes;
         }
-        true
+        // Of those that wait only the root and the members of scopes have no box.
+        if slot.task.is_none() && self.root != Some(key.slot) {
+            return self.push_member(key.slot, false);
+        }
+        self.push(key.slot, false);
+        Woken::Yes
+    }
+
+    /// Begins a scope: a group without members.
+    pub(crate) fn add_group(&mut self) -> u32 {
+        let queues = Queues { ready: Queue::EMPTY, later: Queue::EMPTY };
+        self.groups.insert(Group { queues, owner: None }) as u32
+    }
+
+    /// Gives a member of a scope a slot, queued in its group. It stays with the scope, which calls it `index`. `None` if every slot
+    /// is taken.
+    pub(crate) fn insert_member(
+        &mut self,
+        group: u32,
+        index: u32,
+        location: &'static Location<'static>,
+        name: Option<Box<str>>,
+    ) -> Option<(Key, TaskId)> {
+        let key = self.claim()?;
+        let site = self.sites.number(location);
+        let about = About(About::MEMBER | self.members.insert(Member { site, group, index, name }) as u32);
+        self.set_about(key.slot, about);
+        let id = TaskId(self.next_id);
+        self.next_id += 1;
+        let slot = self.slot_mut(key.slot);
+        slot.state |= WAITING | QUEUED;
+        slot.id = id;
+        self.push_member(key.slot, false);
+        Some((key, id))
+    }
+
+    /// Who is to be woken because a member is ready.
+    pub(crate) fn take_owner(&mut self, group: u32) -> Option<Waker> {
+        self.groups.get_mut(group as usize)?.owner.take()
+    }
+
+    /// The scope is polled: members that woke themselves in its last poll may take part in this one. Returns the waker that need
+    /// not be called meanwhile.
+    pub(crate) fn begin_poll(&mut self, group: u32) -> Option<Waker> {
+        let Group { queues, owner } = self.groups.get_mut(group as usize)?;
+        let owner = owner.take();
+        if let Some((tail, next)) = queues.take_up_later() {
+            self.slot_mut(tail).next = next;
+        }
+        owner
+    }
+
+    /// The scope waits. Returns a waker to be dropped: the one before, or this one if it is to be woken at once because a member is
+    /// ready, and whether that is so.
+    pub(crate) fn set_owner(&mut self, group: u32, waker: Waker) -> (Option<Waker>, bool) {
+        let Some(group) = self.groups.get_mut(group as usize) else { return (Some(waker), false) };
+        if group.queues.ready.len + group.queues.later.len > 0 {
+            return (Some(waker), true);
+        }
+        (group.owner.replace(waker), false)
+    }
+
+    /// The next member that is ready, and its index; it is Running until `put_back_member` or `remove_member`.
+    pub(crate) fn pop_member(&mut self, group: u32) -> Option<(Key, TaskId, u32)> {
+        let number = self.groups.get(group as usize)?.queues.ready.head;
+        if number == NONE {
+            return None;
+        }
+        let next = self.slot(number).next;
+        let queue = &mut self.groups.get_mut(group as usize)?.queues.ready;
+        queue.head = next;
+        queue.len -= 1;
+        if next == NONE {
+            queue.tail = NONE;
+        }
+        let slot = self.slot_mut(number);
+        slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
+        let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
+        let id = slot.id;
+        let member = self.members.get(self.about(number).member()?)?;
+        Some((key, id, member.index))
+    }
+
+    /// A polled member is pending. Woken by itself meanwhile, it is ready in its scope's next poll.
+    pub(crate) fn put_back_member(&mut self, key: Key) {
+        let Some(slot) = self.find(key) else { return };
+        slot.state = (slot.state & !PHASE) | WAITING;
+        if slot.state & QUEUED != 0 {
+            self.push_member(key.slot, true);
+        }
+    }
+
+    /// A member that is in no queue is over.
+    pub(crate) fn remove_member(&mut self, key: Key) {
+        if self.find(key).is_some() {
+            self.release(key.slot, None);
+        }
+    }
+
+    /// Ends a scope with what is left of its members. Returns the waker to be dropped.
+    pub(crate) fn remove_group(&mut self, group: u32, members: &[Key]) -> Option<Waker> {
+        let group = self.groups.try_remove(group as usize)?;
+        for &key in members {
+            self.remove_member(key);
+        }
+        group.owner
+    }
+
+    fn push_member(&mut self, number: u32, later: bool) -> Woken {
+        let Some(member) = self.about(number).member().and_then(|index| self.members.get(index)) else {
+            return Woken::No;
+        };
+        let group = member.group;
+        let Some(Group { queues, .. }) = self.groups.get_mut(group as usize) else { return Woken::No };
+        let queue = if later { &mut queues.later } else { &mut queues.ready };
+        let tail = queue.append(number);
+        self.link(tail, number);
+        Woken::Member(group)
     }
 
     /// Has the loop drop the task on its next visit.
@@ -313,18 +500,8 @@ impl Table {
     /// Lets tasks that woke themselves in the last turn take part in this one.
     pub(crate) fn begin_turn(&mut self) {
         for class in [Class::Foreground, Class::Deferred] {
-            let queues = self.queues(class);
-            let later = std::mem::replace(&mut queues.later, Queue::EMPTY);
-            if later.len == 0 {
-                continue;
-            }
-            let tail = queues.ready.tail;
-            queues.ready.len += later.len;
-            queues.ready.tail = later.tail;
-            if tail == NONE {
-                queues.ready.head = later.head;
-            } else {
-                self.slot_mut(tail).next = later.head;
+            if let Some((tail, next)) = self.queues(class).take_up_later() {
+                self.slot_mut(tail).next = next;
             }
         }
     }
@@ -420,6 +597,7 @@ impl Table {
         let mut all: Vec<Described> = (0..self.unused)
             .filter(|&number| {
                 self.root != Some(number)
+                    && !self.is_body(number)
                     && self.slot(number).state & PHASE != FREE
                     && self.slot(number).state & PHASE != DONE
             })
@@ -431,15 +609,21 @@ impl Table {
         all
     }
 
+    /// A scope's body is part of the task that owns the scope.
+    fn is_body(&self, number: u32) -> bool {
+        self.about(number).member().is_some_and(|index| self.members[index].index == BODY)
+    }
+
     fn describe(&mut self, number: u32) -> Described {
         let about = self.about(number);
-        let record = about.record().map(|index| &self.records[index]);
-        let site = record.map_or(about.0, |record| record.site);
-        Described {
-            id: self.slot(number).id,
-            name: record.and_then(|record| record.name.clone()),
-            location: self.location(number, site),
-        }
+        let (site, name) = if let Some(index) = about.record() {
+            (self.records[index].site, self.records[index].name.clone())
+        } else if let Some(index) = about.member() {
+            (self.members[index].site, self.members[index].name.clone())
+        } else {
+            (about.0, None)
+        };
+        Described { id: self.slot(number).id, name, location: self.location(number, site) }
     }
 
     fn location(&self, number: u32, site: u32) -> Option<&'static Location<'static>> {
@@ -511,9 +695,7 @@ impl Table {
     fn release(&mut self, number: u32, task: Option<Boxed>) -> Finished {
         let about = self.about(number);
         self.set_about(number, About(0));
-        let record = about.record().map(|index| self.records.remove(index));
-        let (site, name, joiner) =
-            record.map_or((about.0, None, None), |record| (record.site, record.name, record.joiner));
+        let (site, name, joiner) = self.take_cold(about);
         let (free, location) = (self.free, self.location(number, site));
         let slot = self.slot_mut(number);
         let generation = ((slot.state >> GENERATION_SHIFT) + 1) & GENERATION_MASK;
@@ -525,6 +707,18 @@ impl Table {
         self.note_generation(generation);
         let detached = task.map(|task| (task, Described { id, name, location }));
         Finished { joiner, detached }
+    }
+
+    fn take_cold(&mut self, about: About) -> (u32, Option<Box<str>>, Option<Waker>) {
+        if let Some(index) = about.record() {
+            let record = self.records.remove(index);
+            return (record.site, record.name, record.joiner);
+        }
+        if let Some(index) = about.member() {
+            let member = self.members.remove(index);
+            return (member.site, member.name, None);
+        }
+        (about.0, None, None)
     }
 
     fn note_generation(&mut self, generation: u32) {
@@ -548,11 +742,12 @@ impl Table {
     fn push(&mut self, number: u32, later: bool) {
         let queues = self.queues(self.class(number));
         let queue = if later { &mut queues.later } else { &mut queues.ready };
-        let tail = std::mem::replace(&mut queue.tail, number);
-        queue.len += 1;
-        if tail == NONE {
-            queue.head = number;
-        }
+        let tail = queue.append(number);
+        self.link(tail, number);
+    }
+
+    /// Makes a slot the one after `tail`, if there is one, and the last.
+    fn link(&mut self, tail: u32, number: u32) {
         self.slot_mut(number).next = NONE;
         if tail != NONE {
             self.slot_mut(tail).next = number;

@@ -24,6 +24,7 @@ mod race;
 mod replay;
 #[cfg(feature = "http")]
 mod router;
+mod scope;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;

@@ -1,0 +1,938 @@
+//! Scopes: concurrent children that may borrow from whoever waits for them.
+//!
+//! A task lives on by itself, so it may borrow nothing. A scope's children live inside the scope's own future: it keeps them, polls
+//! them and drops them, so they may borrow whatever outlives that future, and the compiler needs no promise. What they share with
+//! tasks is the slot: each child has an id, a name and a waker of its own, so that a wake leads to one child and not to all of them.
+//!
+//! # How it works
+//!
+//! ```text
+//!     waker of a child ──▶ its slot ──▶ queue of the scope's group ──▶ (first wake) the owner's waker
+//!     owner is polled  ──▶ the scope takes ready children off its queue and polls them
+//! ```
+//!
+//! The body has such a slot as well, so a child's wake does not poll the body, nor the other way round. A waker is an integer here
+//! too, so a child is woken from another thread as a task is. An output travels through an `Rc` to the [`Child`] that awaits it.
+//!
+//! A scope works under whoever polls it inside a runtime: a task, `block_on`, a `select`, another scope. But **a scope that is not
+//! polled does not progress**, nor do its children.
+//!
+//! # Fairness
+//!
+//! Children are polled first in, first out. One that wakes itself is polled again in the scope's next poll. A poll of the scope
+//! polls at most [`POLLS`] children and ends when the owner's budget is used up; then the scope wakes its owner.
+//!
+//! # Invariants
+//!
+//! - A child is in `children`, or being polled, or gone. `end` empties the list; afterwards `add` refuses.
+//! - The slots and the group are given back by `end`, once, in one borrow, before any user's destructor runs.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use pin_project_lite::pin_project;
+use slab::Slab;
+
+use super::id::{Key, MAX_TASKS, TaskId, WakeId};
+use super::join::JoinError;
+use super::stage::{Payload, drop_caught, drop_payload};
+use super::table::{BODY, Described};
+use super::{Current, budget};
+use crate::runtime::context::{self, Home, Parts};
+use crate::runtime::inbox::Message;
+use crate::runtime::waker;
+
+/// Children polled in one poll of their scope: about as much work as the loop does between two looks at its other tasks.
+const POLLS: usize = 64;
+
+/// Runs `body` and the children it spawns, which may borrow from outside the scope, until all of them have ended.
+///
+/// The first failure ends the scope: a child or the body returns `Err`, a child panics, or [`Scope::cancel`] is called. Then what
+/// still runs is dropped, children first, in the order they were spawned, then the body, and the failure is returned, with what
+/// else went wrong attached.
+/// Nothing outside the scope is cancelled. A panic of the body itself drops the children and goes on to the caller.
+///
+/// Children run only while this future is polled. Each poll of it polls the children that were woken, no others, and at most 64.
+///
+/// # Errors
+///
+/// A [`ScopeError`] with the first failure.
+///
+/// # Panics
+///
+/// Outside a runtime, and when the runtime already holds 2²⁶ tasks.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the children, in the order they were spawned, then the body: what they had not finished is lost. A
+/// destructor of a child that panics meanwhile is reported as a detached task's panic is.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::task::scope;
+/// postlude::run(async {
+///     let words = vec![String::from("one"), String::from("three")];
+///     let mut total = 0;
+///     let longest = scope::<_, std::io::Error, _>(async |s| {
+///         let first = s.spawn(async { words[0].len() });
+///         let second = s.spawn(async { words[1].len() });
+///         s.try_spawn(async { total += words.len(); Ok(()) });
+///         Ok(first.await.unwrap().max(second.await.unwrap()))
+///     })
+///     .await;
+///     assert_eq!(longest.unwrap(), 5);
+///     assert_eq!(total, 2);
+/// })
+/// # }
+/// ```
+///
+/// What the body declares does not outlive the children, so they may not borrow it: declare it before the scope, or move it in.
+///
+/// ```compile_fail
+/// async fn sum() -> Result<(), postlude::task::ScopeError<()>> {
+///     postlude::task::scope(async |s| {
+///         let inside = String::new();
+///         s.spawn(async { inside.len() });
+///         Ok(())
+///     })
+///     .await
+/// }
+/// ```
+pub async fn scope<'env, T, E, F>(body: F) -> Result<T, ScopeError<E>>
+where
+    F: AsyncFnOnce(Scope<'env, E>) -> Result<T, E>,
+    E: 'env,
+{
+    let scope = Scope::open();
+    let body = body(scope.clone());
+    let mut driver = pin!(Driver { shared: scope.shared, body: Some(body), value: None });
+    poll_fn(|cx| driver.as_mut().poll(cx)).await
+}
+
+/// A child as its scope keeps it.
+struct Entry<'env, E> {
+    key: Key,
+    id: TaskId,
+    /// Unset while the child is being polled.
+    job: Option<BoxedJob<'env, E>>,
+}
+
+type BoxedJob<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
+
+/// What a scope's handles and its future have in common.
+struct Shared<'env, E> {
+    home: Home,
+    group: u32,
+    /// The slot of the body: waking it gets the scope polled.
+    body: Key,
+    cancelled: Cell<bool>,
+    /// Set by `end`: no child is taken any more.
+    ended: Cell<bool>,
+    children: RefCell<Slab<Entry<'env, E>>>,
+}
+
+/// Spawns children into a [`scope`](scope()), and can cancel it.
+///
+/// Cheap to clone: a child that is to spawn others takes a clone with it. Once the scope has ended, what is spawned is dropped.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let count = std::cell::Cell::new(0);
+///     let ended = postlude::task::scope::<_, (), _>(async |s| {
+///         let (inner, count) = (s.clone(), &count);
+///         s.spawn(async move {
+///             count.set(count.get() + 1);
+///             inner.spawn(async { count.set(count.get() + 1) });
+///         });
+///         Ok(())
+///     });
+///     ended.await.unwrap();
+///     assert_eq!(count.get(), 2);
+/// })
+/// # }
+/// ```
+pub struct Scope<'env, E> {
+    shared: Rc<Shared<'env, E>>,
+}
+
+impl<'env, E: 'env> Scope<'env, E> {
+    fn open() -> Self {
+        let Some(parts) = context::current() else { panic!("{}", context::Misuse::no_runtime("task::scope")) };
+        let mut tasks = parts.tasks.borrow_mut();
+        let group = tasks.add_group();
+        let inserted = tasks.insert_member(group, BODY, Location::caller(), None);
+        if inserted.is_none() {
+            tasks.remove_group(group, &[]);
+        }
+        drop(tasks);
+        let (body, _) = inserted.unwrap_or_else(|| full());
+        Self {
+            shared: Rc::new(Shared {
+                home: parts.home,
+                group,
+                body,
+                cancelled: Cell::new(false),
+                ended: Cell::new(false),
+                children: RefCell::new(Slab::new()),
+            }),
+        }
+    }
+
+    /// Runs a future as a child of the scope. It is first polled after the caller has yielded.
+    ///
+    /// Dropping the returned [`Child`] lets it run on; the scope waits for it all the same.
+    ///
+    /// # Panics
+    ///
+    /// Where the scope's runtime is not current, and when it already holds 2²⁶ tasks.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let name = String::from("borrowed");
+    ///     let length = postlude::task::scope::<_, (), _>(async |s| Ok(s.spawn(async { name.len() }).await.unwrap()));
+    ///     assert_eq!(length.await.unwrap(), 8);
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> Child<F::Output>
+    where
+        F: Future + 'env,
+        F::Output: 'env,
+    {
+        self.add(future, Ok, None, Location::caller())
+    }
+
+    /// Runs a future whose `Err` is a failure of the scope: it ends the scope, which returns it.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](Self::spawn) does.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let failed = postlude::task::scope::<(), _, _>(async |s| {
+    ///         s.try_spawn(async { Err::<(), _>("no") });
+    ///         std::future::pending().await
+    ///     });
+    ///     assert_eq!(failed.await.unwrap_err().first().error(), Some(&"no"));
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn try_spawn<T, F>(&self, future: F) -> Child<T>
+    where
+        F: Future<Output = Result<T, E>> + 'env,
+        T: 'env,
+    {
+        self.add(future, |result| result, None, Location::caller())
+    }
+
+    /// Names the child that is spawned next, for reports and logs.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let name = postlude::task::scope::<_, (), _>(async |s| {
+    ///         let child = s.named("mail").spawn(async { postlude::task::current().unwrap().name().map(str::to_owned) });
+    ///         Ok(child.await.unwrap())
+    ///     });
+    ///     assert_eq!(name.await.unwrap().as_deref(), Some("mail"));
+    /// })
+    /// # }
+    /// ```
+    pub fn named(&self, name: impl Into<String>) -> NamedChild<'_, 'env, E> {
+        NamedChild { scope: self, name: name.into().into_boxed_str() }
+    }
+
+    /// Ends the scope: what runs in it is dropped in its next poll, and it returns [`Cause::Cancelled`]. Nothing is dropped in this
+    /// call, except that a child that calls it is dropped when its poll ends. Does nothing once the scope has ended.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let scope = postlude::task::scope::<(), (), _>(async |s| {
+    ///         s.cancel();
+    ///         std::future::pending().await
+    ///     });
+    ///     assert!(scope.await.unwrap_err().first().is_cancelled());
+    /// })
+    /// # }
+    /// ```
+    pub fn cancel(&self) {
+        if !self.shared.ended.get() && !self.shared.cancelled.replace(true) {
+            self.shared.waker(self.shared.body).wake();
+        }
+    }
+
+    // Whatever a child is to inherit from its spawner is taken here, and set around the poll in `Shared::poll_child`.
+    fn add<F, T>(
+        &self,
+        future: F,
+        split: fn(F::Output) -> Result<T, E>,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> Child<T>
+    where
+        F: Future + 'env,
+        T: 'env,
+    {
+        let outlet = Rc::new(Outlet { result: Cell::new(None), ended: Cell::new(false), waker: Cell::new(None) });
+        let job = Job { future, end: End { outlet: Rc::clone(&outlet) }, split };
+        let id = self.shared.add(Box::pin(job), name, location);
+        Child { id, outlet }
+    }
+}
+
+impl<'env, E> Shared<'env, E> {
+    fn waker(&self, key: Key) -> Waker {
+        waker::waker(WakeId::new(self.home.number, key))
+    }
+
+    /// Takes a child in; drops it if the scope or the runtime has ended.
+    fn add(&self, job: BoxedJob<'env, E>, name: Option<Box<str>>, location: &'static Location<'static>) -> TaskId {
+        let Some(parts) = context::current_of(self.home) else {
+            assert!(
+                self.ended.get() || !self.home.is_alive(),
+                "{}",
+                context::Misuse::elsewhere("`task::Scope::spawn` was called")
+            );
+            return TaskId(0);
+        };
+        if self.ended.get() || parts.closing.get() {
+            return TaskId(0);
+        }
+        let mut children = self.children.borrow_mut();
+        let vacant = children.vacant_entry();
+        let inserted = parts.tasks.borrow_mut().insert_member(self.group, vacant.key() as u32, location, name);
+        let Some((key, id)) = inserted else {
+            drop(children);
+            full()
+        };
+        vacant.insert(Entry { key, id, job: Some(job) });
+        drop(children);
+        // The scope may be waiting: the spawner need not be in it.
+        let owner = parts.tasks.borrow_mut().take_owner(self.group);
+        if let Some(owner) = owner {
+            parts.guarded(|| owner.wake());
+        }
+        parts.insight.spawned();
+        id
+    }
+
+    /// Polls one child. `Err` is the scope's first failure.
+    fn poll_child(&self, parts: &Parts, key: Key, id: TaskId, index: u32) -> Result<(), Failure<E>> {
+        let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
+        let Some(mut job) = job else { return Ok(()) };
+        let waker = self.waker(key);
+        let owner = parts.running.replace(Some((key, id)));
+        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(&waker))));
+        if let Ok(Poll::Pending) = polled {
+            parts.running.set(owner);
+            parts.tasks.borrow_mut().put_back_member(key);
+            if let Some(entry) = self.children.borrow_mut().get_mut(index as usize) {
+                entry.job = Some(job);
+            }
+            return Ok(());
+        }
+        let dropped = drop_caught(job);
+        parts.running.set(owner);
+        let described = parts.tasks.borrow_mut().describe_key(key);
+        self.children.borrow_mut().try_remove(index as usize);
+        parts.tasks.borrow_mut().remove_member(key);
+        match (polled, dropped) {
+            (Err(panic), again) => {
+                again.into_iter().for_each(drop_payload);
+                Err(Failure::panicked(described, panic))
+            }
+            (Ok(Poll::Ready(Err(error))), again) => {
+                again.into_iter().for_each(drop_payload);
+                Err(Failure { child: described.map(Current::from), cause: Cause::Error(error) })
+            }
+            (Ok(_), Some(panic)) => Err(Failure::panicked(described, panic)),
+            (Ok(_), None) => Ok(()),
+        }
+    }
+
+    /// Ends the scope: gives the slots back and drops the children. Returns the panics of their destructors.
+    fn end(&self) -> Vec<Failure<E>> {
+        if self.ended.replace(true) {
+            return Vec::new();
+        }
+        let entries = std::mem::take(&mut *self.children.borrow_mut());
+        let mut entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
+        entries.sort_unstable_by_key(|entry| entry.id);
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key).chain([self.body]).collect();
+        let mut described = Vec::new();
+        match context::current_of(self.home) {
+            Some(parts) => {
+                let mut tasks = parts.tasks.borrow_mut();
+                described.extend(keys.iter().map(|&key| tasks.describe_key(key)));
+                let owner = tasks.remove_group(self.group, &keys);
+                drop(tasks);
+                parts.guarded(|| drop(owner));
+            }
+            None => self.home.send(Message::EndScope(self.group, keys)),
+        }
+        let mut described = described.into_iter();
+        let panicked = |entry: Entry<'env, E>| {
+            let child = described.next().flatten();
+            drop_caught(entry.job).map(|panic| Failure::panicked(child, panic))
+        };
+        entries.into_iter().filter_map(panicked).collect()
+    }
+}
+
+pin_project! {
+    /// The future of a scope, once it runs.
+    struct Driver<'env, E, B, T> {
+        shared: Rc<Shared<'env, E>>,
+        // Unset once it has ended.
+        #[pin]
+        body: Option<B>,
+        // What the body returned.
+        value: Option<T>,
+    }
+
+    impl<E, B, T> PinnedDrop for Driver<'_, E, B, T> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            for failure in this.shared.end() {
+                failure.report(this.shared.home);
+            }
+        }
+    }
+}
+
+impl<E, B, T> Driver<'_, E, B, T>
+where
+    B: Future<Output = Result<T, E>>,
+{
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, ScopeError<E>>> {
+        let home = self.shared.home;
+        let Some(parts) = context::current_of(home) else {
+            panic!("{}", context::Misuse::elsewhere("`task::scope` was polled"));
+        };
+        let group = self.shared.group;
+        let owner = parts.tasks.borrow_mut().begin_poll(group);
+        parts.guarded(|| drop(owner));
+        for _ in 0..POLLS {
+            if let Some(result) = self.as_mut().result() {
+                return Poll::Ready(result);
+            }
+            let next = if budget::has_budget() { parts.tasks.borrow_mut().pop_member(group) } else { None };
+            let Some((key, id, index)) = next else { break };
+            let polled = if index == BODY {
+                self.as_mut().poll_body(&parts, key)
+            } else {
+                self.shared.poll_child(&parts, key, id, index)
+            };
+            if let Err(failure) = polled {
+                return Poll::Ready(Err(self.fail(failure)));
+            }
+        }
+        if let Some(result) = self.as_mut().result() {
+            return Poll::Ready(result);
+        }
+        let (unused, is_ready) = {
+            let waker = cx.waker().clone();
+            parts.tasks.borrow_mut().set_owner(group, waker)
+        };
+        parts.guarded(|| drop(unused));
+        if is_ready {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// The body is the owner's own code: it runs as the owner, and its panic unwinds through the scope, which drops the children.
+    fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: Key) -> Result<(), Failure<E>> {
+        let mut this = self.project();
+        let waker = this.shared.waker(key);
+        let Some(body) = this.body.as_mut().as_pin_mut() else { return Ok(()) };
+        let Poll::Ready(result) = body.poll(&mut Context::from_waker(&waker)) else {
+            parts.tasks.borrow_mut().put_back_member(key);
+            return Ok(());
+        };
+        this.body.set(None);
+        match result {
+            Ok(value) => {
+                *this.value = Some(value);
+                Ok(())
+            }
+            Err(error) => Err(Failure { child: None, cause: Cause::Error(error) }),
+        }
+    }
+
+    /// What the scope returns, if it is over.
+    fn result(mut self: Pin<&mut Self>) -> Option<Result<T, ScopeError<E>>> {
+        if self.shared.cancelled.get() {
+            return Some(Err(self.fail(Failure { child: None, cause: Cause::Cancelled })));
+        }
+        if self.body.is_some() || !self.shared.children.borrow().is_empty() {
+            return None;
+        }
+        self.as_mut().project().value.take().map(Ok)
+    }
+
+    fn fail(self: Pin<&mut Self>, first: Failure<E>) -> ScopeError<E> {
+        let mut this = self.project();
+        let mut others = this.shared.end();
+        let dropped = catch_unwind(AssertUnwindSafe(|| this.body.set(None)));
+        others.extend(dropped.err().map(|panic| Failure::panicked(None, panic)));
+        others.extend(drop_caught(this.value.take()).map(|panic| Failure::panicked(None, panic)));
+        ScopeError { first, others }
+    }
+}
+
+#[cold]
+fn full() -> ! {
+    panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+}
+
+/// Where a child's output waits for its handle.
+struct Outlet<T> {
+    result: Cell<Option<T>>,
+    ended: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// Tells the handle that its child is over, however that came about.
+struct End<T> {
+    outlet: Rc<Outlet<T>>,
+}
+
+impl<T> Drop for End<T> {
+    fn drop(&mut self) {
+        self.outlet.ended.set(true);
+        if let Some(waker) = self.outlet.waker.take() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                drop_payload(panic);
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it last.
+    struct Job<F: Future, T, E> {
+        #[pin]
+        future: F,
+        end: End<T>,
+        split: fn(F::Output) -> Result<T, E>,
+    }
+}
+
+impl<F: Future, T, E> Future for Job<F, T, E> {
+    type Output = Result<(), E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        let this = self.project();
+        let output = ready!(this.future.poll(cx));
+        this.end.outlet.result.set(Some((this.split)(output)?));
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Waits for a child of a [`scope`](scope()).
+///
+/// Awaiting it gives the child's output. An error, always a cancellation, is only seen where the handle has outlived its scope: a
+/// child that fails takes the body along. Dropping the handle lets the child run on within its scope.
+///
+/// # Panics
+///
+/// Polled again after it was ready.
+///
+/// # Cancel safety
+///
+/// A handle that is polled and dropped loses the child's output, not the child; keep it (poll `&mut child`) to go on waiting.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let sum = postlude::task::scope::<_, (), _>(async |s| {
+///         let (a, b) = (s.spawn(async { 1 }), s.spawn(async { 2 }));
+///         Ok(a.await.unwrap() + b.await.unwrap())
+///     });
+///     assert_eq!(sum.await.unwrap(), 3);
+/// })
+/// # }
+/// ```
+pub struct Child<T> {
+    id: TaskId,
+    outlet: Rc<Outlet<T>>,
+}
+
+impl<T> Child<T> {
+    /// The child's number, among those of the runtime's tasks.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let ended = postlude::task::scope::<_, (), _>(async |s| {
+    ///         let child = s.spawn(async { postlude::task::current().unwrap().id() });
+    ///         let id = child.id();
+    ///         Ok(child.await.unwrap() == id)
+    ///     });
+    ///     assert!(ended.await.unwrap());
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Whether the child's future is gone.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let ended = postlude::task::scope::<_, (), _>(async |s| Ok(s.spawn(async {}).is_finished()));
+    ///     assert!(!ended.await.unwrap());
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.outlet.ended.get()
+    }
+}
+
+impl<T> Future for Child<T> {
+    type Output = Result<T, JoinError>;
+
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        ready!(budget::poll_available(cx));
+        let outlet = &self.outlet;
+        if !outlet.ended.get() {
+            let waker = cx.waker().clone();
+            drop(outlet.waker.replace(Some(waker)));
+            return Poll::Pending;
+        }
+        budget::spend();
+        Poll::Ready(outlet.result.take().ok_or_else(JoinError::cancelled))
+    }
+}
+
+impl<T> fmt::Debug for Child<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child").field("id", &self.id.get()).finish_non_exhaustive()
+    }
+}
+
+impl<E> Clone for Scope<'_, E> {
+    fn clone(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared) }
+    }
+}
+
+impl<E> fmt::Debug for Scope<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let children = self.shared.children.try_borrow().map_or(0, |children| children.len());
+        f.debug_struct("Scope").field("children", &children).finish_non_exhaustive()
+    }
+}
+
+/// Spawns a child with a name: see [`Scope::named`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let ended = postlude::task::scope::<_, (), _>(async |s| Ok(s.named("five").spawn(async { 5 }).await.unwrap()));
+///     assert_eq!(ended.await.unwrap(), 5);
+/// })
+/// # }
+/// ```
+#[must_use = "it names a child that is still to be spawned"]
+pub struct NamedChild<'s, 'env, E> {
+    scope: &'s Scope<'env, E>,
+    name: Box<str>,
+}
+
+impl<'env, E: 'env> NamedChild<'_, 'env, E> {
+    /// Like [`Scope::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Scope::spawn`] does.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let ended = postlude::task::scope::<_, (), _>(async |s| Ok(s.named("five").spawn(async { 5 }).await.unwrap()));
+    ///     assert_eq!(ended.await.unwrap(), 5);
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(self, future: F) -> Child<F::Output>
+    where
+        F: Future + 'env,
+        F::Output: 'env,
+    {
+        self.scope.add(future, Ok, Some(self.name), Location::caller())
+    }
+
+    /// Like [`Scope::try_spawn`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Scope::spawn`] does.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let ended = postlude::task::scope::<(), _, _>(async |s| {
+    ///         s.named("bad").try_spawn(async { Err::<(), _>("no") });
+    ///         Ok(())
+    ///     });
+    ///     assert_eq!(ended.await.unwrap_err().first().child().unwrap().name(), Some("bad"));
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn try_spawn<T, F>(self, future: F) -> Child<T>
+    where
+        F: Future<Output = Result<T, E>> + 'env,
+        T: 'env,
+    {
+        self.scope.add(future, |result| result, Some(self.name), Location::caller())
+    }
+}
+
+impl<E> fmt::Debug for NamedChild<'_, '_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedChild").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a scope ended early: its first failure, and what else went wrong while the rest was dropped.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+///     assert_eq!(failed.to_string(), "the scope's body failed: no");
+///     assert!(failed.others().is_empty());
+///     assert_eq!(failed.into_first().into_error(), Some("no"));
+/// })
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ScopeError<E> {
+    first: Failure<E>,
+    others: Vec<Failure<E>>,
+}
+
+impl<E> ScopeError<E> {
+    /// The failure that ended the scope.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert_eq!(failed.first().error(), Some(&"no"));
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn first(&self) -> &Failure<E> {
+        &self.first
+    }
+
+    /// Panics of destructors that ran because the scope ended.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert!(failed.others().is_empty());
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn others(&self) -> &[Failure<E>] {
+        &self.others
+    }
+
+    /// The failure that ended the scope, by value.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert_eq!(failed.into_first().into_error(), Some("no"));
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn into_first(self) -> Failure<E> {
+        self.first
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ScopeError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        match self.others.len() {
+            0 => Ok(()),
+            others => write!(f, " (and {others} more)"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for ScopeError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.first.cause {
+            Cause::Error(error) => Some(error),
+            Cause::Panicked(error) => Some(error),
+            Cause::Cancelled => None,
+        }
+    }
+}
+
+/// One thing that went wrong in a scope.
+///
+/// ```
+/// # postlude::run(async {
+/// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+/// assert!(failed.first().child().is_none());
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Failure<E> {
+    child: Option<Current>,
+    cause: Cause<E>,
+}
+
+/// What went wrong: see [`Failure::cause`].
+///
+/// ```
+/// use postlude::task::{Cause, scope};
+/// # postlude::run(async {
+/// let failed = scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+/// assert!(matches!(failed.first().cause(), Cause::Error("no")));
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub enum Cause<E> {
+    /// A child or the body returned this.
+    Error(E),
+    /// A child panicked, or a destructor did.
+    Panicked(JoinError),
+    /// [`Scope::cancel`] was called.
+    Cancelled,
+}
+
+impl<E> Failure<E> {
+    fn panicked(child: Option<Described>, panic: Payload) -> Self {
+        Self { child: child.map(Current::from), cause: Cause::Panicked(JoinError::panicked(panic)) }
+    }
+
+    /// Says on behalf of a scope that was dropped what its destructors did.
+    #[cold]
+    fn report(self, home: Home) {
+        let Cause::Panicked(error) = self.cause else { return };
+        let Some(payload): Option<Box<dyn Any + Send>> = error.into_panic() else { return };
+        let child = self.child.map(|child| Described { id: child.id, name: child.name, location: child.location });
+        if let Some(parts) = context::current_of(home) {
+            parts.report(child.as_ref(), &payload);
+        }
+        drop_payload(payload);
+    }
+
+    /// The child that failed; `None` if it was the body, or the scope was cancelled.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert!(failed.first().child().is_none());
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn child(&self) -> Option<&Current> {
+        self.child.as_ref()
+    }
+
+    /// What went wrong.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert!(matches!(failed.first().cause(), postlude::task::Cause::Error("no")));
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn cause(&self) -> &Cause<E> {
+        &self.cause
+    }
+
+    /// The error that was returned, if one was.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert_eq!(failed.first().error(), Some(&"no"));
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn error(&self) -> Option<&E> {
+        if let Cause::Error(error) = &self.cause { Some(error) } else { None }
+    }
+
+    /// The error that was returned, by value.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert_eq!(failed.into_first().into_error(), Some("no"));
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn into_error(self) -> Option<E> {
+        if let Cause::Error(error) = self.cause { Some(error) } else { None }
+    }
+
+    /// The panic, for its text or for [`JoinError::into_panic`], by value.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert!(failed.into_first().into_panic().is_none());
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn into_panic(self) -> Option<JoinError> {
+        if let Cause::Panicked(error) = self.cause { Some(error) } else { None }
+    }
+
+    /// Whether [`Scope::cancel`] was called.
+    ///
+    /// ```
+    /// # postlude::run(async {
+    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
+    /// assert!(!failed.first().is_cancelled());
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.cause, Cause::Cancelled)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.cause, &self.child) {
+            (Cause::Cancelled, _) => f.write_str("the scope was cancelled"),
+            (Cause::Error(error), None) => write!(f, "the scope's body failed: {error}"),
+            (Cause::Error(error), Some(child)) => write!(f, "child {} of the scope failed: {error}", child.id),
+            (Cause::Panicked(error), None) => write!(f, "the scope's body was dropped: {error}"),
+            (Cause::Panicked(error), Some(child)) => write!(f, "child {} of the scope: {error}", child.id),
+        }
+    }
+}

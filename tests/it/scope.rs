@@ -1,0 +1,676 @@
+//! Scopes: children that borrow, fail, cancel, and never outlive the scope.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use postlude::task::{self, Cause, scope, yield_now};
+use postlude::time::{sleep, timeout};
+use postlude::{Runtime, spawn};
+
+fn paused() -> Runtime {
+    Runtime::builder().paused_clock().build().unwrap()
+}
+
+/// Runs a future twice: as the root, and as a task.
+fn as_root_and_as_task<F: Future<Output = ()> + 'static>(make: impl Fn() -> F) {
+    let runtime = paused();
+    runtime.block_on(make()).unwrap();
+    let task = runtime.spawn(make());
+    runtime.block_on(task).unwrap().unwrap();
+    assert_eq!(runtime.stats().tasks, 0, "no slot is left");
+}
+
+/// Adds its name to a list when it is dropped.
+struct Dropped<'a>(&'a RefCell<Vec<&'static str>>, &'static str);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().push(self.1);
+    }
+}
+
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic!("in drop");
+    }
+}
+
+/// Pending until its waker, kept in `wakers`, is called; counts its polls.
+async fn woken(polls: &Cell<u32>, wakers: &RefCell<Vec<Waker>>) {
+    let mut first = true;
+    poll_fn(|cx| {
+        polls.set(polls.get() + 1);
+        if std::mem::replace(&mut first, false) {
+            wakers.borrow_mut().push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[test]
+fn children_borrow_from_the_caller() {
+    struct Pair {
+        left: u32,
+        right: Vec<u32>,
+    }
+    as_root_and_as_task(|| async {
+        let words: Vec<_> = ["a", "bcd"].map(String::from).into();
+        let mut pair = Pair { left: 0, right: Vec::new() };
+        let hits = Cell::new(0);
+        let lengths = scope::<_, Infallible, _>(async |s| {
+            let (left, right) = (&mut pair.left, &mut pair.right);
+            s.spawn(async {
+                sleep(Duration::from_secs(1)).await;
+                *left += 1;
+            });
+            s.spawn(async {
+                yield_now().await;
+                right.push(7);
+            });
+            for _ in 0..10 {
+                s.spawn(async { hits.set(hits.get() + 1) });
+            }
+            let lengths = words.iter().map(|word| s.spawn(async { word.len() })).collect::<Vec<_>>();
+            let mut sum = 0;
+            for length in lengths {
+                sum += length.await.unwrap();
+            }
+            Ok(sum)
+        })
+        .await
+        .unwrap();
+        assert_eq!((lengths, pair.left, pair.right, hits.get(), words.len()), (4, 1, vec![7], 10, 2));
+    });
+}
+
+#[test]
+fn a_scope_waits_for_children_whose_handles_are_dropped() {
+    as_root_and_as_task(|| async {
+        let done = Cell::new(0);
+        let begin = postlude::time::now();
+        scope::<_, Infallible, _>(async |s| {
+            for n in 1..=3 {
+                let done = &done;
+                s.spawn(async move {
+                    sleep(Duration::from_secs(n)).await;
+                    done.set(done.get() + 1);
+                });
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(done.get(), 3);
+        assert!(postlude::time::now() - begin >= Duration::from_secs(3));
+    });
+}
+
+#[test]
+fn a_child_that_fails_before_its_first_await_ends_the_scope() {
+    as_root_and_as_task(|| async {
+        let drops = RefCell::new(Vec::new());
+        let error = scope::<(), _, _>(async |s| {
+            let _body = Dropped(&drops, "body");
+            for name in ["first", "second"] {
+                let held = Dropped(&drops, name);
+                s.spawn(async move {
+                    let _held = held;
+                    pending::<()>().await;
+                });
+            }
+            s.named("bad").try_spawn(async { Err::<(), _>("no") });
+            pending().await
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(error.first().error(), Some(&"no"));
+        assert_eq!(error.first().child().unwrap().name(), Some("bad"));
+        assert!(error.others().is_empty());
+        assert_eq!(*drops.borrow(), ["first", "second", "body"]);
+    });
+}
+
+#[test]
+fn a_body_that_fails_ends_the_scope() {
+    as_root_and_as_task(|| async {
+        let drops = RefCell::new(Vec::new());
+        let error = scope::<(), _, _>(async |s| {
+            let held = Dropped(&drops, "child");
+            s.spawn(async move {
+                let _held = held;
+                pending::<()>().await;
+            });
+            yield_now().await;
+            Err("no")
+        })
+        .await
+        .unwrap_err();
+        assert!(error.first().child().is_none());
+        assert_eq!(error.to_string(), "the scope's body failed: no");
+        assert_eq!(*drops.borrow(), ["child"]);
+    });
+}
+
+#[test]
+fn a_child_that_panics_ends_the_scope() {
+    as_root_and_as_task(|| async {
+        let error = scope::<(), Infallible, _>(async |s| {
+            s.spawn(async {
+                yield_now().await;
+                panic!("oh");
+            });
+            pending().await
+        })
+        .await
+        .unwrap_err();
+        assert!(error.first().child().unwrap().location().unwrap().file().ends_with("scope.rs"));
+        assert_eq!(error.into_first().into_panic().unwrap().to_string(), "the task panicked: `oh`");
+    });
+}
+
+#[test]
+fn a_panic_of_the_body_drops_the_children_and_goes_on_to_the_caller() {
+    let runtime = paused();
+    let drops = Rc::new(RefCell::new(Vec::new()));
+    let list = drops.clone();
+    let task = runtime.spawn(async move {
+        scope::<(), Infallible, _>(async |s| {
+            let held = Dropped(&list, "child");
+            s.spawn(async move {
+                let _held = held;
+                pending::<()>().await;
+            });
+            yield_now().await;
+            panic!("body")
+        })
+        .await
+        .unwrap();
+    });
+    assert!(runtime.block_on(task).unwrap().unwrap_err().is_panic());
+    assert_eq!((drops.borrow().len(), runtime.stats().tasks), (1, 0));
+}
+
+#[test]
+fn a_child_cancels_the_scope_in_its_first_poll_and_nothing_else() {
+    as_root_and_as_task(|| async {
+        let drops = RefCell::new(Vec::new());
+        let other = spawn(async {
+            yield_now().await;
+            5
+        });
+        let error = scope::<(), Infallible, _>(async |s| {
+            let (handle, held) = (s.clone(), Dropped(&drops, "child"));
+            s.spawn(async move {
+                let _held = held;
+                handle.cancel();
+                pending::<()>().await;
+            });
+            s.spawn(async { panic!("never polled: the scope is over") });
+            pending().await
+        })
+        .await
+        .unwrap_err();
+        assert!(error.first().is_cancelled() && matches!(error.first().cause(), Cause::Cancelled));
+        assert_eq!(*drops.borrow(), ["child"]);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(other.await.unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_scope_that_waits_is_cancelled_from_another_task() {
+    let runtime = paused();
+    runtime
+        .block_on(async {
+            let kept = Rc::new(RefCell::new(None));
+            let out = kept.clone();
+            let task = spawn(async move {
+                scope::<(), Infallible, _>(async |s| {
+                    *out.borrow_mut() = Some(s.clone());
+                    s.spawn(pending::<()>());
+                    pending().await
+                })
+                .await
+                .unwrap_err()
+                .first()
+                .is_cancelled()
+            });
+            sleep(Duration::from_secs(1)).await;
+            let handle: task::Scope<'static, Infallible> = kept.borrow_mut().take().unwrap();
+            handle.cancel();
+            assert!(timeout(Duration::from_secs(1), task).await.unwrap().unwrap());
+            handle.cancel();
+            let late = handle.spawn(async { 1 });
+            assert!(late.is_finished() && late.await.unwrap_err().is_cancelled(), "an ended scope takes no child");
+        })
+        .unwrap();
+}
+
+#[test]
+fn an_inner_scope_that_fails_leaves_the_outer_one_running() {
+    as_root_and_as_task(|| async {
+        let log = RefCell::new(Vec::new());
+        let outcome = scope::<_, &str, _>(async |outer| {
+            let inner_failed = outer.spawn(async {
+                let error = scope::<(), _, _>(async |inner| {
+                    let held = Dropped(&log, "inner sibling");
+                    inner.spawn(async move {
+                        let _held = held;
+                        pending::<()>().await;
+                    });
+                    inner.try_spawn(async {
+                        sleep(Duration::from_secs(1)).await;
+                        Err::<(), _>("inner")
+                    });
+                    pending().await
+                })
+                .await;
+                *error.unwrap_err().first().error().unwrap()
+            });
+            outer.spawn(async {
+                sleep(Duration::from_secs(2)).await;
+                log.borrow_mut().push("outer sibling");
+            });
+            Ok(inner_failed.await.unwrap())
+        })
+        .await;
+        assert_eq!(outcome.unwrap(), "inner");
+        assert_eq!(*log.borrow(), ["inner sibling", "outer sibling"]);
+    });
+}
+
+#[test]
+fn an_owner_aborted_while_its_scope_waits_drops_the_children() {
+    let runtime = paused();
+    let drops = Rc::new(RefCell::new(Vec::new()));
+    let list = drops.clone();
+    runtime
+        .block_on(async {
+            let task = spawn(async move {
+                scope::<(), Infallible, _>(async |s| {
+                    let _body = Dropped(&list, "body");
+                    for name in ["first", "second"] {
+                        let held = Dropped(&list, name);
+                        s.spawn(async move {
+                            let _held = held;
+                            sleep(Duration::from_secs(60)).await;
+                        });
+                    }
+                    pending().await
+                })
+                .await
+            });
+            sleep(Duration::from_secs(1)).await;
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        })
+        .unwrap();
+    assert_eq!(*drops.borrow(), ["first", "second", "body"]);
+    assert_eq!((runtime.stats().tasks, runtime.stats().timers_set), (0, 0));
+}
+
+#[test]
+fn a_panic_in_a_childs_drop_is_a_failure_or_attached_to_one() {
+    as_root_and_as_task(|| async {
+        let error = scope::<(), Infallible, _>(async |s| {
+            let held = PanicsInDrop;
+            s.spawn(poll_fn(move |_| {
+                let _held = &held;
+                Poll::Ready(())
+            }));
+            pending().await
+        })
+        .await
+        .unwrap_err();
+        assert!(matches!(error.first().cause(), Cause::Panicked(_)));
+        let error = scope::<(), _, _>(async |s| {
+            let held = PanicsInDrop;
+            s.named("drops").spawn(async move {
+                let _held = held;
+                pending::<()>().await;
+            });
+            yield_now().await;
+            Err("first")
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(error.first().error(), Some(&"first"));
+        assert_eq!(error.others().len(), 1);
+        assert_eq!(error.others()[0].child().unwrap().name(), Some("drops"));
+        assert_eq!(error.to_string(), "the scope's body failed: first (and 1 more)");
+    });
+}
+
+#[test]
+fn a_panic_in_a_childs_drop_is_reported_if_the_scope_is_dropped() {
+    let runtime = paused();
+    runtime
+        .block_on(async {
+            let waits = scope::<(), Infallible, _>(async |s| {
+                let held = PanicsInDrop;
+                s.spawn(async move {
+                    let _held = held;
+                    pending::<()>().await;
+                });
+                pending().await
+            });
+            timeout(Duration::from_secs(1), waits).await.unwrap_err();
+        })
+        .unwrap();
+    assert_eq!((runtime.stats().panics, runtime.stats().tasks), (1, 0));
+}
+
+#[test]
+fn a_child_spawns_others_through_a_clone_of_the_scope() {
+    fn tree<'env>(s: &task::Scope<'env, Infallible>, depth: u32, leaves: &'env Cell<u32>) {
+        let inner = s.clone();
+        s.spawn(async move {
+            if depth == 0 {
+                return leaves.set(leaves.get() + 1);
+            }
+            yield_now().await;
+            tree(&inner, depth - 1, leaves);
+            tree(&inner, depth - 1, leaves);
+        });
+    }
+    as_root_and_as_task(|| async {
+        let leaves = Cell::new(0);
+        scope(async |s| {
+            tree(&s, 6, &leaves);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(leaves.get(), 64);
+    });
+}
+
+#[test]
+fn a_thousand_children_all_finish() {
+    as_root_and_as_task(|| async {
+        let sum = Cell::new(0);
+        scope::<_, Infallible, _>(async |s| {
+            for n in 0..1000 {
+                let sum = &sum;
+                s.spawn(async move {
+                    yield_now().await;
+                    sleep(Duration::from_millis(n % 7)).await;
+                    sum.set(sum.get() + n);
+                });
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(sum.get(), 499_500);
+    });
+}
+
+#[test]
+fn a_child_knows_its_name_its_number_and_where_it_was_spawned() {
+    as_root_and_as_task(|| async {
+        let owner = task::current().unwrap().id();
+        scope::<_, Infallible, _>(async |s| {
+            assert_eq!(task::current().unwrap().id(), owner, "the body is the owner");
+            let line = line!() + 1;
+            let child = s.named("mail").spawn(async { task::current().unwrap() });
+            let id = child.id();
+            let seen = child.await.unwrap();
+            assert_eq!((seen.id(), seen.name()), (id, Some("mail")));
+            assert_eq!(seen.location().unwrap().line(), line);
+            assert!(id > owner);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(task::current().unwrap().id(), owner);
+    });
+}
+
+#[test]
+fn one_wake_polls_one_child() {
+    as_root_and_as_task(|| async {
+        let (polls, body_polls, wakers) = (Cell::new(0), Cell::new(0), RefCell::new(Vec::new()));
+        let waits = scope::<_, Infallible, _>(async |s| {
+            for _ in 0..100 {
+                s.spawn(woken(&polls, &wakers));
+            }
+            let mut rest = pin!(woken(&body_polls, &wakers));
+            poll_fn(|cx| rest.as_mut().poll(cx)).await;
+            Ok(())
+        });
+        let mut waits = pin!(waits);
+        let mut rounds = 0;
+        while wakers.borrow().len() < 101 {
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            rounds += 1;
+        }
+        assert_eq!((polls.get(), body_polls.get(), rounds), (100, 1, 2), "64 polls, then the rest");
+        let waker = wakers.borrow()[51].clone();
+        waker.wake_by_ref();
+        waker.wake();
+        for _ in 0..3 {
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!((polls.get(), body_polls.get()), (101, 1));
+        let all = wakers.take();
+        all.iter().for_each(Waker::wake_by_ref);
+        waits.await.unwrap();
+        assert_eq!((polls.get(), body_polls.get()), (200, 2));
+    });
+}
+
+#[test]
+fn a_child_is_woken_from_another_thread() {
+    let runtime = Runtime::new().unwrap();
+    for _ in 0..20 {
+        runtime
+            .block_on(async {
+                let polls = Cell::new(0);
+                scope::<_, Infallible, _>(async |s| {
+                    for _ in 0..10 {
+                        s.spawn(async {
+                            let mut thread = None;
+                            poll_fn(|cx| {
+                                polls.set(polls.get() + 1);
+                                if thread.is_some() {
+                                    return Poll::Ready(());
+                                }
+                                let waker = cx.waker().clone();
+                                thread = Some(thread::spawn(move || waker.wake()));
+                                Poll::Pending
+                            })
+                            .await;
+                            thread.unwrap().join().unwrap();
+                        });
+                    }
+                    Ok(())
+                })
+                .await
+                .unwrap();
+                assert_eq!(polls.get(), 20);
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn children_that_wake_themselves_leave_the_loop_to_others() {
+    let runtime = paused();
+    runtime
+        .block_on(async {
+            let polls = Rc::new(Cell::new(0_u32));
+            let counted = polls.clone();
+            let busy = spawn(async move {
+                scope::<(), Infallible, _>(async |s| {
+                    for _ in 0..1000 {
+                        s.spawn(poll_fn(|cx| {
+                            counted.set(counted.get() + 1);
+                            cx.waker().wake_by_ref();
+                            Poll::<()>::Pending
+                        }));
+                    }
+                    pending().await
+                })
+                .await
+            });
+            for _ in 0..10 {
+                let before = polls.get();
+                yield_now().await;
+                assert!(polls.get() - before <= 64, "{}", polls.get() - before);
+            }
+            assert!(polls.get() > 500);
+            busy.abort();
+        })
+        .unwrap();
+}
+
+#[test]
+fn children_share_the_budget_of_their_owner() {
+    let runtime = paused();
+    runtime
+        .block_on(async {
+            let spent = Rc::new(Cell::new(0_u32));
+            let counted = spent.clone();
+            let busy = spawn(async move {
+                scope::<(), Infallible, _>(async |s| {
+                    for _ in 0..10 {
+                        s.spawn(async {
+                            loop {
+                                poll_fn(task::poll_proceed).await;
+                                counted.set(counted.get() + 1);
+                            }
+                        });
+                    }
+                    pending().await
+                })
+                .await
+            });
+            for _ in 0..10 {
+                let before = spent.get();
+                yield_now().await;
+                assert!(spent.get() - before <= 128, "{}", spent.get() - before);
+            }
+            assert!(spent.get() > 1000);
+            busy.abort();
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_scope_inside_a_select_progresses_while_it_is_polled_and_no_longer() {
+    as_root_and_as_task(|| async {
+        let ticks = Cell::new(0);
+        let mut waits = Box::pin(scope::<(), Infallible, _>(async |s| {
+            s.spawn(async {
+                loop {
+                    sleep(Duration::from_secs(1)).await;
+                    ticks.set(ticks.get() + 1);
+                }
+            });
+            pending().await
+        }));
+        timeout(Duration::from_millis(3500), waits.as_mut()).await.unwrap_err();
+        assert_eq!(ticks.get(), 3);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(ticks.get(), 3, "nobody polled it");
+        timeout(Duration::from_millis(10), waits.as_mut()).await.unwrap_err();
+        assert_eq!(ticks.get(), 4);
+    });
+}
+
+#[test]
+fn a_scope_dropped_between_turns_gives_its_slots_back() {
+    let runtime = paused();
+    let drops = RefCell::new(Vec::new());
+    let mut waits = Box::pin(scope::<(), Infallible, _>(async |s| {
+        let held = Dropped(&drops, "child");
+        s.spawn(async move {
+            let _held = held;
+            pending::<()>().await;
+        });
+        pending().await
+    }));
+    runtime.block_on(timeout(Duration::from_secs(1), waits.as_mut())).unwrap().unwrap_err();
+    assert_eq!(runtime.stats().tasks, 2);
+    drop(waits);
+    assert_eq!(*drops.borrow(), ["child"]);
+    runtime.block_on(sleep(Duration::from_secs(1))).unwrap();
+    assert_eq!(runtime.stats().tasks, 0);
+}
+
+#[test]
+fn a_scope_may_outlive_its_runtime_and_a_runtime_that_ends_drops_its_scopes() {
+    let drops = RefCell::new(Vec::new());
+    let runtime = paused();
+    let mut waits = Box::pin(scope::<(), Infallible, _>(async |s| {
+        let held = Dropped(&drops, "child");
+        s.spawn(async move {
+            let _held = held;
+            pending::<()>().await;
+        });
+        pending().await
+    }));
+    runtime.block_on(timeout(Duration::from_secs(1), waits.as_mut())).unwrap().unwrap_err();
+    drop(runtime);
+    drop(waits);
+    assert_eq!(*drops.borrow(), ["child"]);
+
+    let drops = Rc::new(RefCell::new(Vec::new()));
+    let list = drops.clone();
+    let runtime = paused();
+    drop(runtime.spawn(async move {
+        scope::<(), Infallible, _>(async |s| {
+            let inner = s.clone();
+            let held = Dropped(&list, "child");
+            s.spawn(async move {
+                let _inner = inner;
+                let _held = held;
+                pending::<()>().await;
+            });
+            pending().await
+        })
+        .await
+    }));
+    runtime.block_on(sleep(Duration::from_secs(1))).unwrap();
+    drop(runtime);
+    assert_eq!(*drops.borrow(), ["child"]);
+}
+
+#[test]
+#[should_panic(expected = "`task::scope` was called on thread")]
+fn a_scope_outside_a_runtime_panics() {
+    let mut waits = pin!(scope::<(), Infallible, _>(async |_| Ok(())));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}
+
+#[test]
+fn a_child_that_wakes_itself_is_polled_once_and_one_woken_by_another_follows_in_the_same_poll() {
+    as_root_and_as_task(|| async {
+        let (busy, woken_polls, wakers) = (Cell::new(0), Cell::new(0), RefCell::new(Vec::<Waker>::new()));
+        let mut waits = pin!(scope::<(), Infallible, _>(async |s| {
+            s.spawn(woken(&woken_polls, &wakers));
+            s.spawn(poll_fn(|cx| {
+                busy.set(busy.get() + 1);
+                wakers.borrow().iter().for_each(Waker::wake_by_ref);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }));
+            pending().await
+        }));
+        for round in 1..=5 {
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!((busy.get(), woken_polls.get()), (round, 2));
+        }
+    });
+}
