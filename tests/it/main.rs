@@ -3,6 +3,8 @@
 #[cfg(feature = "http")]
 mod background;
 mod blocking;
+#[cfg(feature = "http")]
+mod conformance;
 mod counts;
 mod drop;
 #[cfg(feature = "http")]

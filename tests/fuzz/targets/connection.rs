@@ -22,10 +22,16 @@ thread_local! {
 
 fuzz_target!(|input: &[u8]| {
     let Some((cut, wire)) = postlude_fuzz::split(input) else { return };
-    let methods = methods(wire);
+    let (methods, expects) = requests(wire);
     let once = responses(&serve(wire, wire.len().max(1)), &methods);
     let cut = responses(&serve(wire, cut.max(1)), &methods);
-    assert_eq!(once, cut);
+    if expects {
+        // Whether the body comes although nobody asked for it is seen or not: the connection may end one answer earlier.
+        let both = once.len().min(cut.len());
+        assert_eq!(once[..both], cut[..both]);
+    } else {
+        assert_eq!(once, cut);
+    }
     assert!(once.len() <= methods.len() + 1, "{} answers to {} requests", once.len(), methods.len());
 });
 
@@ -85,20 +91,21 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// The methods of the requests that are on the wire, up to what is none.
-fn methods(mut wire: &[u8]) -> Vec<String> {
-    let mut methods = Vec::new();
+/// The methods of the requests that are on the wire, up to what is none, and whether one of them expects `100 Continue`.
+fn requests(mut wire: &[u8]) -> (Vec<String>, bool) {
+    let (mut methods, mut expects) = (Vec::new(), false);
     let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
     while let Ok(Some(length)) = parser.parse(wire, &mut head) {
         methods.push(head.method(wire).to_owned());
+        expects |= head.expects_continue();
         wire = &wire[length..];
         let mut decoder = Decoder::new(head.framing(), BodyLimits::default());
         while !decoder.is_complete() && !wire.is_empty() {
-            let Ok(found) = decoder.decode(wire) else { return methods };
+            let Ok(found) = decoder.decode(wire) else { return (methods, expects) };
             wire = &wire[found.consumed..];
         }
     }
-    methods
+    (methods, expects)
 }
 
 /// Status and body of each final response; panics on what is none.
