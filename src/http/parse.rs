@@ -15,6 +15,45 @@
 //! framing and the connection (Host, Content-Length, Transfer-Encoding, Connection, Expect, Upgrade) are
 //! judged as they pass, so nothing is searched for afterwards.
 //!
+//! # How it works
+//!
+//! [`HeadParser`] has two states, request line and fields, and remembers where the line at hand begins and how far it was searched. A request
+//! line is method, target, version; the target is sorted into one of four forms. A field is name, colon, value. At the empty line the head is
+//! complete, [`Head::framing`] says how its body ends, and a [`Decoder`](super::chunked::Decoder) takes that from the bytes behind it:
+//!
+//! ```
+//! use postlude::http::chunked::{BodyLimits, Decoder};
+//! use postlude::http::parse::{Head, HeadParser, Limits};
+//!
+//! let wire = b"PUT /a HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+//! let mut head = Head::default();
+//! let length = HeadParser::new(Limits::default()).parse(wire, &mut head)?.expect("the head is whole");
+//! assert_eq!((head.method(wire), head.path(wire)), ("PUT", "/a"));
+//!
+//! let (mut decoder, mut rest, mut body) = (Decoder::new(head.framing(), BodyLimits::default()), &wire[length..], Vec::new());
+//! while !decoder.is_complete() {
+//!     let found = decoder.decode(rest)?;
+//!     body.extend_from_slice(&rest[found.data]);
+//!     rest = &rest[found.consumed..];
+//! }
+//! assert_eq!((body.as_slice(), rest), (&b"hello"[..], &b""[..]));
+//! # Ok::<(), postlude::http::parse::Error>(())
+//! ```
+//!
+//! # Errors
+//!
+//! An [`Error`] has a [kind](ErrorKind), the [offset](Error::offset) of the byte (from the beginning of the head, or of the body), and a status:
+//!
+//! | kinds | status |
+//! | --- | --- |
+//! | [`TargetTooLong`](ErrorKind::TargetTooLong) | 414 |
+//! | [`HeadTooLarge`](ErrorKind::HeadTooLarge), [`TooManyFields`](ErrorKind::TooManyFields), [`TrailersTooLarge`](ErrorKind::TrailersTooLarge) | 431 |
+//! | [`ChunkSizeOverflow`](ErrorKind::ChunkSizeOverflow), [`ChunkExtensionsTooLarge`](ErrorKind::ChunkExtensionsTooLarge) | 413 |
+//! | [`UnsupportedExpectation`](ErrorKind::UnsupportedExpectation) | 417 |
+//! | [`MethodTooLong`](ErrorKind::MethodTooLong), [`UnsupportedTransferEncoding`](ErrorKind::UnsupportedTransferEncoding) | 501 |
+//! | [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) | 505 |
+//! | all others | 400 |
+//!
 //! # Invariants
 //!
 //! * The result (value, error kind, error offset) is the same for every way of cutting the input into calls. An
@@ -1358,6 +1397,27 @@ mod tests {
         }
     }
 
+    /// What is refused here and let through there: line ends, what target and fields mean, limits.
+    const STRICTER_THAN_HTTPARSE: [ErrorKind; 17] = [
+        ErrorKind::EmptyLines,
+        ErrorKind::BareLf,
+        ErrorKind::InvalidTarget,
+        ErrorKind::MissingHost,
+        ErrorKind::DuplicateHost,
+        ErrorKind::InvalidHost,
+        ErrorKind::UnsupportedExpectation,
+        ErrorKind::InvalidContentLength,
+        ErrorKind::DuplicateContentLength,
+        ErrorKind::InvalidTransferEncoding,
+        ErrorKind::UnsupportedTransferEncoding,
+        ErrorKind::TransferEncodingInHttp10,
+        ErrorKind::ConflictingFraming,
+        ErrorKind::HeadTooLarge,
+        ErrorKind::TooManyFields,
+        ErrorKind::TargetTooLong,
+        ErrorKind::MethodTooLong,
+    ];
+
     fn input() -> impl Strategy<Value = Vec<u8>> {
         let start = prop_oneof![
             6 => Just(&b"GET /a?b HTTP/1.1\r\nHost: a\r\n"[..]),
@@ -1394,16 +1454,34 @@ mod tests {
         }
 
         #[test]
-        fn what_httparse_accepts_too_is_read_alike(input in input()) {
+        fn what_httparse_accepts_too_is_read_alike(
+            mut input in input(),
+            mutations in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            for (index, byte) in mutations {
+                if !input.is_empty() {
+                    let at = index.index(input.len());
+                    input[at] = byte;
+                }
+            }
             let mut fields = [httparse::EMPTY_HEADER; 64];
             let mut peer = httparse::Request::new(&mut fields);
             let theirs = peer.parse(&input);
-            if let (Ok(Some((n, head))), Ok(httparse::Status::Complete(m))) = (run(Limits::default(), &input, &[]), theirs) {
-                prop_assert_eq!(n, m);
-                prop_assert_eq!(Some(head.method(&input)), peer.method);
-                prop_assert_eq!(Some(head.target(&input)), peer.path);
-                prop_assert_eq!(Some(head.version() as u8), peer.version);
-                prop_assert!(head.fields(&input).eq(peer.headers.iter().map(|h| (h.name, h.value))));
+            match (run(Limits::default(), &input, &[]), theirs) {
+                (Ok(Some((n, head))), Ok(httparse::Status::Complete(m))) => {
+                    prop_assert_eq!(n, m);
+                    prop_assert_eq!(Some(head.method(&input)), peer.method);
+                    prop_assert_eq!(Some(head.target(&input)), peer.path);
+                    prop_assert_eq!(Some(head.version() as u8), peer.version);
+                    prop_assert!(head.fields(&input).eq(peer.headers.iter().map(|h| (h.name, h.value))));
+                }
+                (Err(error), Ok(httparse::Status::Complete(_))) => {
+                    prop_assert!(STRICTER_THAN_HTTPARSE.contains(&error.kind()), "{}", error);
+                }
+                // A later minor version is 1.1 here and an error there.
+                (Ok(Some(_)), theirs) => prop_assert_eq!(theirs, Err(httparse::Error::Version)),
+                (Ok(None), theirs) => prop_assert!(!theirs.is_ok_and(|status| status.is_complete())),
+                (Err(_), _) => {}
             }
         }
 

@@ -4,6 +4,8 @@
 mod background;
 mod blocking;
 mod cancel;
+#[cfg(feature = "http")]
+mod conformance;
 mod counts;
 mod drop;
 #[cfg(feature = "http")]
