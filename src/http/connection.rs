@@ -48,6 +48,7 @@ use super::response::{IntoResponse, Payload, Response};
 use super::router::Found;
 use super::server::Shared;
 use super::timer::Timer;
+use super::upgrade::{self, OnUpgrade, Running, Upgraded};
 use crate::task::poll_proceed;
 use crate::time::now;
 
@@ -69,6 +70,8 @@ enum End {
     Linger,
     /// Nothing more can be written.
     Broken,
+    /// HTTP is over, and another protocol goes on.
+    Upgrade,
 }
 
 /// The body of the request that is being answered.
@@ -92,14 +95,11 @@ struct Incoming {
 pub(super) struct Connection<IO> {
     io: IO,
     shared: Rc<Shared>,
-    /// The connection's entry in the server's list.
-    key: usize,
+    place: Place,
     peer: Option<SocketAddr>,
     active: Held,
     /// How many requests may still come.
     requests_left: u32,
-    /// Set while a handler runs and its tasks have no trigger yet.
-    calling: bool,
     timer: Timer,
 }
 
@@ -110,6 +110,10 @@ pub(super) struct Active {
     parser: HeadParser,
     record: Rc<Record>,
     body: Option<Incoming>,
+    /// Set while a handler runs and its tasks have no trigger yet.
+    calling: bool,
+    /// Who gets the socket after the answer that is being written.
+    on_upgrade: Option<OnUpgrade>,
 }
 
 impl Active {
@@ -120,7 +124,14 @@ impl Active {
             parser: HeadParser::new(shared.config.head),
             record: Rc::new(Record::new(Rc::clone(shared), None)),
             body: None,
+            calling: false,
+            on_upgrade: None,
         }
+    }
+
+    /// What starts the tasks of the request being answered, if it has any.
+    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
+        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
     }
 
     /// Whether another connection could go on with it as well.
@@ -146,9 +157,20 @@ impl DerefMut for Held {
     }
 }
 
-impl<IO> Drop for Connection<IO> {
+/// The connection's entry in the server's list.
+struct Place {
+    shared: Rc<Shared>,
+    key: usize,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.shared.leave(self.key);
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
         if self.calling {
             drop(self.trigger(None));
         }
@@ -159,24 +181,17 @@ impl<IO> Connection<IO> {
     pub(super) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
-            key: shared.enter(),
+            place: Place { key: shared.enter(), shared: Rc::clone(&shared) },
             peer,
             active: Held(None),
             requests_left: shared.config.max_requests,
-            calling: false,
             timer: Timer::default(),
             shared,
         }
     }
 
     pub(super) fn key(&self) -> usize {
-        self.key
-    }
-
-    /// What starts the tasks of the request being answered, if it has any.
-    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
-        let active = self.active.0.as_deref()?;
-        active.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
+        self.place.key
     }
 
     /// The record for the next request: the last one's if nobody holds it.
@@ -216,7 +231,7 @@ impl<IO> Connection<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end.
     pub(super) fn serve(self) -> impl Future<Output = ()> {
         let mut connection = self;
@@ -227,8 +242,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     break end;
                 }
             };
-            if end != End::Broken {
-                connection.close(end == End::Linger).await;
+            match end {
+                End::Broken => {}
+                End::Upgrade => connection.hand_over().await,
+                End::Close | End::Linger => connection.close(end == End::Linger).await,
             }
         }
     }
@@ -306,7 +323,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
             // Only if nothing has arrived: a request that has is answered.
-            Poll::Pending if idle && self.shared.is_stopping(self.key, cx) => Poll::Ready(Err(End::Close)),
+            Poll::Pending if idle && self.shared.is_stopping(self.place.key, cx) => Poll::Ready(Err(End::Close)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(End::Close)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
@@ -339,7 +356,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             Found::Handler(call) => call,
             Found::Answer(response) => return Ok(Err(self.begin_answer(Answer { response, failed: false }))),
         };
-        self.calling = true;
+        self.active.calling = true;
         Ok(Ok(call(Request::new(Rc::clone(&self.active.record), body))))
     }
 
@@ -462,13 +479,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Puts down the head and what needs no waiting for.
     fn begin_answer(&mut self, answer: Answer) -> Begun {
-        let (response, failed) = self.gather_tasks(answer);
-        self.calling = false;
+        let (mut response, failed) = self.gather_tasks(answer);
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if (switches || matches!(response.payload, Payload::Upgrade(_)))
+            && !upgrade::was_asked(&self.active.record, &response)
+        {
+            response = upgrade::required(response);
+        }
+        self.active.calling = false;
         if Rc::strong_count(&self.active.record) > 1 {
             // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
             self.active.record.tasks();
         }
-        let trigger = self.trigger(failed.then_some(response.status));
+        let trigger = self.active.trigger(failed.then_some(response.status));
         let bodyless = self.is_head() || matches!(response.status.as_u16(), 204 | 304);
         let length = self.length_of(&response);
         self.settle_continue(!bodyless && matches!(response.payload, Payload::Stream(_)));
@@ -480,6 +503,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 (None, false)
             }
             Payload::Stream(stream) => (Some(stream), false),
+            Payload::Upgrade(on_upgrade) => {
+                self.active.on_upgrade = Some(on_upgrade);
+                (None, true)
+            }
             payload => (None, self.active.output.append_payload(payload)),
         };
         Begun { stream, big, length, keep, trigger }
@@ -493,6 +520,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.mark(trigger);
         if big {
             self.flush().await?;
+        }
+        if self.active.on_upgrade.is_some() {
+            return Err(End::Upgrade);
         }
         self.go_on(keep)
     }
@@ -540,7 +570,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     fn length_of(&self, response: &Response) -> Length {
         match response.status.as_u16() {
-            204 => return Length::Unsaid,
+            101 | 204 => return Length::Unsaid,
             // The length is that of the answer to a GET, which only the handler can know.
             304 => return declared(response).map_or(Length::Unsaid, Length::Known),
             _ => {}
@@ -568,7 +598,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Length::Chunks => write_field(out, "transfer-encoding", b"chunked"),
                 Length::UntilClose | Length::Unsaid => {}
             }
-            match (keep, http10) {
+            if response.fields.iter().any(|(name, _)| name == header::UPGRADE) {
+                write_field(out, "connection", b"upgrade");
+            }
+            match (keep || response.status == StatusCode::SWITCHING_PROTOCOLS, http10) {
                 (false, _) => write_field(out, "connection", b"close"),
                 (true, true) => write_field(out, "connection", b"keep-alive"),
                 (true, false) => {}
@@ -669,6 +702,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(End::Close)),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Gives the socket, and what was read of it, to who asked for it. In a box: few connections come here.
+    fn hand_over(self) -> Running {
+        let Self { io, place, mut active, .. } = self;
+        let on_upgrade = active.on_upgrade.take();
+        let upgraded = Upgraded::new(io, active.input.bytes().to_vec());
+        drop(active);
+        Box::pin(async move {
+            if let Some(on_upgrade) = on_upgrade {
+                upgrade::run(on_upgrade, upgraded).await;
+            }
+            drop(place);
+        })
     }
 
     /// Writes what waits and closes.
@@ -827,7 +874,7 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
 struct Begun {
     /// Its body, if that is still to be asked for.
     stream: Option<Pieces>,
-    /// Whether a big body waits in the output, which must be written before anything follows.
+    /// Whether what waits in the output must be written before anything follows: a big body, or the last of HTTP.
     big: bool,
     length: Length,
     keep: bool,

@@ -26,6 +26,7 @@
 //! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
+//! | `upgrade` | the socket for another protocol |
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `background` | the tasks after the answer, and their books |
 //! | `server` | accepting, stopping, draining |
@@ -45,6 +46,7 @@ mod response;
 mod router;
 mod server;
 mod timer;
+mod upgrade;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
@@ -58,3 +60,4 @@ pub use router::Router;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
+pub use upgrade::Upgraded;

@@ -558,7 +558,7 @@ impl Server {
     /// })?
     /// # }
     /// ```
-    pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
+    pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
         Connection::new(Rc::clone(self.shared()), io, None).serve().await;
     }
 

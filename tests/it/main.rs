@@ -7,6 +7,8 @@ mod counts;
 mod drop;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_limits;
 mod io;
 mod join;
 mod order;
