@@ -61,6 +61,7 @@ pub(crate) struct Shared {
     requests: Cell<u64>,
     connections: RefCell<Slab<Entry>>,
     /// Buffers that no connection needs now. They know the server, so they must go when the last connection goes.
+    #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
     spare: RefCell<Vec<Box<Active>>>,
     /// The task in `run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,

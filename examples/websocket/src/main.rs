@@ -5,13 +5,15 @@
 //! cargo run -- --once      # a client in the same thread sends a text, checks that it comes back, and ends
 //! ```
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use async_tungstenite::tungstenite::protocol::Role;
 use async_tungstenite::tungstenite::{Error, Message};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use postlude::http::{Request, Response, Router, Server, Upgraded};
 use postlude::net::TcpStream;
 
@@ -19,7 +21,9 @@ async fn echo(request: Request) -> Response {
     // RFC 6455 section 4.2: the version is 13, and the key comes back hashed.
     let (version, key) = (request.field("sec-websocket-version"), request.field("sec-websocket-key"));
     let (Some(b"13"), Some(key)) = (version, key) else {
-        return Response::new(400).with_field("sec-websocket-version", "13").with_body("this is a WebSocket of version 13");
+        return Response::new(400)
+            .with_field("sec-websocket-version", "13")
+            .with_body("this is a WebSocket of version 13");
     };
     let accept = derive_accept_key(key);
     Response::upgrade("websocket", async |socket: Upgraded| {
@@ -57,21 +61,14 @@ fn main() -> io::Result<()> {
         if !once {
             return postlude::http::serve("127.0.0.1:9001", router).await;
         }
-        let (stop, stopped) = postlude_oneshot();
-        let server = Server::bind("127.0.0.1:0", router)?.shutdown_on(stopped);
+        let server = Server::bind("127.0.0.1:0", router)?;
         let address = server.local_addr()?.to_string();
-        let running = postlude::spawn(server.run());
-        let tried = try_once(&address).await.map_err(io::Error::other);
-        stop();
-        let report = running.await.map_err(|error| io::Error::other(error.to_string()))??;
+        let tried = Rc::new(Cell::new(None));
+        let outcome = Rc::clone(&tried);
+        // The server stops when its client is content.
+        let server = server.shutdown_on(async move { outcome.set(Some(try_once(&address).await)) });
+        let report = server.run().await?;
         assert_eq!(report.connections_cut(), 0);
-        tried
+        tried.take().unwrap_or(Err(Error::ConnectionClosed)).map_err(io::Error::other)
     })?
-}
-
-/// What says once that it is time.
-fn postlude_oneshot() -> (impl FnOnce(), impl Future<Output = ()>) {
-    let (sender, receiver) = futures_util::future::abortable(std::future::pending::<()>());
-    let (stopped, stop) = (sender, receiver);
-    (move || stop.abort(), async move { drop(stopped.await) })
 }
