@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -44,7 +45,8 @@ struct Script {
     request: &'static [u8],
     left: usize,
     warm: usize,
-    start: usize,
+    /// The count when the warm-up was over.
+    start: Rc<Cell<usize>>,
 }
 
 impl AsyncRead for Script {
@@ -60,7 +62,7 @@ impl AsyncRead for Script {
         }
         self.left -= 1;
         if self.left / 2 == self.warm {
-            self.start = COUNT.get();
+            self.start.set(COUNT.get());
         }
         buffer[..self.request.len()].copy_from_slice(self.request);
         Poll::Ready(Ok(self.request.len()))
@@ -85,9 +87,10 @@ impl AsyncWrite for Script {
 fn allocations(router: Router, request: &'static [u8]) -> f64 {
     postlude::run(async {
         let server = Server::bind("127.0.0.1:0", router).unwrap();
-        let mut script = Script { request, left: 2200, warm: 1000, start: 0 };
-        server.serve_connection(&mut script).await;
-        (COUNT.get() - script.start) as f64 / 1000.0
+        let start = Rc::new(Cell::new(0));
+        let script = Script { request, left: 2200, warm: 1000, start: Rc::clone(&start) };
+        server.serve_connection(script).await;
+        (COUNT.get() - start.get()) as f64 / 1000.0
     })
     .unwrap()
 }

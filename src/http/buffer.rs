@@ -14,7 +14,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::background::{Outcome, Trigger};
 use super::response::Payload;
 
-/// What a read asks for at first, and what an idle connection keeps.
+/// What a read asks for at first, and what buffers that wait for the next connection keep.
 const SMALL: usize = 8 * 1024;
 /// What it grows to while a client sends as fast as it is read.
 const LARGE: usize = 128 * 1024;
@@ -41,6 +41,10 @@ impl Input {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
     }
 
     /// Gives back what a big body needed.
@@ -92,11 +96,12 @@ impl Input {
 
 /// Bodies longer than this are written from where they are.
 const COPIED: usize = 16 * 1024;
-/// What an idle connection keeps of the buffer.
+/// What is kept of the buffer when it is empty.
 const KEPT: usize = 16 * 1024;
 
-#[derive(Default)]
 pub(super) struct Output {
+    /// What may wait before it must be written.
+    limit: u64,
     /// Heads and small bodies. Everything before `sent` is written.
     buffer: Vec<u8>,
     sent: usize,
@@ -114,6 +119,31 @@ pub(super) struct Output {
 }
 
 impl Output {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit as u64,
+            buffer: Vec::new(),
+            sent: 0,
+            big: None,
+            big_sent: 0,
+            queued: 0,
+            written: 0,
+            flushed: 0,
+            marks: VecDeque::new(),
+            broken: false,
+        }
+    }
+
+    /// Whether nothing of a connection is left in it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.is_empty() && !self.broken && self.marks.is_empty()
+    }
+
+    /// Whether so much waits that it must be written before anything is added.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting() > self.limit
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.flushed == self.queued
     }

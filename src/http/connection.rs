@@ -8,8 +8,11 @@
 //!
 //! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the time for the head runs.
 //! 2. `call`: route, run the handler. `drive` polls it, feeds it body bytes, flushes.
-//! 3. `answer`: write the head and the body, or drive the stream; leave the mark that starts the background tasks.
+//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the mark that starts the background tasks.
 //! 4. `finish_body`: throw away what the handler left of a body, if it is little.
+//!
+//! What these steps need, buffers and the head's record, is one box, [`Active`]. A connection that waits for a request puts it into the server's
+//! store of spare ones and takes one when it is polled, so that ten thousand idle connections share a few and a busy one allocates nothing.
 //!
 //! Each step gives an [`End`] where the connection should not go on.
 //!
@@ -22,6 +25,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -44,6 +48,7 @@ use super::response::{IntoResponse, Payload, Response};
 use super::router::Found;
 use super::server::Shared;
 use super::timer::Timer;
+use super::upgrade::{self, OnUpgrade, Running, Upgraded};
 use crate::task::poll_proceed;
 use crate::time::now;
 
@@ -51,8 +56,6 @@ use crate::time::now;
 const DRAINED: usize = 64 * 1024;
 /// RFC 9110, section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// A stream's pieces are gathered up to this, then written.
-const GATHERED: u64 = 64 * 1024;
 /// Bytes a second below which a body uses up its time: slower than any modem, faster than a client that means harm.
 const SLOWEST_BODY: f64 = 1024.0;
 /// How long a client that was told off may go on sending.
@@ -67,6 +70,8 @@ enum End {
     Linger,
     /// Nothing more can be written.
     Broken,
+    /// HTTP is over, and another protocol goes on.
+    Upgrade,
 }
 
 /// The body of the request that is being answered.
@@ -90,21 +95,82 @@ struct Incoming {
 pub(super) struct Connection<IO> {
     io: IO,
     shared: Rc<Shared>,
-    /// The connection's entry in the server's list.
-    key: usize,
+    place: Place,
+    peer: Option<SocketAddr>,
+    active: Held,
+    /// How many requests may still come.
+    requests_left: u32,
+    timer: Timer,
+}
+
+/// What a connection needs only while a request is on its way. An idle one gives it to the server, which lends it to the next that wakes up.
+pub(super) struct Active {
     input: Input,
     output: Output,
     parser: HeadParser,
     record: Rc<Record>,
+    body: Option<Incoming>,
     /// Set while a handler runs and its tasks have no trigger yet.
     calling: bool,
-    body: Option<Incoming>,
-    timer: Timer,
+    /// Who gets the socket after the answer that is being written.
+    on_upgrade: Option<OnUpgrade>,
 }
 
-impl<IO> Drop for Connection<IO> {
+impl Active {
+    fn new(shared: &Rc<Shared>) -> Self {
+        Self {
+            input: Input::default(),
+            output: Output::new(shared.config.max_buffer),
+            parser: HeadParser::new(shared.config.head),
+            record: Rc::new(Record::new(Rc::clone(shared), None)),
+            body: None,
+            calling: false,
+            on_upgrade: None,
+        }
+    }
+
+    /// What starts the tasks of the request being answered, if it has any.
+    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
+        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
+    }
+
+    /// Whether another connection could go on with it as well.
+    fn is_unused(&self) -> bool {
+        self.input.is_empty() && self.output.is_fresh() && self.body.is_none()
+    }
+}
+
+/// A connection's `Active`; none only while it is idle.
+struct Held(Option<Box<Active>>);
+
+impl Deref for Held {
+    type Target = Active;
+
+    fn deref(&self) -> &Active {
+        self.0.as_deref().expect("a connection that is not idle has its buffers")
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Active {
+        self.0.as_deref_mut().expect("a connection that is not idle has its buffers")
+    }
+}
+
+/// The connection's entry in the server's list.
+struct Place {
+    shared: Rc<Shared>,
+    key: usize,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.shared.leave(self.key);
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
         if self.calling {
             drop(self.trigger(None));
         }
@@ -115,54 +181,72 @@ impl<IO> Connection<IO> {
     pub(super) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
-            key: shared.enter(),
-            input: Input::default(),
-            output: Output::default(),
-            parser: HeadParser::new(shared.config.head),
-            record: Rc::new(Record::new(Rc::clone(&shared), peer)),
-            calling: false,
-            body: None,
+            place: Place { key: shared.enter(), shared: Rc::clone(&shared) },
+            peer,
+            active: Held(None),
+            requests_left: shared.config.max_requests,
             timer: Timer::default(),
             shared,
         }
     }
 
     pub(super) fn key(&self) -> usize {
-        self.key
-    }
-
-    /// What starts the tasks of the request being answered, if it has any.
-    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
-        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
+        self.place.key
     }
 
     /// The record for the next request: the last one's if nobody holds it.
     fn fresh_record(&mut self) {
-        match Rc::get_mut(&mut self.record) {
+        let Some(active) = self.active.0.as_deref_mut() else { return };
+        match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => self.record = Rc::new(Record::new(Rc::clone(&self.shared), self.record.peer)),
+            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared), self.peer)),
+        }
+    }
+
+    /// Gives the buffers back while there is nothing in them.
+    fn rest(&mut self) {
+        if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
+            active.input.shrink();
+            self.shared.give_back(active);
+        }
+    }
+
+    /// Takes buffers, if it has none.
+    fn rise(&mut self) {
+        if self.active.0.is_none() {
+            let mut active = self.shared.lend().unwrap_or_else(|| Box::new(Active::new(&self.shared)));
+            if let Some(record) = Rc::get_mut(&mut active.record) {
+                record.peer = self.peer;
+            }
+            self.active = Held(Some(active));
         }
     }
 
     fn is_head(&self) -> bool {
-        self.record.head.method(&self.record.bytes) == "HEAD"
+        self.active.record.head.method(&self.active.record.bytes) == "HEAD"
     }
 
     fn is_http10(&self) -> bool {
-        self.record.head.version() == super::parse::Version::Http10
+        self.active.record.head.version() == super::parse::Version::Http10
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end.
-    pub(super) async fn serve(mut self) {
-        let end = loop {
-            if let Err(end) = self.serve_one().await {
-                break end;
+    pub(super) fn serve(self) -> impl Future<Output = ()> {
+        let mut connection = self;
+        // A block and not an async function, whose future would hold the connection twice: as its parameter and as its variable.
+        async move {
+            let end = loop {
+                if let Err(end) = connection.serve_one().await {
+                    break end;
+                }
+            };
+            match end {
+                End::Broken => {}
+                End::Upgrade => connection.hand_over().await,
+                End::Close | End::Linger => connection.close(end == End::Linger).await,
             }
-        };
-        if end != End::Broken {
-            self.close(end == End::Linger).await;
         }
     }
 
@@ -170,20 +254,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
-        let answer = self.call().await?;
-        self.answer(answer).await?;
+        let begun = self.call().await?;
+        self.finish_answer(begun).await?;
         self.finish_body().await?;
         // A client that pipelines without reading gets no more than this kept for it.
-        if self.output.waiting() > GATHERED { self.flush().await } else { Ok(()) }
+        if self.active.output.is_full() { self.flush().await } else { Ok(()) }
     }
 
     // 1. The head.
 
     async fn read_head(&mut self) -> Result<(), End> {
+        self.rise();
         self.fresh_record();
         self.timer.clear();
         loop {
-            if !self.input.is_empty() && self.parse_head()? {
+            if !self.active.input.is_empty() && self.parse_head()? {
                 return Ok(());
             }
             self.flush().await?;
@@ -192,13 +277,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn parse_head(&mut self) -> Result<bool, End> {
-        let record = Rc::get_mut(&mut self.record).expect("a fresh record is the connection's alone");
-        match self.parser.parse(self.input.bytes(), &mut record.head) {
+        let Active { input, parser, record, .. } = &mut *self.active;
+        let record = Rc::get_mut(record).expect("a fresh record is the connection's alone");
+        match parser.parse(input.bytes(), &mut record.head) {
             Ok(None) => Ok(false),
             Ok(Some(length)) => {
-                record.bytes.extend_from_slice(&self.input.bytes()[..length]);
+                record.bytes.extend_from_slice(&input.bytes()[..length]);
                 record.number = self.shared.next_request();
-                self.input.consume(length);
+                self.requests_left = self.requests_left.saturating_sub(1);
+                input.consume(length);
                 Ok(true)
             }
             Err(error) => Err(self.refuse(error.status(), &error.to_string())),
@@ -207,9 +294,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as long as a head may take.
     async fn read_more_head(&mut self) -> Result<(), End> {
-        let idle = self.input.is_empty();
+        let idle = self.active.input.is_empty();
         if idle {
-            self.input.shrink();
             self.timer.set(self.shared.config.idle_timeout);
         } else if !self.timer.is_set() {
             self.timer.set(self.shared.config.header_timeout);
@@ -225,10 +311,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
-        match self.input.poll_fill(&mut self.io, cx) {
+        self.rise();
+        let polled = self.poll_fill_head(idle, cx);
+        if polled.is_pending() && idle {
+            self.rest();
+        }
+        polled
+    }
+
+    fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+        match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
             // Only if nothing has arrived: a request that has is answered.
-            Poll::Pending if idle && self.shared.is_stopping(self.key, cx) => Poll::Ready(Err(End::Close)),
+            Poll::Pending if idle && self.shared.is_stopping(self.place.key, cx) => Poll::Ready(Err(End::Close)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(End::Close)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
@@ -240,46 +335,59 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
         self.write_head(&response, false, Length::Known(text.len()));
-        self.output.append_payload(response.payload);
+        self.active.output.append_payload(response.payload);
         End::Linger
     }
 
     // 2. The handler.
 
-    async fn call(&mut self) -> Result<Answer, End> {
-        let record = Rc::get_mut(&mut self.record).expect("a fresh record is the connection's alone");
+    async fn call(&mut self) -> Result<Begun, End> {
+        match self.route()? {
+            Err(begun) => Ok(begun),
+            Ok(handler) => Ok(self.run(handler).await),
+        }
+    }
+
+    /// The handler's future, or the answer that needs none.
+    fn route(&mut self) -> Result<Result<Answering, Begun>, End> {
+        let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
         let body = self.begin_body()?;
         let call = match found {
             Found::Handler(call) => call,
-            Found::Answer(response) => return Ok(Answer { response, failed: false }),
+            Found::Answer(response) => return Ok(Err(self.begin_answer(Answer { response, failed: false }))),
         };
-        self.calling = true;
-        let record = Rc::clone(&self.record);
-        let mut future = Some(call(Request::new(Rc::clone(&record), body)));
-        Ok(self.drive(|cx| poll_isolated(&mut future, &record, cx)).await)
+        self.active.calling = true;
+        Ok(Ok(call(Request::new(Rc::clone(&self.active.record), body))))
+    }
+
+    async fn run(&mut self, handler: Answering) -> Begun {
+        let record = Rc::clone(&self.active.record);
+        let mut future = Some(handler);
+        let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx)).await;
+        self.begin_answer(answer)
     }
 
     /// Prepares for the request's body. Without one there is nothing to prepare.
     fn begin_body(&mut self) -> Result<Body, End> {
-        let framing = self.record.head.framing();
+        let framing = self.active.record.head.framing();
         let left = match framing {
             Framing::None | Framing::Length(0) => return Ok(Body::default()),
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let limit = self.record.route.as_ref().and_then(|route| route.max_body);
+        let limit = self.active.record.route.as_ref().and_then(|route| route.max_body);
         let allowance = limit.unwrap_or(self.shared.config.max_body);
         if left.is_some_and(|length| length > allowance) {
             return Err(self.refuse(413, &BodyError::TooLarge.to_string()));
         }
         let cell = Rc::new(BodyCell::default());
-        self.body = Some(Incoming {
+        self.active.body = Some(Incoming {
             decoder: Decoder::new(framing, BodyLimits::default()),
             cell: Rc::clone(&cell),
             allowance,
             left,
-            expects_continue: self.record.head.expects_continue(),
+            expects_continue: self.active.record.head.expects_continue(),
             ended: false,
             failed: false,
             patience: self.shared.config.body_timeout,
@@ -305,37 +413,38 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn attend(&self, attended: bool) {
-        if let Some(body) = &self.body {
+        if let Some(body) = &self.active.body {
             body.cell.attend(attended);
         }
     }
 
     /// Moves bytes both ways while the handler waits. True: the handler should be polled again.
     fn feed(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.output.waiting();
+        let before = self.active.output.waiting();
         let fed = self.poll_body(cx).is_ready();
-        let writing = self.output.poll_flush(&mut self.io, cx).is_pending();
+        let writing = self.active.output.poll_flush(&mut self.io, cx).is_pending();
         if fed {
             self.timer.clear();
             return true;
         }
-        let reading = self.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Wanted::Nothing);
+        let reading =
+            self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Wanted::Nothing);
         if !reading && !writing {
             self.timer.clear();
             return false;
         }
-        if !self.timer.is_set() || self.output.waiting() < before {
-            let body = self.body.as_mut().filter(|_| reading);
-            self.timer.set(body.map_or(self.shared.config.body_timeout, Incoming::waits));
+        if !self.timer.is_set() || self.active.output.waiting() < before {
+            let body = self.active.body.as_mut().filter(|_| reading);
+            self.timer.set(body.map_or(self.shared.config.write_timeout, Incoming::waits));
         }
         if !self.timer.expired(cx) {
             return false;
         }
         self.timer.clear();
         if writing {
-            self.output.break_off();
+            self.active.output.break_off();
         }
-        if let Some(body) = self.body.as_mut().filter(|_| reading) {
+        if let Some(body) = self.active.body.as_mut().filter(|_| reading) {
             body.fail(BodyError::TimedOut, cx);
         }
         reading
@@ -344,19 +453,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// Ready when the handler got what it asked for, or an error. Pending also when it asks for nothing.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(body) = self.body.as_mut().filter(|body| !body.ended) else { return Poll::Pending };
+            let Active { input, output, body, .. } = &mut *self.active;
+            let Some(body) = body.as_mut().filter(|body| !body.ended) else { return Poll::Pending };
             if body.cell.wanted(cx) == Wanted::Nothing {
                 return Poll::Pending;
             }
-            if body.decode(&mut self.input, cx) {
+            if body.decode(input, cx) {
                 return Poll::Ready(());
             }
-            if std::mem::take(&mut body.expects_continue) && self.input.is_empty() {
-                self.output.append(|buffer| buffer.extend_from_slice(CONTINUE));
+            if std::mem::take(&mut body.expects_continue) && input.is_empty() {
+                output.append(|buffer| buffer.extend_from_slice(CONTINUE));
             }
-            let _ = self.output.poll_flush(&mut self.io, cx);
-            let filled = ready!(self.input.poll_fill(&mut self.io, cx));
-            let Some(body) = self.body.as_mut() else { return Poll::Pending };
+            let _ = output.poll_flush(&mut self.io, cx);
+            let filled = ready!(input.poll_fill(&mut self.io, cx));
             match filled {
                 Ok(0) | Err(_) => {
                     body.fail(BodyError::Disconnected, cx);
@@ -370,46 +479,68 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     // 3. The answer.
 
-    async fn answer(&mut self, answer: Answer) -> Result<(), End> {
-        let (response, failed) = self.gather_tasks(answer);
-        self.calling = false;
-        if Rc::strong_count(&self.record) > 1 {
-            // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
-            self.record.tasks();
+    /// Puts down the head and what needs no waiting for.
+    fn begin_answer(&mut self, answer: Answer) -> Begun {
+        let (mut response, failed) = self.gather_tasks(answer);
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if (switches || matches!(response.payload, Payload::Upgrade(_)))
+            && !upgrade::was_asked(&self.active.record, &response)
+        {
+            response = upgrade::required(response);
         }
-        let trigger = self.trigger(failed.then_some(response.status));
-        let status = response.status;
-        let bodyless = self.is_head() || matches!(status.as_u16(), 204 | 304);
+        self.active.calling = false;
+        if Rc::strong_count(&self.active.record) > 1 {
+            // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
+            self.active.record.tasks();
+        }
+        let trigger = self.active.trigger(failed.then_some(response.status));
+        let bodyless = self.is_head() || matches!(response.status.as_u16(), 204 | 304);
         let length = self.length_of(&response);
         self.settle_continue(!bodyless && matches!(response.payload, Payload::Stream(_)));
         let keep = self.keeps_alive(&response) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
-        match response.payload {
-            payload if bodyless => discard(payload),
-            Payload::Stream(stream) => self.answer_stream(stream, length).await?,
-            payload => {
-                if self.output.append_payload(payload) {
-                    self.mark(trigger);
-                    self.flush().await?;
-                    return self.go_on(keep);
-                }
+        let (stream, big) = match response.payload {
+            payload if bodyless => {
+                discard(payload);
+                (None, false)
             }
+            Payload::Stream(stream) => (Some(stream), false),
+            Payload::Upgrade(on_upgrade) => {
+                self.active.on_upgrade = Some(on_upgrade);
+                (None, true)
+            }
+            payload => (None, self.active.output.append_payload(payload)),
+        };
+        Begun { stream, big, length, keep, trigger }
+    }
+
+    async fn finish_answer(&mut self, begun: Begun) -> Result<(), End> {
+        let Begun { stream, big, length, keep, trigger } = begun;
+        if let Some(stream) = stream {
+            self.answer_stream(stream, length).await?;
         }
         self.mark(trigger);
+        if big {
+            self.flush().await?;
+        }
+        if self.active.on_upgrade.is_some() {
+            return Err(End::Upgrade);
+        }
         self.go_on(keep)
     }
 
     /// The last moment to say `100 Continue`. A stream may read the body while it is written, so for one it is said now.
     fn settle_continue(&mut self, streams: bool) {
-        let Some(body) = &mut self.body else { return };
-        if streams && !body.ended && std::mem::take(&mut body.expects_continue) && self.input.is_empty() {
-            self.output.append(|buffer| buffer.extend_from_slice(CONTINUE));
+        let Active { input, output, body, .. } = &mut *self.active;
+        let Some(body) = body else { return };
+        if streams && !body.ended && std::mem::take(&mut body.expects_continue) && input.is_empty() {
+            output.append(|buffer| buffer.extend_from_slice(CONTINUE));
         }
     }
 
     fn mark(&mut self, trigger: Option<Trigger>) {
         if let Some(trigger) = trigger {
-            self.output.mark(trigger);
+            self.active.output.mark(trigger);
         }
     }
 
@@ -419,7 +550,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         if response.tasks.is_empty() {
             return (response, failed);
         }
-        let added: Result<(), AddError> = self.record.tasks().extend(std::mem::take(&mut response.tasks));
+        let added: Result<(), AddError> = self.active.record.tasks().extend(std::mem::take(&mut response.tasks));
         match added {
             Ok(()) => (response, failed),
             Err(full) => (full.into_response(), true),
@@ -431,15 +562,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let asked_to_close =
             response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
         let streams = matches!(response.payload, Payload::Stream(_));
-        self.record.head.keep_alive()
+        let Active { input, record, body, .. } = &mut *self.active;
+        record.head.keep_alive()
             && !asked_to_close
+            && self.requests_left > 0
             && !self.shared.stopping.get()
-            && self.body.as_mut().is_none_or(|body| body.is_little(&mut self.input) || streams && !body.failed)
+            && body.as_mut().is_none_or(|body| body.is_little(input) || streams && !body.failed)
     }
 
     fn length_of(&self, response: &Response) -> Length {
         match response.status.as_u16() {
-            204 => return Length::Unsaid,
+            101 | 204 => return Length::Unsaid,
             // The length is that of the answer to a GET, which only the handler can know.
             304 => return declared(response).map_or(Length::Unsaid, Length::Known),
             _ => {}
@@ -455,7 +588,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     fn write_head(&mut self, response: &Response, keep: bool, length: Length) {
         let http10 = self.is_http10();
         let shared = &self.shared;
-        self.output.append(|out| {
+        self.active.output.append(|out| {
             write_status(out, response.status);
             for (name, value) in &response.fields {
                 if !is_ours(name) {
@@ -467,7 +600,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Length::Chunks => write_field(out, "transfer-encoding", b"chunked"),
                 Length::UntilClose | Length::Unsaid => {}
             }
-            match (keep, http10) {
+            if response.fields.iter().any(|(name, _)| name == header::UPGRADE) {
+                write_field(out, "connection", b"upgrade");
+            }
+            match (keep || response.status == StatusCode::SWITCHING_PROTOCOLS, http10) {
                 (false, _) => write_field(out, "connection", b"close"),
                 (true, true) => write_field(out, "connection", b"keep-alive"),
                 (true, false) => {}
@@ -482,7 +618,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         loop {
             let piece = self.drive(|cx| poll_piece(&mut stream, cx)).await;
             match piece {
-                Ok(Some(piece)) => self.output.append(|out| match length {
+                Ok(Some(piece)) => self.active.output.append(|out| match length {
                     Length::Chunks if piece.is_empty() => {}
                     Length::Chunks => chunked::write_chunk(out, &piece),
                     _ => out.extend_from_slice(&piece),
@@ -494,64 +630,64 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     return Err(End::Broken);
                 }
             }
-            if self.output.is_broken() {
+            if self.active.output.is_broken() {
                 return Err(End::Broken);
             }
-            if self.output.waiting() > GATHERED {
+            if self.active.output.is_full() {
                 self.flush().await?;
             }
         }
         if length == Length::Chunks {
-            self.output.append(chunked::write_last_chunk);
+            self.active.output.append(chunked::write_last_chunk);
         }
         Ok(())
     }
 
     /// Whether the next request's turn comes.
     fn go_on(&self, keep: bool) -> Result<(), End> {
-        match (keep, &self.body) {
+        match (keep, &self.active.body) {
             (true, _) => Ok(()),
             (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
-            (false, _) if !self.input.is_empty() => Err(End::Linger),
+            (false, _) if !self.active.input.is_empty() => Err(End::Linger),
             (false, _) => Err(End::Close),
         }
     }
 
     /// Waits until all that was answered is written.
     async fn flush(&mut self) -> Result<(), End> {
-        if !self.output.is_empty() {
+        if !self.active.output.is_empty() {
             self.timer.clear();
             poll_fn(|cx| self.poll_flush_in_time(cx)).await;
             self.timer.clear();
         }
-        if self.output.is_broken() { Err(End::Broken) } else { Ok(()) }
+        if self.active.output.is_broken() { Err(End::Broken) } else { Ok(()) }
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let before = self.output.waiting();
-            if self.output.poll_flush(&mut self.io, cx).is_ready() {
+            let before = self.active.output.waiting();
+            if self.active.output.poll_flush(&mut self.io, cx).is_ready() {
                 return Poll::Ready(());
             }
-            if !self.timer.is_set() || self.output.waiting() < before {
-                self.timer.set(self.shared.config.body_timeout);
+            if !self.timer.is_set() || self.active.output.waiting() < before {
+                self.timer.set(self.shared.config.write_timeout);
             }
             if !self.timer.expired(cx) {
                 return Poll::Pending;
             }
-            self.output.break_off();
+            self.active.output.break_off();
         }
     }
 
     // 4. What is left of the body.
 
     async fn finish_body(&mut self) -> Result<(), End> {
-        let Some(mut body) = self.body.take() else { return Ok(()) };
+        let Some(mut body) = self.active.body.take() else { return Ok(()) };
         if !body.ended {
             body.cell.abandon();
         }
         body.allowance = body.allowance.min(DRAINED as u64);
-        while !body.skip(&mut self.input) {
+        while !body.skip(&mut self.active.input) {
             self.flush().await?;
             self.timer.set(body.waits());
             let bytes = poll_fn(|cx| self.poll_drain(cx)).await?;
@@ -562,7 +698,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
-        match self.input.poll_fill(&mut self.io, cx) {
+        match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Broken)),
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
             Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(End::Close)),
@@ -570,9 +706,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
     }
 
+    /// Gives the socket, and what was read of it, to who asked for it. In a box: few connections come here.
+    fn hand_over(self) -> Running {
+        let Self { io, place, mut active, .. } = self;
+        let on_upgrade = active.on_upgrade.take();
+        let upgraded = Upgraded::new(io, active.input.bytes().to_vec());
+        drop(active);
+        Box::pin(async move {
+            if let Some(on_upgrade) = on_upgrade {
+                upgrade::run(on_upgrade, upgraded).await;
+            }
+            drop(place);
+        })
+    }
+
     /// Writes what waits and closes.
     async fn close(&mut self, linger: bool) {
-        if self.flush().await.is_err() {
+        if self.active.0.is_some() && self.flush().await.is_err() {
             return;
         }
         let closed = poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await;
@@ -584,11 +734,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Reads and forgets. False: the client has ended too, or its time is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.input.consume(self.input.bytes().len());
+        self.active.input.clear();
         if self.timer.expired(cx) {
             return Poll::Ready(false);
         }
-        let read = ready!(self.input.poll_fill(&mut self.io, cx));
+        let read = ready!(self.active.input.poll_fill(&mut self.io, cx));
         Poll::Ready(read.is_ok_and(|count| count > 0))
     }
 }
@@ -720,6 +870,17 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
     let ended = stream.take();
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
     Poll::Ready(dropped.and(piece))
+}
+
+/// An answer whose head is in the output.
+struct Begun {
+    /// Its body, if that is still to be asked for.
+    stream: Option<Pieces>,
+    /// Whether what waits in the output must be written before anything follows: a big body, or the last of HTTP.
+    big: bool,
+    length: Length,
+    keep: bool,
+    trigger: Option<Trigger>,
 }
 
 /// How a response says where its body ends.

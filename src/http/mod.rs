@@ -26,6 +26,7 @@
 //! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
+//! | `upgrade` | the socket for another protocol |
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
@@ -51,6 +52,7 @@ mod router;
 mod server;
 mod sse;
 mod timer;
+mod upgrade;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
@@ -66,3 +68,4 @@ pub use router::Router;
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
 pub use sse::{Event, sse, sse_with};
+pub use upgrade::Upgraded;

@@ -14,6 +14,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::background::{Entry, TaskOutput};
+use super::upgrade::OnUpgrade;
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -24,6 +25,8 @@ pub(crate) enum Payload {
     Static(&'static [u8]),
     Bytes(Vec<u8>),
     Stream(Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>),
+    /// None: the connection's socket goes to this function.
+    Upgrade(OnUpgrade),
 }
 
 impl Payload {
@@ -37,7 +40,7 @@ impl Payload {
             Self::Empty => Some(&[]),
             Self::Static(bytes) => Some(bytes),
             Self::Bytes(bytes) => Some(bytes),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Upgrade(_) => None,
         }
     }
 }

@@ -23,13 +23,16 @@ use futures_io::{AsyncRead, AsyncWrite};
 use slab::Slab;
 
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
-use super::connection::Connection;
+use super::connection::{Active, Connection};
 use super::parse;
 use super::router::Router;
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
 use crate::{JoinHandle, spawn, time};
+
+/// How many connections' buffers are kept for the next that needs some.
+const SPARE: usize = 64;
 
 /// What the builder methods set.
 #[derive(Clone, Debug)]
@@ -38,7 +41,10 @@ pub(crate) struct Config {
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) max_body: u64,
+    pub(crate) max_buffer: usize,
+    pub(crate) max_requests: u32,
     max_connections: usize,
     drain_limit: Duration,
     tasks: Limits,
@@ -54,6 +60,9 @@ pub(crate) struct Shared {
     /// Numbers requests.
     requests: Cell<u64>,
     connections: RefCell<Slab<Entry>>,
+    /// Buffers that no connection needs now. They know the server, so they must go when the last connection goes.
+    #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
+    spare: RefCell<Vec<Box<Active>>>,
     /// The task in `run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,
     date: RefCell<Date>,
@@ -85,12 +94,35 @@ impl Shared {
     }
 
     pub(super) fn leave(&self, key: usize) {
-        let entry = self.connections.borrow_mut().try_remove(key);
+        let (entry, last) = {
+            let mut connections = self.connections.borrow_mut();
+            (connections.try_remove(key), connections.is_empty())
+        };
         drop(entry);
+        if last {
+            *self.connections.borrow_mut() = Slab::new();
+            drop(self.spare.take());
+        }
         let waiter = self.waiter.borrow_mut().take();
         if let Some(waiter) = waiter {
             waiter.wake();
         }
+    }
+
+    /// Buffers that another connection has used.
+    pub(super) fn lend(&self) -> Option<Box<Active>> {
+        self.spare.borrow_mut().pop()
+    }
+
+    /// Keeps buffers for the next connection, but not too many.
+    pub(super) fn give_back(&self, active: Box<Active>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE {
+            spare.push(active);
+            return;
+        }
+        drop(spare);
+        drop(active);
     }
 
     /// Whether the server stops; if not, the connection is woken when it does.
@@ -217,7 +249,10 @@ impl Server {
                 header_timeout: Duration::from_secs(10),
                 body_timeout: Duration::from_secs(30),
                 idle_timeout: Duration::from_secs(60),
+                write_timeout: Duration::from_secs(30),
                 max_body: 2 * 1024 * 1024,
+                max_buffer: 64 * 1024,
+                max_requests: 100_000,
                 max_connections: usize::MAX,
                 drain_limit: Duration::from_secs(30),
                 tasks: Limits { per_server: 10_000, per_request: 1_000, threads: 4 },
@@ -262,7 +297,8 @@ impl Server {
         self
     }
 
-    /// How long the head of a request may take from its first byte on; 10 s if not said. Then the answer is 408.
+    /// How long the head of a request may take from its first byte to its last, however short the gaps; 10 s if not said. Then the answer
+    /// is 408.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -278,8 +314,7 @@ impl Server {
         self
     }
 
-    /// How long a request body may be waited for, and how long a client that reads an answer may stand still; 30 s if not said. The first is
-    /// answered with 408.
+    /// How long a request body may be waited for; 30 s if not said. Then the answer is 408.
     ///
     /// Each kilobyte of a body earns a second of it back, so a body of any size may come, but not at less than 1 KiB/s for long.
     ///
@@ -294,6 +329,55 @@ impl Server {
     #[must_use]
     pub fn body_timeout(mut self, limit: Duration) -> Self {
         self.config.body_timeout = limit;
+        self
+    }
+
+    /// How long a client may take no byte of an answer that waits for it; 30 s if not said. Then the connection is closed, and background tasks that
+    /// asked for delivery learn that there was none.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.write_timeout(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn write_timeout(mut self, limit: Duration) -> Self {
+        self.config.write_timeout = limit;
+        self
+    }
+
+    /// How many requests one connection may send; 100 000 if not said, at least 1. The last answer says `Connection: close`, and the
+    /// connection ends after it; what a client sent behind that request it has to send again, as RFC 9112 section 9.6 says.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_requests_per_connection(1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_requests_per_connection(mut self, requests: u32) -> Self {
+        self.config.max_requests = requests.max(1);
+        self
+    }
+
+    /// How many bytes of answers may wait for one client before no further request of its is read and no further piece is asked of a
+    /// stream; 64 KiB if not said. One answer or one piece more than that may be held, since the handler has made it.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_buffer(16 * 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_buffer(mut self, bytes: usize) -> Self {
+        self.config.max_buffer = bytes;
         self
     }
 
@@ -448,6 +532,7 @@ impl Server {
                 stopping: Cell::new(false),
                 requests: Cell::new(0),
                 connections: RefCell::default(),
+                spare: RefCell::default(),
                 waiter: RefCell::default(),
                 date: RefCell::new(Date { second: u64::MAX, text: String::new() }),
             })
@@ -474,7 +559,7 @@ impl Server {
     /// })?
     /// # }
     /// ```
-    pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
+    pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
         Connection::new(Rc::clone(self.shared()), io, None).serve().await;
     }
 

@@ -20,8 +20,8 @@ pub(crate) mod id;
 pub(crate) mod join;
 pub(crate) mod local;
 mod race;
-mod set;
 mod scope;
+mod set;
 pub(crate) mod stage;
 pub(crate) mod table;
 
@@ -36,8 +36,8 @@ pub use id::TaskId;
 pub use join::{AbortOnDrop, JoinError, JoinHandle};
 pub use local::{Local, Scoped};
 pub use race::race;
-pub use set::JoinSet;
 pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
+pub use set::JoinSet;
 
 use crate::runtime::context;
 use table::Class;

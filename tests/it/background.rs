@@ -339,7 +339,7 @@ fn a_stalled_reader_aborts_the_answer_and_the_tasks_run_once() {
         Ok::<_, Error>(vec![b'x'; 4_000_000])
     });
     paused(async {
-        let client = connect(&Rc::new(diary.server(router).body_timeout(Duration::from_secs(5))));
+        let client = connect(&Rc::new(diary.server(router).write_timeout(Duration::from_secs(5))));
         client.write_all(get("/big").as_bytes()).await.unwrap();
         time::sleep(Duration::from_secs(4)).await;
         assert!(diary.lines().is_empty());

@@ -13,6 +13,8 @@ mod files;
 mod generate;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_limits;
 mod io;
 mod join;
 mod join_set;

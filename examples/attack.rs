@@ -1,0 +1,209 @@
+//! Clients that mean harm, against a server on loopback, while a well-behaved one measures what it feels.
+//!
+//! ```text
+//! cargo build --release --examples
+//! ulimit -n "$(ulimit -Hn)"; target/release/examples/attack target/release/examples/server
+//! ```
+//!
+//! It starts the server itself, once for each attack, and prints a table: the well-behaved client's latency, and the server's resident memory
+//! before, during and after. Fewer connections are made than asked for if the limit of open files is low; the table says how many.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+struct Target {
+    process: Child,
+    address: String,
+}
+
+impl Target {
+    /// Starts a server that may open so many files; 0: as many as this program.
+    fn start(program: &str, files: usize) -> std::io::Result<Self> {
+        let limit = if files > 0 { format!("ulimit -n {files}; ") } else { String::new() };
+        let line = format!("{limit}exec \"$0\" --port 0 --log /dev/null");
+        let mut process = Command::new("sh").args(["-c", &line, program]).stdout(Stdio::piped()).spawn()?;
+        let mut text = String::new();
+        if let Some(stdout) = &mut process.stdout {
+            BufReader::new(stdout).read_line(&mut text)?;
+        }
+        let address = text.trim().rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Self { process, address })
+    }
+
+    /// Resident memory in KiB.
+    fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const GET: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn connect(address: &str) -> Option<TcpStream> {
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    Some(stream)
+}
+
+fn request(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(GET)?;
+    let mut buffer = [0; 1024];
+    let count = stream.read(&mut buffer)?;
+    if buffer[..count].ends_with(b"Hello, World!") { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+}
+
+/// The well-behaved client: a kept connection, and a new one for every tenth request if `anew`. Gives the times, sorted, and the failures.
+fn behave(address: &str, anew: bool, stop: &AtomicBool) -> (Vec<Duration>, usize) {
+    let (mut times, mut failures) = (Vec::new(), 0);
+    let mut kept = connect(address);
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        let mut fresh = if anew && times.len() % 10 == 9 { connect(address) } else { None };
+        let answered = fresh.as_mut().or(kept.as_mut()).is_some_and(|stream| request(stream).is_ok());
+        times.push(begin.elapsed());
+        if !answered {
+            failures += 1;
+            kept = connect(address);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    times.sort();
+    (times, failures)
+}
+
+/// Connections that sent something and stay.
+fn many(address: &str, count: usize, sent: impl Fn(&mut TcpStream) -> bool) -> Vec<TcpStream> {
+    (0..count).map_while(|_| connect(address)).filter_map(|mut stream| sent(&mut stream).then_some(stream)).collect()
+}
+
+fn idle(address: &str) -> usize {
+    let held = many(address, 10_000, |stream| request(stream).is_ok());
+    hold(&held, 2)
+}
+
+fn slow_heads(address: &str) -> usize {
+    let mut held = many(address, 2_000, |stream| stream.write_all(b"GET / HT").is_ok());
+    for byte in b"TP/1.1\r\nHost: aaaa" {
+        held.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    hold(&held, 0)
+}
+
+/// Each sends two MiB and wants them back, and reads a KiB of that now and then.
+fn slow_readers(address: &str) -> usize {
+    let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 2 << 20);
+    let body = vec![b'x'; 2 << 20];
+    let mut held =
+        many(address, 50, |stream| stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_ok());
+    for _ in 0..20 {
+        held.retain_mut(|stream| stream.read(&mut [0; 1024]).is_ok());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    hold(&held, 0)
+}
+
+/// Connections closed with the answer unread, which the kernel makes a reset.
+fn resets(address: &str) -> usize {
+    let begin = Instant::now();
+    let mut count = 0;
+    while begin.elapsed() < Duration::from_secs(4) {
+        let Some(mut stream) = connect(address) else { continue };
+        let _ = stream.write_all(&GET.repeat(20));
+        let _ = stream.read(&mut [0; 1]);
+        count += 1;
+    }
+    count
+}
+
+/// More connections than the server may open files.
+fn no_files(address: &str) -> usize {
+    let held = many(address, 300, |_| true);
+    hold(&held, 3)
+}
+
+fn hold(held: &[TcpStream], seconds: u64) -> usize {
+    std::thread::sleep(Duration::from_secs(seconds));
+    held.len()
+}
+
+fn attack(program: &str, name: &str, files: usize, run: fn(&str) -> usize) -> std::io::Result<String> {
+    let target = Target::start(program, files)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = {
+        let (address, stop) = (target.address.clone(), Arc::clone(&stop));
+        // Without a file to spare nobody gets a new connection: that is the attack.
+        std::thread::spawn(move || behave(&address, files == 0, &stop))
+    };
+    std::thread::sleep(Duration::from_millis(500));
+    let before = target.memory();
+    let (done, ended) = std::sync::mpsc::channel();
+    let attacker = {
+        let address = target.address.clone();
+        std::thread::spawn(move || {
+            let count = run(&address);
+            let _ = done.send(());
+            count
+        })
+    };
+    let mut during = 0;
+    while ended.recv_timeout(Duration::from_millis(50)).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout)
+    {
+        during = during.max(target.memory());
+    }
+    let count = attacker.join().unwrap_or(0);
+    std::thread::sleep(Duration::from_secs(1));
+    let after = target.memory();
+    stop.store(true, Ordering::Relaxed);
+    let (times, failures) = client.join().unwrap_or_default();
+    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
+    let worst = times.last().copied().unwrap_or_default();
+    let ends = connect(&target.address).is_some_and(|mut stream| {
+        let served = request(&mut stream).is_ok();
+        let _ = stream.shutdown(Shutdown::Both);
+        served
+    });
+    let each = during.saturating_sub(before) * 1024 / count.max(1);
+    Ok(format!(
+        "{name:<14}{count:>8}{:>10}{failures:>8}{:>10.2}{:>10.2}{before:>10}{during:>10}{after:>10}{each:>10}   {ends}",
+        times.len(),
+        p99.as_secs_f64() * 1e3,
+        worst.as_secs_f64() * 1e3
+    ))
+}
+
+type Attack = (&'static str, usize, fn(&str) -> usize);
+
+const ATTACKS: [Attack; 5] = [
+    ("idle", 0, idle),
+    ("slow heads", 0, slow_heads),
+    ("slow readers", 0, slow_readers),
+    ("resets", 0, resets),
+    ("no files", 64, no_files),
+];
+
+fn main() -> std::io::Result<()> {
+    let program = std::env::args().nth(1).unwrap_or_else(|| String::from("target/release/examples/server"));
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "{:<14}{:>8}{:>10}{:>8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}   served after it",
+        "attack", "clients", "requests", "failed", "p99 ms", "max ms", "KiB before", "during", "after", "B/client"
+    )?;
+    for (name, files, run) in ATTACKS {
+        writeln!(out, "{}", attack(&program, name, files, run)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! A WebSocket echo server: Postlude answers the handshake and hands the socket over, async-tungstenite speaks the protocol on it.
+//!
+//! ```text
+//! cargo run                # serves ws://127.0.0.1:9001/echo until Ctrl-C
+//! cargo run -- --once      # a client in the same thread sends a text, checks that it comes back, and ends
+//! ```
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
+use async_tungstenite::tungstenite::protocol::Role;
+use async_tungstenite::tungstenite::{Error, Message};
+use futures_util::StreamExt;
+use postlude::http::{Request, Response, Router, Server, Upgraded};
+use postlude::net::TcpStream;
+
+async fn echo(request: Request) -> Response {
+    // RFC 6455 section 4.2: the version is 13, and the key comes back hashed.
+    let (version, key) = (request.field("sec-websocket-version"), request.field("sec-websocket-key"));
+    let (Some(b"13"), Some(key)) = (version, key) else {
+        return Response::new(400)
+            .with_field("sec-websocket-version", "13")
+            .with_body("this is a WebSocket of version 13");
+    };
+    let accept = derive_accept_key(key);
+    Response::upgrade("websocket", async |socket: Upgraded| {
+        let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            let echoed = message.is_text() || message.is_binary();
+            if echoed && socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
+    .with_field("sec-websocket-accept", accept)
+}
+
+async fn try_once(address: &str) -> Result<(), Error> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut socket, answer) = async_tungstenite::client_async(format!("ws://{address}/echo"), stream).await?;
+    assert_eq!(answer.status(), 101);
+    for text in ["hello", &"x".repeat(200_000)] {
+        socket.send(Message::text(text)).await?;
+        assert_eq!(socket.next().await.expect("an echo")?, Message::text(text));
+    }
+    socket.close(None).await?;
+    while let Some(message) = socket.next().await {
+        assert!(message?.is_close());
+    }
+    println!("echoed");
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    let once = std::env::args().any(|word| word == "--once");
+    let router = Router::new().get("/echo", echo);
+    postlude::run(async move {
+        if !once {
+            return postlude::http::serve("127.0.0.1:9001", router).await;
+        }
+        let server = Server::bind("127.0.0.1:0", router)?;
+        let address = server.local_addr()?.to_string();
+        let tried = Rc::new(Cell::new(None));
+        let outcome = Rc::clone(&tried);
+        // The server stops when its client is content.
+        let server = server.shutdown_on(async move { outcome.set(Some(try_once(&address).await)) });
+        let report = server.run().await?;
+        assert_eq!(report.connections_cut(), 0);
+        tried.take().unwrap_or(Err(Error::ConnectionClosed)).map_err(io::Error::other)
+    })?
+}
