@@ -143,6 +143,7 @@
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
 //! | [`net`], [`io`] | sockets, and any other descriptor |
+//! | [`iter`] | async iterators: adapters of streams that need a clock |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
 //! | `signal` | Unix signals (feature `signal`) |
@@ -158,6 +159,7 @@ mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod io;
+pub mod iter;
 pub mod net;
 pub(crate) mod reactor;
 mod runtime;

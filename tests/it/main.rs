@@ -1,6 +1,7 @@
 //! What Postlude promises, as tests, one module per law. Where time matters they run on the paused clock.
 
 #[cfg(feature = "http")]
+mod adapters;
 mod background;
 mod blocking;
 mod counts;
