@@ -1,4 +1,5 @@
-//! Async iterators: generators written as ordinary async code, and coroutines that are sent values as they run.
+//! Async iterators: generators written as ordinary async code, coroutines that are sent values as they run, readers as iterators, and
+//! adapters that need a clock.
 //!
 //! The trait is [`futures_core::Stream`], the ecosystem's own, so the adapters of futures-lite and futures-util apply to everything here.
 //!
@@ -7,10 +8,15 @@
 //! | [`generate`] | a body that emits items |
 //! | [`try_generate`] | the same for bodies that use `?` |
 //! | [`coroutine`] | two ways: each `resume` sends a value in and gets the next one out |
+//! | [`lines`], [`chunks`] | of a reader |
+//! | [`throttle`], [`timeout`] | not too fast, not too slow |
 
 mod body;
 mod coroutine;
 mod generate;
+mod lines;
+mod throttle;
+mod timeout;
 
 use std::pin::Pin;
 
@@ -19,6 +25,9 @@ use futures_core::Stream;
 pub use body::{Emit, Out};
 pub use coroutine::{Coroutine, Resume, Resumed, coroutine};
 pub use generate::{Generate, TryGenerate, generate, try_generate};
+pub use lines::{Chunks, Lines, chunks, lines};
+pub use throttle::{Throttle, throttle};
+pub use timeout::{Timeout, timeout};
 
 /// An async iterator in a box: to store it, to return it, or to recurse. `Unpin`, so its `next` needs no pinning.
 ///

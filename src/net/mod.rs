@@ -10,12 +10,14 @@
 
 mod accept;
 mod datagram;
+mod incoming;
 mod lookup;
 mod tcp;
 mod udp;
 mod unix;
 
 pub use datagram::UnixDatagram;
+pub use incoming::Incoming;
 pub use lookup::{ToAddress, lookup_host};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
 pub use udp::UdpSocket;

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::accept::Acceptor;
+use super::incoming::Incoming;
 use super::lookup::{self, ToAddress};
 use crate::reactor::Direction;
 use crate::reactor::io::{Io, never};
@@ -119,6 +120,33 @@ impl TcpListener {
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         let accepted = self.acceptor.poll_accept(cx, &self.io, mio::net::TcpListener::accept);
         accepted.map_ok(|(stream, address)| (TcpStream::from_mio(stream), address))
+    }
+
+    /// The connections as they come, as [`accept`](Self::accept) gives them. An error of the listener is handed out and ends the
+    /// iterator; as long as there is none it goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Whatever is dropped, a connection that was not returned is still in the backlog.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use futures_lite::StreamExt;
+    /// use postlude::net::{TcpListener, TcpStream};
+    /// postlude::run(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let mut incoming = listener.incoming();
+    ///     if let Some(connection) = incoming.next().await {
+    ///         let (_server, address) = connection?;
+    ///         assert_eq!(address, client.local_addr()?);
+    ///     }
+    ///     Ok(())
+    /// })?
+    /// # }
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_, Self> {
+        Incoming::new(self)
     }
 
     /// The address it listens on.

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::accept::Acceptor;
+use super::incoming::Incoming;
 use crate::reactor::Direction;
 use crate::reactor::io::{Io, never};
 use crate::task::budget;
@@ -137,6 +138,33 @@ impl UnixListener {
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
         let accepted = self.acceptor.poll_accept(cx, &self.io, mio::net::UnixListener::accept);
         accepted.map_ok(|(stream, address)| (UnixStream::from_mio(stream), address))
+    }
+
+    /// The connections as they come, as [`accept`](Self::accept) gives them. An error of the listener is handed out and ends the
+    /// iterator; as long as there is none it goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Whatever is dropped, a connection that was not returned is still in the backlog.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use futures_lite::StreamExt;
+    /// use postlude::net::{UnixListener, UnixStream};
+    /// postlude::run(async {
+    ///     let path = std::env::temp_dir().join(format!("postlude-incoming-{}", std::process::id()));
+    ///     let listener = UnixListener::bind(&path)?;
+    ///     let client = UnixStream::connect(&path).await?;
+    ///     if let Some(connection) = listener.incoming().next().await {
+    ///         let (_server, _address) = connection?;
+    ///     }
+    ///     # drop(client); std::fs::remove_file(&path)?;
+    ///     Ok(())
+    /// })?
+    /// # }
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_, Self> {
+        Incoming::new(self)
     }
 
     /// The address it listens on.

@@ -119,7 +119,7 @@ impl Sleep {
 
     /// The poll without the question for budget: a time limit must end even what uses all of it up.
     #[track_caller]
-    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.timer {
             None => self.poll_unset(cx),
             Some(Timer { home, key }) => match context::current_of(home) {

@@ -101,6 +101,12 @@ pub struct Elapsed {
     _private: (),
 }
 
+impl Elapsed {
+    pub(crate) fn new() -> Self {
+        Self { _private: () }
+    }
+}
+
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the time limit has passed")

@@ -1,5 +1,6 @@
 //! What Postlude promises, as tests, one module per law. Where time matters they run on the paused clock.
 
+mod adapters;
 #[cfg(feature = "http")]
 mod background;
 mod blocking;
@@ -37,3 +38,6 @@ mod sse;
 mod threads;
 mod timer;
 mod wake;
+mod readers;
+mod ecosystem;
+mod adapters;

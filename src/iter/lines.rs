@@ -1,0 +1,309 @@
+//! Items out of a reader: [`lines`] of text, [`chunks`] of bytes.
+//!
+//! What has been read and not handed out stays in the iterator, never in a future, so the wait for the next item can be given up at any
+//! time and nothing is lost.
+//!
+//! # How it works
+//!
+//! The buffer of [`Lines`] holds `start..end`; up to `scanned` it is known to have no line feed. It is moved to the front or doubled only
+//! when a read has no room. A line that outgrows the limit becomes an error at once, and its rest is thrown away as it comes in, so the
+//! buffer never holds more than the limit and the two bytes of a line's end (or one read, if that is more).
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use futures_io::AsyncRead;
+use pin_project_lite::pin_project;
+
+use crate::task::budget;
+
+/// Longest line unless [`Lines::max_len`] says otherwise. Longer than lines that people write or protocols allow (SMTP 1000, HTTP
+/// 8 to 64 KiB), and small enough for thousands of connections.
+const MAX_LEN: usize = 64 * 1024;
+
+/// Bytes a read is offered at first: two pages, which one system call fills about as fast as one.
+const FIRST_BUFFER: usize = 8 * 1024;
+
+/// The lines of a reader, without their ends: `\n` or `\r\n`. The last one may lack its end.
+///
+/// The iterator buffers, so read from the reader through it alone. A line that is not UTF-8, or longer than 64 KiB (see [`Lines::max_len`]), is an
+/// error of kind `InvalidData` in its place, and the next line follows. An error of the reader is handed out and ends the iterator, with
+/// what there was of an unfinished line.
+///
+/// # Cancel safety
+///
+/// Dropping a future that waits for the next line loses nothing; dropping the iterator loses what it has buffered.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use futures_lite::StreamExt;
+/// use postlude::iter;
+/// postlude::run(async {
+///     let text: &[u8] = b"one\r\ntwo\nthree";
+///     let lines: Vec<String> = iter::lines(text).try_collect().await?;
+///     assert_eq!(lines, ["one", "two", "three"]);
+///     Ok(())
+/// })?
+/// # }
+/// ```
+pub fn lines<R: AsyncRead>(reader: R) -> Lines<R> {
+    Lines {
+        reader,
+        buffer: Vec::new(),
+        start: 0,
+        scanned: 0,
+        end: 0,
+        max_len: MAX_LEN,
+        skips: false,
+        source: Source::Open,
+    }
+}
+
+/// What can still come from the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Open,
+    /// At its end; the last line may still be in the buffer.
+    AtEnd,
+    Closed,
+}
+
+pin_project! {
+    /// The async iterator of [`lines`].
+    #[must_use = "streams do nothing unless polled"]
+    pub struct Lines<R> {
+        #[pin]
+        reader: R,
+        buffer: Vec<u8>,
+        start: usize,
+        scanned: usize,
+        end: usize,
+        max_len: usize,
+        // The rest of a line that was too long is being thrown away.
+        skips: bool,
+        source: Source,
+    }
+}
+
+impl<R: AsyncRead> Lines<R> {
+    /// Sets the longest line, in bytes without its end. Default 64 KiB.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use futures_lite::StreamExt;
+    /// use postlude::iter;
+    /// postlude::run(async {
+    ///     let lines: Vec<_> = iter::lines(&b"short\nmuch longer\nagain"[..]).max_len(5).collect().await;
+    ///     assert_eq!(lines[0].as_ref().unwrap(), "short");
+    ///     assert_eq!(lines[1].as_ref().unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    ///     assert_eq!(lines[2].as_ref().unwrap(), "again");
+    /// })
+    /// # }
+    /// ```
+    pub fn max_len(mut self, bytes: usize) -> Self {
+        self.max_len = bytes;
+        self
+    }
+}
+
+impl<R: AsyncRead> Stream for Lines<R> {
+    type Item = io::Result<String>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        ready!(budget::poll_available(cx));
+        loop {
+            if let Some(line) = self.as_mut().take_line() {
+                budget::spend();
+                return Poll::Ready(Some(line));
+            }
+            match self.source {
+                Source::Closed => return Poll::Ready(None),
+                Source::AtEnd => {
+                    let last = self.as_mut().take_last();
+                    return Poll::Ready(last);
+                }
+                Source::Open => {
+                    if let Err(error) = ready!(self.as_mut().poll_fill(cx)) {
+                        *self.project().source = Source::Closed;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<R: AsyncRead> FusedStream for Lines<R> {
+    fn is_terminated(&self) -> bool {
+        self.source == Source::Closed
+    }
+}
+
+impl<R: AsyncRead> Lines<R> {
+    /// The next whole line of the buffer, or the error of one that is already too long.
+    fn take_line(self: Pin<&mut Self>) -> Option<io::Result<String>> {
+        let this = self.project();
+        while let Some(at) = this.buffer[*this.scanned..*this.end].iter().position(|&byte| byte == b'\n') {
+            let line = *this.start..*this.scanned + at;
+            *this.start = line.end + 1;
+            *this.scanned = *this.start;
+            if !std::mem::take(this.skips) {
+                return Some(decode(&this.buffer[line], *this.max_len));
+            }
+        }
+        *this.scanned = *this.end;
+        let unfinished = &this.buffer[*this.start..*this.end];
+        if !*this.skips && unfinished.strip_suffix(b"\r").unwrap_or(unfinished).len() <= *this.max_len {
+            return None;
+        }
+        *this.start = *this.end;
+        let already_told = std::mem::replace(this.skips, true);
+        (!already_told).then(|| Err(too_long(*this.max_len)))
+    }
+
+    /// What is left when the reader has ended.
+    fn take_last(self: Pin<&mut Self>) -> Option<io::Result<String>> {
+        let this = self.project();
+        *this.source = Source::Closed;
+        let line = &this.buffer[*this.start..*this.end];
+        (!line.is_empty()).then(|| decode_whole(line))
+    }
+
+    /// Reads once.
+    fn poll_fill(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        if *this.start > 0 && (this.start == this.end || *this.end == this.buffer.len()) {
+            this.buffer.copy_within(*this.start..*this.end, 0);
+            *this.end -= *this.start;
+            *this.scanned -= *this.start;
+            *this.start = 0;
+        }
+        if *this.end == this.buffer.len() {
+            let len = (2 * this.buffer.len()).clamp(FIRST_BUFFER, this.max_len.saturating_add(2).max(FIRST_BUFFER));
+            this.buffer.resize(len, 0);
+        }
+        let n = loop {
+            match ready!(this.reader.as_mut().poll_read(cx, &mut this.buffer[*this.end..])) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        *this.end += n;
+        if n == 0 {
+            *this.source = Source::AtEnd;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A line that had its line feed.
+fn decode(line: &[u8], max_len: usize) -> io::Result<String> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > max_len {
+        return Err(too_long(max_len));
+    }
+    decode_whole(line)
+}
+
+fn decode_whole(line: &[u8]) -> io::Result<String> {
+    match std::str::from_utf8(line) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    }
+}
+
+fn too_long(max_len: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a line is longer than {max_len} bytes; see `Lines::max_len`"))
+}
+
+impl<R> fmt::Debug for Lines<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines")
+            .field("buffered", &(self.end - self.start))
+            .field("max_len", &self.max_len)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a reader as they come, in pieces of at most `size`.
+///
+/// A piece is what one read gives: nobody waits for it to be full. An error of the reader is handed out and ends the iterator.
+///
+/// # Cancel safety
+///
+/// Dropping a future that waits for the next piece loses nothing, and neither does dropping the iterator: nothing is buffered.
+///
+/// # Panics
+///
+/// If `size` is zero: "chunks of no bytes would never end".
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use futures_lite::StreamExt;
+/// use postlude::iter;
+/// postlude::run(async {
+///     let pieces: Vec<Vec<u8>> = iter::chunks(&b"abcdefgh"[..], 3).try_collect().await?;
+///     assert_eq!(pieces, [&b"abc"[..], b"def", b"gh"]);
+///     Ok(())
+/// })?
+/// # }
+/// ```
+#[track_caller]
+pub fn chunks<R: AsyncRead>(reader: R, size: usize) -> Chunks<R> {
+    assert!(size > 0, "chunks of no bytes would never end");
+    Chunks { reader: Some(reader), buffer: vec![0; size] }
+}
+
+pin_project! {
+    /// The async iterator of [`chunks`].
+    #[must_use = "streams do nothing unless polled"]
+    pub struct Chunks<R> {
+        // `None` once it has ended.
+        #[pin]
+        reader: Option<R>,
+        buffer: Vec<u8>,
+    }
+}
+
+impl<R: AsyncRead> Stream for Chunks<R> {
+    type Item = io::Result<Vec<u8>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        ready!(budget::poll_available(cx));
+        let mut this = self.project();
+        loop {
+            let Some(reader) = this.reader.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+            let item = match ready!(reader.poll_read(cx, this.buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) => None,
+                Ok(n) => Some(Ok(this.buffer[..n].to_vec())),
+                Err(error) => Some(Err(error)),
+            };
+            budget::spend();
+            if !matches!(item, Some(Ok(_))) {
+                this.reader.set(None);
+            }
+            return Poll::Ready(item);
+        }
+    }
+}
+
+impl<R: AsyncRead> FusedStream for Chunks<R> {
+    fn is_terminated(&self) -> bool {
+        self.reader.is_none()
+    }
+}
+
+impl<R> fmt::Debug for Chunks<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks")
+            .field("size", &self.buffer.len())
+            .field("ended", &self.reader.is_none())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! At most one item per period: [`throttle`].
+//!
+//! The source is not polled while the period runs, so what it has to say waits in it, and nothing is lost.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::task::budget;
+use crate::time::{Sleep, sleep};
+
+/// Yields the items of `stream`, each at least `period` after the one before. The first does not wait.
+///
+/// Items are not dropped: the source is left alone until the period is over. The end is found then, too.
+///
+/// # Cancel safety
+///
+/// Dropping a wait for the next item loses nothing; dropping the adapter drops the source.
+///
+/// # Panics
+///
+/// When polled, as [`sleep`], after the first item.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use futures::StreamExt;
+/// postlude::run(async {
+///     let slow = postlude::iter::throttle(futures::stream::iter([1, 2]), Duration::from_millis(1));
+///     assert_eq!(slow.collect::<Vec<_>>().await, [1, 2]);
+/// })
+/// # }
+/// ```
+pub fn throttle<S: Stream>(stream: S, period: Duration) -> Throttle<S> {
+    Throttle { stream, period, gate: None, ended: false }
+}
+
+pin_project! {
+    /// The stream of [`throttle`].
+    #[derive(Debug)]
+    #[must_use = "streams do nothing unless polled"]
+    pub struct Throttle<S> {
+        #[pin]
+        stream: S,
+        period: Duration,
+        // Set from an item until its period is over.
+        gate: Option<Sleep>,
+        ended: bool,
+    }
+}
+
+impl<S: Stream> Stream for Throttle<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        ready!(budget::poll_available(cx));
+        if let Some(gate) = this.gate {
+            ready!(Pin::new(gate).poll(cx));
+            *this.gate = None;
+        }
+        let item = ready!(this.stream.poll_next(cx));
+        budget::spend();
+        match item {
+            Some(_) => *this.gate = Some(sleep(*this.period)),
+            None => *this.ended = true,
+        }
+        Poll::Ready(item)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.ended { (0, Some(0)) } else { self.stream.size_hint() }
+    }
+}

@@ -1,0 +1,79 @@
+//! A time limit between items: [`timeout()`].
+//!
+//! The source goes first, so an item that is there is never late; the limit begins with the first poll that finds none.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::task::budget;
+use crate::time::{Elapsed, Sleep, sleep};
+
+/// Yields the items of `stream` as `Ok`, and an [`Elapsed`] whenever `limit` passes in waiting for the next one.
+///
+/// After an [`Elapsed`] it goes on waiting, with a new limit. A limit of zero yields one at each poll that finds no item.
+///
+/// # Cancel safety
+///
+/// Dropping a wait for the next item loses nothing, and its limit runs on; dropping the adapter drops the source.
+///
+/// # Panics
+///
+/// When polled, as [`sleep`], if there is no item at once.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use futures::StreamExt;
+/// postlude::run(async {
+///     let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), Duration::from_millis(1));
+///     assert!(silent.next().await.unwrap().is_err());
+/// })
+/// # }
+/// ```
+pub fn timeout<S: Stream>(stream: S, limit: Duration) -> Timeout<S> {
+    Timeout { stream, limit, sleep: None, ended: false }
+}
+
+pin_project! {
+    /// The stream of [`timeout()`].
+    #[derive(Debug)]
+    #[must_use = "streams do nothing unless polled"]
+    pub struct Timeout<S> {
+        #[pin]
+        stream: S,
+        limit: Duration,
+        // Set while an item is waited for.
+        sleep: Option<Sleep>,
+        ended: bool,
+    }
+}
+
+impl<S: Stream> Stream for Timeout<S> {
+    type Item = Result<S::Item, Elapsed>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        ready!(budget::poll_available(cx));
+        if let Poll::Ready(item) = this.stream.poll_next(cx) {
+            budget::spend();
+            *this.sleep = None;
+            *this.ended = item.is_none();
+            return Poll::Ready(item.map(Ok));
+        }
+        ready!(this.sleep.get_or_insert_with(|| sleep(*this.limit)).poll_deadline(cx));
+        *this.sleep = None;
+        Poll::Ready(Some(Err(Elapsed::new())))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // Any number of `Elapsed` may come between the items.
+        if self.ended { (0, Some(0)) } else { (self.stream.size_hint().0, None) }
+    }
+}
