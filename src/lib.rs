@@ -143,6 +143,7 @@
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
 //! | [`net`], [`io`] | sockets, and any other descriptor |
+//! | [`sync`] | channels, locks and notifications between tasks of one thread |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
 //! | `signal` | Unix signals (feature `signal`) |
@@ -163,6 +164,7 @@ pub(crate) mod reactor;
 mod runtime;
 #[cfg(feature = "signal")]
 pub mod signal;
+pub mod sync;
 pub mod task;
 pub mod time;
 

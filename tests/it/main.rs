@@ -15,6 +15,7 @@ mod property;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
+mod sync;
 mod threads;
 mod timer;
 mod wake;
