@@ -144,6 +144,7 @@
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
 //! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock |
 //! | [`net`], [`io`] | sockets, and any other descriptor |
+//! | [`sync`] | channels, locks and notifications between tasks of one thread |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
 //! | `replay` | [`test`]: a test under many schedules, each of which can be replayed |
@@ -167,6 +168,7 @@ mod replay;
 mod runtime;
 #[cfg(feature = "signal")]
 pub mod signal;
+pub mod sync;
 pub mod task;
 pub mod time;
 

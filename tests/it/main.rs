@@ -9,6 +9,7 @@ mod cancel;
 mod conformance;
 mod counts;
 mod drop;
+mod ecosystem;
 #[cfg(feature = "http")]
 mod files;
 mod generate;
@@ -26,6 +27,7 @@ mod order;
 mod panic;
 mod property;
 mod race;
+mod readers;
 mod replay;
 #[cfg(feature = "http")]
 mod router;
@@ -35,9 +37,7 @@ mod shutdown;
 mod signal;
 #[cfg(feature = "http")]
 mod sse;
+mod sync;
 mod threads;
 mod timer;
 mod wake;
-mod readers;
-mod ecosystem;
-mod adapters;

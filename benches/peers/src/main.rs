@@ -1,7 +1,9 @@
 //! A quick side-by-side: spawn and join, yield, and a time limit that is set and cancelled, in one process, the contestants taking
-//! turns. Prints the median of the rounds in nanoseconds and the ratio to ours.
+//! turns; and three uses of channels, per message (`channels.rs`). Prints the median of the rounds in nanoseconds and the ratio to ours.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml`
+
+mod channels;
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -70,22 +72,26 @@ fn main() {
             ],
         ),
     ];
-    for (race, contestants) in races {
-        let mut times = vec![Vec::new(); contestants.len()];
-        for _ in 0..ROUNDS {
-            for (times, (_, run)) in times.iter_mut().zip(contestants) {
-                times.push(run());
-            }
+    races.into_iter().for_each(|(race, contestants)| compete(race, contestants));
+    channels::races().into_iter().for_each(|(race, contestants)| compete(race, &contestants));
+}
+
+/// Runs the contestants in turns and prints their medians.
+fn compete(race: &str, contestants: &[Contestant]) {
+    let mut times = vec![Vec::new(); contestants.len()];
+    for _ in 0..ROUNDS {
+        for (times, (_, run)) in times.iter_mut().zip(contestants) {
+            times.push(run());
         }
-        let medians: Vec<f64> = times
-            .iter_mut()
-            .map(|times| {
-                times.sort_by(f64::total_cmp);
-                times[ROUNDS / 2]
-            })
-            .collect();
-        for ((name, _), median) in contestants.iter().zip(&medians) {
-            println!("{race:22} {name:16} {median:7.1} ns  {:5.2} x", median / medians[0]);
-        }
+    }
+    let medians: Vec<f64> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort_by(f64::total_cmp);
+            times[ROUNDS / 2]
+        })
+        .collect();
+    for ((name, _), median) in contestants.iter().zip(&medians) {
+        println!("{race:22} {name:16} {median:7.1} ns  {:5.2} x", median / medians[0]);
     }
 }

@@ -1,0 +1,439 @@
+//! Each value to each receiver.
+//!
+//! A ring of the latest values, numbered from the first one ever sent; a receiver is the number it reads next. A value leaves the ring
+//! when all have read it, or when the ring is full and a new one comes: who had not read it by then is told how many it missed. So a
+//! slow receiver slows nobody down, and holds up no more memory than the ring.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::waiters::{Step, Waiters, forget_wait, poll_steps, wake_all};
+use crate::task::budget;
+
+/// The value was not sent: there is no receiver. It comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SendError<T>(pub T);
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendError(..)")
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the channel has no receiver")
+    }
+}
+
+impl<T> std::error::Error for SendError<T> {}
+
+/// The receiver was too slow: it missed so many values, and goes on with the oldest that is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lagged(pub u64);
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the receiver was too slow and missed {} values", self.0)
+    }
+}
+
+impl std::error::Error for Lagged {}
+
+/// Why [`Receiver::recv`] has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvError {
+    /// So many values were missed; the next call goes on with the oldest that is left.
+    Lagged(u64),
+    /// All senders are gone and all values are read.
+    Closed,
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lagged(missed) => Lagged(*missed).fmt(f),
+            Self::Closed => f.write_str("all senders are gone"),
+        }
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+/// Why [`Receiver::try_recv`] has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// None is there at the moment.
+    Empty,
+    /// So many values were missed; the next call goes on with the oldest that is left.
+    Lagged(u64),
+    /// All senders are gone and all values are read.
+    Closed,
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the channel is empty"),
+            Self::Lagged(missed) => Lagged(*missed).fmt(f),
+            Self::Closed => f.write_str("all senders are gone"),
+        }
+    }
+}
+
+impl std::error::Error for TryRecvError {}
+
+struct Slot<T> {
+    // Shared with a receiver that is cloning it outside of the borrow.
+    value: Rc<T>,
+    // How many receivers have yet to read it.
+    unread: usize,
+}
+
+struct State<T> {
+    ring: VecDeque<Slot<T>>,
+    capacity: usize,
+    // The number of the ring's first value.
+    oldest: u64,
+    senders: usize,
+    receivers: usize,
+    waiters: Waiters<()>,
+}
+
+impl<T> State<T> {
+    fn next(&self) -> u64 {
+        self.oldest + self.ring.len() as u64
+    }
+
+    fn pop(&mut self) -> Option<Slot<T>> {
+        let slot = self.ring.pop_front()?;
+        self.oldest += 1;
+        Some(slot)
+    }
+
+    /// Reads the value with that number, which is one of the ring's.
+    fn read(&mut self, number: u64) -> Option<Rc<T>> {
+        let index = usize::try_from(number.checked_sub(self.oldest)?).ok()?;
+        let slot = self.ring.get_mut(index)?;
+        slot.unread -= 1;
+        // All have read what came before, so this is the first one.
+        if slot.unread == 0 { self.pop().map(|slot| slot.value) } else { Some(Rc::clone(&slot.value)) }
+    }
+
+    fn try_recv(&mut self, next: &mut u64) -> Result<Rc<T>, TryRecvError> {
+        if *next < self.oldest {
+            let missed = self.oldest - *next;
+            *next = self.oldest;
+            return Err(TryRecvError::Lagged(missed));
+        }
+        match self.read(*next) {
+            Some(value) => {
+                *next += 1;
+                Ok(value)
+            }
+            None if self.senders == 0 => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+}
+
+/// Makes a channel that keeps the latest `capacity` values for receivers that have not read them.
+///
+/// # Panics
+///
+/// "a channel needs room for at least one value" if `capacity` is 0.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::sync::broadcast;
+/// postlude::run(async {
+///     let (sender, mut first) = broadcast::channel(2);
+///     let mut second = sender.subscribe();
+///     sender.send("a").unwrap();
+///     assert_eq!((first.recv().await, second.recv().await), (Ok("a"), Ok("a")));
+///     for word in ["b", "c", "d"] {
+///         sender.send(word).unwrap();
+///     }
+///     assert_eq!(first.recv().await, Err(broadcast::RecvError::Lagged(1)));
+///     assert_eq!(first.recv().await, Ok("c"));
+/// })
+/// # }
+/// ```
+#[must_use]
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    assert!(capacity > 0, "a channel needs room for at least one value");
+    let state = State { ring: VecDeque::new(), capacity, oldest: 0, senders: 1, receivers: 1, waiters: Waiters::new() };
+    let state = Rc::new(RefCell::new(state));
+    (Sender { state: Rc::clone(&state) }, Receiver { state, next: 0, key: None })
+}
+
+/// A sending end. When the last one is dropped the receivers end after the values that are there.
+pub struct Sender<T> {
+    state: Rc<RefCell<State<T>>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends a value to all receivers there are: how many that was. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// The value, if there is no receiver.
+    ///
+    /// ```
+    /// let (sender, receiver) = postlude::sync::broadcast::channel(2);
+    /// assert_eq!(sender.send(1).unwrap(), 1);
+    /// drop(receiver);
+    /// assert_eq!(sender.send(2).unwrap_err().0, 2);
+    /// ```
+    pub fn send(&self, value: T) -> Result<usize, SendError<T>> {
+        let mut state = self.state.borrow_mut();
+        let receivers = state.receivers;
+        if receivers == 0 {
+            return Err(SendError(value));
+        }
+        let full = state.ring.len() == state.capacity;
+        let pushed_out = if full { state.pop() } else { None };
+        state.ring.push_back(Slot { value: Rc::new(value), unread: receivers });
+        let waiting = !state.waiters.is_empty();
+        drop(state);
+        if waiting {
+            wake_all(&self.state, |state| &mut state.waiters);
+        }
+        drop(pushed_out);
+        Ok(receivers)
+    }
+
+    /// A new receiver, for the values sent from now on.
+    ///
+    /// ```
+    /// let (sender, _first) = postlude::sync::broadcast::channel(2);
+    /// sender.send(1).unwrap();
+    /// let mut second = sender.subscribe();
+    /// sender.send(2).unwrap();
+    /// assert_eq!(second.try_recv(), Ok(2));
+    /// ```
+    #[must_use]
+    pub fn subscribe(&self) -> Receiver<T> {
+        let mut state = self.state.borrow_mut();
+        state.receivers += 1;
+        Receiver { state: Rc::clone(&self.state), next: state.next(), key: None }
+    }
+
+    /// How many receivers there are.
+    ///
+    /// ```
+    /// assert_eq!(postlude::sync::broadcast::channel::<u8>(2).0.receiver_count(), 0);
+    /// ```
+    #[must_use]
+    pub fn receiver_count(&self) -> usize {
+        self.state.borrow().receivers
+    }
+
+    /// How many values are kept: those some receiver has not read.
+    ///
+    /// ```
+    /// let (sender, _receiver) = postlude::sync::broadcast::channel(2);
+    /// sender.send(1).unwrap();
+    /// assert_eq!(sender.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.borrow().ring.len()
+    }
+
+    /// Whether every receiver has read everything.
+    ///
+    /// ```
+    /// assert!(postlude::sync::broadcast::channel::<u8>(2).0.is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.state.borrow_mut().senders += 1;
+        Self { state: Rc::clone(&self.state) }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut state = self.state.borrow_mut();
+        state.senders -= 1;
+        let last = state.senders == 0;
+        drop(state);
+        if last {
+            wake_all(&self.state, |state| &mut state.waiters);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("len", &self.len()).field("receivers", &self.receiver_count()).finish()
+    }
+}
+
+/// A receiving end; an async iterator of the values, in which [`Lagged`] stands for those it missed.
+pub struct Receiver<T> {
+    state: Rc<RefCell<State<T>>>,
+    // The number of the value it reads next.
+    next: u64,
+    key: Option<usize>,
+}
+
+impl<T: Clone> Receiver<T> {
+    /// Waits for the next value.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Lagged`] if values were missed, once; [`RecvError::Closed`] at the end.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let (sender, mut receiver) = postlude::sync::broadcast::channel(2);
+    /// sender.send(1).unwrap();
+    /// assert_eq!(receiver.recv().await, Ok(1));
+    /// # })
+    /// # }
+    /// ```
+    pub async fn recv(&mut self) -> Result<T, RecvError> {
+        Recv { receiver: self }.await
+    }
+
+    /// Takes the next value if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`].
+    ///
+    /// ```
+    /// let (sender, mut receiver) = postlude::sync::broadcast::channel(2);
+    /// assert!(receiver.try_recv().is_err());
+    /// sender.send(1).unwrap();
+    /// assert_eq!(receiver.try_recv(), Ok(1));
+    /// ```
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        let value = self.state.borrow_mut().try_recv(&mut self.next)?;
+        Ok(owned(value))
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+        if budget::poll_available(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let Self { state, next, key } = self;
+        let polled = poll_steps(cx, |waker, spare| {
+            let state = &mut *state.borrow_mut();
+            match state.try_recv(next) {
+                Ok(value) => Step::Done(Ok(value)),
+                Err(TryRecvError::Lagged(missed)) => Step::Done(Err(RecvError::Lagged(missed))),
+                Err(TryRecvError::Closed) => Step::Done(Err(RecvError::Closed)),
+                Err(TryRecvError::Empty) => state.waiters.wait(key, waker, spare),
+            }
+        });
+        if polled.is_ready() {
+            budget::spend();
+            self.forget();
+        }
+        polled.map_ok(owned)
+    }
+}
+
+/// The value itself for its last reader, a clone for the others.
+fn owned<T: Clone>(value: Rc<T>) -> T {
+    Rc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone())
+}
+
+impl<T> Receiver<T> {
+    /// How many values it has yet to read, those it will miss included.
+    ///
+    /// ```
+    /// let (sender, receiver) = postlude::sync::broadcast::channel(2);
+    /// sender.send(1).unwrap();
+    /// assert_eq!(receiver.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.state.borrow().next() - self.next).unwrap_or(usize::MAX)
+    }
+
+    /// Whether it has read everything.
+    ///
+    /// ```
+    /// assert!(postlude::sync::broadcast::channel::<u8>(2).1.is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn forget(&mut self) {
+        forget_wait(&self.state, |state| &mut state.waiters, &mut self.key);
+    }
+}
+
+impl<T: Clone> Stream for Receiver<T> {
+    type Item = Result<T, Lagged>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(cx).map(|result| match result {
+            Ok(value) => Some(Ok(value)),
+            Err(RecvError::Lagged(missed)) => Some(Err(Lagged(missed))),
+            Err(RecvError::Closed) => None,
+        })
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.forget();
+        let mut state = self.state.borrow_mut();
+        state.receivers -= 1;
+        let mut unread = Vec::new();
+        for number in self.next.max(state.oldest)..state.next() {
+            unread.extend(state.read(number));
+        }
+        drop(state);
+        drop(unread);
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("len", &self.len()).finish()
+    }
+}
+
+struct Recv<'a, T> {
+    receiver: &'a mut Receiver<T>,
+}
+
+impl<T: Clone> Future for Recv<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.receiver.poll_recv(cx)
+    }
+}
+
+impl<T> Drop for Recv<'_, T> {
+    fn drop(&mut self) {
+        self.receiver.forget();
+    }
+}

@@ -1,0 +1,216 @@
+//! A lock that is held across awaits: [`Mutex`].
+//!
+//! A semaphore with one permit says whose turn it is, so the value's cell is never contended. The guard borrows the cell; the owned guard, which
+//! cannot, takes the value out and puts it back.
+
+use std::cell::{RefCell, RefMut};
+use std::fmt;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+
+use super::semaphore::{OwnedPermit, Permit, Semaphore};
+
+/// A value that one task at a time works on, also across awaits.
+///
+/// First come, first served. A panic while it is held does not poison it. Where no await stands between taking and giving back, a
+/// `RefCell` does: on one thread nobody can come in between.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::sync::Mutex;
+/// postlude::run(async {
+///     let balance = Mutex::new(10);
+///     {
+///         let mut balance = balance.lock().await;
+///         postlude::task::yield_now().await;
+///         *balance -= 3;
+///     }
+///     assert_eq!(balance.into_inner(), 7);
+/// })
+/// # }
+/// ```
+pub struct Mutex<T> {
+    turn: Rc<Semaphore>,
+    // `None` while an owned guard has it.
+    value: RefCell<Option<T>>,
+}
+
+const PRESENT: &str = "the value is in its cell unless an owned guard has it";
+
+impl<T> Mutex<T> {
+    /// A mutex around a value.
+    ///
+    /// ```
+    /// assert_eq!(postlude::sync::Mutex::new(1).into_inner(), 1);
+    /// ```
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self { turn: Rc::new(Semaphore::new(1)), value: RefCell::new(Some(value)) }
+    }
+
+    /// Waits for the turn to work on the value. It ends when the guard is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line; a turn that had been handed over goes to the next.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let mutex = postlude::sync::Mutex::new(1);
+    /// *mutex.lock().await += 1;
+    /// # assert_eq!(mutex.into_inner(), 2); })
+    /// # }
+    /// ```
+    pub async fn lock(&self) -> MutexGuard<'_, T> {
+        match self.turn.acquire().await {
+            Ok(permit) => self.guard(permit),
+            Err(_) => unreachable!("nobody closes a mutex"),
+        }
+    }
+
+    /// Takes the turn if it is free and nobody waits.
+    ///
+    /// ```
+    /// let mutex = postlude::sync::Mutex::new(1);
+    /// let guard = mutex.try_lock().unwrap();
+    /// assert!(mutex.try_lock().is_none());
+    /// # drop(guard);
+    /// ```
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.turn.try_acquire().ok().map(|permit| self.guard(permit))
+    }
+
+    /// Like [`lock`](Self::lock), with a guard that may go into another task.
+    ///
+    /// The guard holds the value itself: taking and giving back moves it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`lock`](Self::lock).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let mutex = std::rc::Rc::new(postlude::sync::Mutex::new(1));
+    /// let mut guard = mutex.lock_owned().await;
+    /// postlude::spawn(async move { *guard += 1 }).await.unwrap();
+    /// assert_eq!(*mutex.lock().await, 2);
+    /// # })
+    /// # }
+    /// ```
+    pub fn lock_owned(self: &Rc<Self>) -> impl Future<Output = OwnedMutexGuard<T>> + use<T> {
+        let mutex = Rc::clone(self);
+        async move {
+            let Ok(permit) = mutex.turn.acquire_owned().await else { unreachable!("nobody closes a mutex") };
+            let value = mutex.value.borrow_mut().take();
+            OwnedMutexGuard { value, mutex, _permit: permit }
+        }
+    }
+
+    /// The value, without waiting: nobody else has the mutex.
+    ///
+    /// ```
+    /// let mut mutex = postlude::sync::Mutex::new(1);
+    /// *mutex.get_mut() = 2;
+    /// assert_eq!(mutex.into_inner(), 2);
+    /// ```
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut().as_mut().expect(PRESENT)
+    }
+
+    /// The value.
+    ///
+    /// ```
+    /// assert_eq!(postlude::sync::Mutex::new(1).into_inner(), 1);
+    /// ```
+    pub fn into_inner(self) -> T {
+        self.value.into_inner().expect(PRESENT)
+    }
+
+    fn guard<'a>(&'a self, permit: Permit<'a>) -> MutexGuard<'a, T> {
+        let value = RefMut::map(self.value.borrow_mut(), |value| value.as_mut().expect(PRESENT));
+        MutexGuard { value, _permit: permit }
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Mutex");
+        match self.value.try_borrow().as_deref() {
+            Ok(Some(value)) => text.field("value", value),
+            _ => text.field("value", &format_args!("<locked>")),
+        };
+        text.finish()
+    }
+}
+
+/// The turn to work on a [`Mutex`]'s value.
+#[must_use = "the turn ends when the guard is dropped"]
+pub struct MutexGuard<'a, T> {
+    // Fields are dropped in their order: the borrow ends before the next one's turn begins.
+    value: RefMut<'a, T>,
+    _permit: Permit<'a>,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// The turn to work on a [`Mutex`]'s value, free to go into another task.
+#[must_use = "the turn ends when the guard is dropped"]
+pub struct OwnedMutexGuard<T> {
+    // `None` only while it is dropped.
+    value: Option<T>,
+    mutex: Rc<Mutex<T>>,
+    _permit: OwnedPermit,
+}
+
+impl<T> Deref for OwnedMutexGuard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("the guard has it until it is dropped")
+    }
+}
+
+impl<T> DerefMut for OwnedMutexGuard<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("the guard has it until it is dropped")
+    }
+}
+
+impl<T> Drop for OwnedMutexGuard<T> {
+    fn drop(&mut self) {
+        self.mutex.value.replace(self.value.take());
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for OwnedMutexGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,224 @@
+//! "Look again": [`Notify`], a wake-up without a value.
+//!
+//! `notify_one` hands itself to the one who waits longest, or is kept, once, for who comes next. `notify_waiters` counts up, and every
+//! [`Notified`] remembers the count it was made at, so that it needs no place in the queue to hear of it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::waiters::{Step, Waiters, poll_steps};
+use crate::task::budget;
+
+/// Tells waiting tasks to look again.
+///
+/// - [`notify_one`](Self::notify_one) wakes the one who waits longest; if nobody waits it is kept for the next (one, not several).
+/// - [`notify_waiters`](Self::notify_waiters) wakes everyone whose [`notified()`](Self::notified) was *called* before, polled or not; it is
+///   not kept.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::rc::Rc;
+/// use postlude::sync::Notify;
+/// postlude::run(async {
+///     let ready = Rc::new(Notify::new());
+///     let told = Rc::clone(&ready);
+///     postlude::spawn(async move { told.notify_one() });
+///     ready.notified().await;
+/// })
+/// # }
+/// ```
+pub struct Notify {
+    state: RefCell<State>,
+}
+
+struct State {
+    kept: bool,
+    // How often `notify_waiters` was called.
+    rounds: u64,
+    waiters: Waiters<By>,
+}
+
+/// What an entry was handed over by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    One,
+    Round,
+}
+
+impl Notify {
+    /// Nobody waits, nothing is kept.
+    ///
+    /// ```
+    /// let notify = postlude::sync::Notify::new();
+    /// # drop(notify);
+    /// ```
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { state: RefCell::new(State { kept: false, rounds: 0, waiters: Waiters::new() }) }
+    }
+
+    /// Wakes the one who waits longest, or the next to come.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let notify = postlude::sync::Notify::new();
+    /// notify.notify_one();
+    /// notify.notified().await;
+    /// # })
+    /// # }
+    /// ```
+    pub fn notify_one(&self) {
+        let mut state = self.state.borrow_mut();
+        let waker = state.waiters.hand_first(|by| *by = By::One);
+        state.kept |= waker.is_none();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Wakes everyone whose [`notified()`](Self::notified) was called before this.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let notify = postlude::sync::Notify::new();
+    /// let notified = notify.notified();
+    /// notify.notify_waiters();
+    /// notified.await;
+    /// # })
+    /// # }
+    /// ```
+    pub fn notify_waiters(&self) {
+        let mut state = self.state.borrow_mut();
+        state.rounds = state.rounds.wrapping_add(1);
+        let wakers = state.waiters.hand_all(|by| *by = By::Round);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits to be notified.
+    ///
+    /// From this call on it hears of [`notify_waiters`](Self::notify_waiters). Its place in line for [`notify_one`](Self::notify_one) it takes
+    /// when it is first polled, or by [`Notified::enable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line; a `notify_one` it had been handed goes to the next.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let notify = postlude::sync::Notify::new();
+    /// notify.notify_one();
+    /// notify.notified().await;
+    /// # })
+    /// # }
+    /// ```
+    pub fn notified(&self) -> Notified<'_> {
+        Notified { notify: self, round: self.state.borrow().rounds, key: None, done: false }
+    }
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.borrow();
+        f.debug_struct("Notify").field("kept", &state.kept).field("waiters", &state.waiters.len()).finish()
+    }
+}
+
+/// The future of [`Notify::notified`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Notified<'a> {
+    notify: &'a Notify,
+    round: u64,
+    key: Option<usize>,
+    // By `enable` or a poll that found it notified; it stays so.
+    done: bool,
+}
+
+impl Notified<'_> {
+    /// Takes the place in line now; true if it has been notified, so that awaiting it is ready at once.
+    ///
+    /// To check a condition without missing a notification: enable, check, then wait.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let notify = postlude::sync::Notify::new();
+    /// let mut notified = notify.notified();
+    /// assert!(!notified.enable());
+    /// notify.notify_one();
+    /// notified.await;
+    /// # })
+    /// # }
+    /// ```
+    pub fn enable(&mut self) -> bool {
+        // Its own waker follows with the first poll.
+        self.step(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { notify, round, key, done } = self;
+        if *done {
+            return Poll::Ready(());
+        }
+        let polled = poll_steps(cx, |waker, spare| notify.state.borrow_mut().step(*round, key, waker, spare));
+        *done = polled.is_ready();
+        polled
+    }
+}
+
+impl State {
+    fn step(&mut self, round: u64, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<()> {
+        if key.is_none() && (self.rounds != round || std::mem::take(&mut self.kept)) {
+            return Step::Done(());
+        }
+        match self.waiters.step(key, || By::Round, waker, spare) {
+            Step::Done(_) => Step::Done(()),
+            Step::Waiting => Step::Waiting,
+            Step::NeedsWaker => Step::NeedsWaker,
+        }
+    }
+}
+
+impl Future for Notified<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if budget::poll_available(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let polled = self.step(cx);
+        if polled.is_ready() {
+            budget::spend();
+        }
+        polled
+    }
+}
+
+impl Drop for Notified<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let (by, waker) = self.notify.state.borrow_mut().waiters.remove(key);
+        if waker.is_none() && by == By::One {
+            self.notify.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Notified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notified").field("done", &self.done).finish_non_exhaustive()
+    }
+}

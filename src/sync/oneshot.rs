@@ -1,0 +1,255 @@
+//! One value from one task to another.
+//!
+//! Both ends share a cell for the value and two slots for wakers. The value is moved in and out of its cell, never borrowed.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::waiters::WakerSlot;
+use crate::task::budget;
+
+/// The sender went away without a value, or the value was taken already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed(());
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no value will come: the sender is gone")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Why [`Receiver::try_recv`] has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// It has not been sent yet.
+    Empty,
+    /// It will not come: the sender is gone, or it was taken already.
+    Closed,
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no value yet",
+            Self::Closed => "no value will come: the sender is gone",
+        })
+    }
+}
+
+impl std::error::Error for TryRecvError {}
+
+struct Shared<T> {
+    value: Cell<Option<T>>,
+    // By the sender, when it has sent or was dropped.
+    sender_gone: Cell<bool>,
+    // By the receiver, when it was closed or dropped.
+    receiver_closed: Cell<bool>,
+    receiver: WakerSlot,
+    sender: WakerSlot,
+}
+
+/// Makes a channel for one value.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let (sender, receiver) = postlude::sync::oneshot::channel();
+///     postlude::spawn(async move { sender.send(7).unwrap() });
+///     assert_eq!(receiver.await, Ok(7));
+/// })
+/// # }
+/// ```
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let shared = Rc::new(Shared {
+        value: Cell::new(None),
+        sender_gone: Cell::new(false),
+        receiver_closed: Cell::new(false),
+        receiver: WakerSlot::default(),
+        sender: WakerSlot::default(),
+    });
+    (Sender { shared: Rc::clone(&shared) }, Receiver { shared })
+}
+
+/// The end that sends. Dropping it without sending is an error for the receiver.
+pub struct Sender<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends the value.
+    ///
+    /// # Errors
+    ///
+    /// The value, if the receiver was closed or is gone. That it was sent does not say that it will be received.
+    ///
+    /// ```
+    /// let (sender, receiver) = postlude::sync::oneshot::channel();
+    /// drop(receiver);
+    /// assert_eq!(sender.send(7), Err(7));
+    /// ```
+    pub fn send(self, value: T) -> Result<(), T> {
+        if self.shared.receiver_closed.get() {
+            return Err(value);
+        }
+        self.shared.value.set(Some(value));
+        Ok(())
+    }
+
+    /// Whether nobody waits for the value any more.
+    ///
+    /// ```
+    /// let (sender, receiver) = postlude::sync::oneshot::channel::<u8>();
+    /// assert!(!sender.is_closed());
+    /// drop(receiver);
+    /// assert!(sender.is_closed());
+    /// ```
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.receiver_closed.get()
+    }
+
+    /// Waits until nobody waits for the value any more: then the work for it can be given up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let (mut sender, receiver) = postlude::sync::oneshot::channel::<u8>();
+    ///     postlude::spawn(async move { drop(receiver) });
+    ///     sender.closed().await;
+    /// })
+    /// # }
+    /// ```
+    pub async fn closed(&mut self) {
+        let waiting = Closing(&self.shared.sender);
+        poll_fn(|cx| poll_closed(&self.shared, cx)).await;
+        drop(waiting);
+    }
+}
+
+fn poll_closed<T>(shared: &Shared<T>, cx: &mut Context<'_>) -> Poll<()> {
+    if budget::poll_available(cx).is_pending() {
+        return Poll::Pending;
+    }
+    while !shared.receiver_closed.get() {
+        if !shared.sender.register(cx) {
+            return Poll::Pending;
+        }
+    }
+    budget::spend();
+    Poll::Ready(())
+}
+
+/// Takes the waker back when the wait is over or given up.
+struct Closing<'a>(&'a WakerSlot);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.shared.sender_gone.set(true);
+        self.shared.receiver.wake();
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("closed", &self.is_closed()).finish()
+    }
+}
+
+/// The end that receives: a future of the value.
+///
+/// # Cancel safety
+///
+/// Awaiting `&mut receiver` and dropping that future loses nothing: the value stays. Dropping the receiver drops a value that has been
+/// sent.
+///
+/// # Errors
+///
+/// [`Closed`] if the sender was dropped without sending, and when polled again after the value.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Receiver<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> Receiver<T> {
+    /// Takes the value if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`]: not yet, or never.
+    ///
+    /// ```
+    /// let (sender, mut receiver) = postlude::sync::oneshot::channel();
+    /// assert!(receiver.try_recv().is_err());
+    /// sender.send(7).unwrap();
+    /// assert_eq!(receiver.try_recv(), Ok(7));
+    /// ```
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        match self.shared.value.take() {
+            Some(value) => Ok(value),
+            None if self.shared.sender_gone.get() || self.shared.receiver_closed.get() => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Refuses a value that has not been sent yet; one that has been can still be taken.
+    ///
+    /// ```
+    /// let (sender, mut receiver) = postlude::sync::oneshot::channel();
+    /// receiver.close();
+    /// assert_eq!(sender.send(7), Err(7));
+    /// ```
+    pub fn close(&mut self) {
+        self.shared.receiver_closed.set(true);
+        self.shared.sender.wake();
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Result<T, Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if budget::poll_available(cx).is_pending() {
+            return Poll::Pending;
+        }
+        loop {
+            let result = match self.try_recv() {
+                Ok(value) => Ok(value),
+                Err(TryRecvError::Closed) => Err(Closed(())),
+                Err(TryRecvError::Empty) if self.shared.receiver.register(cx) => continue,
+                Err(TryRecvError::Empty) => return Poll::Pending,
+            };
+            budget::spend();
+            return Poll::Ready(result);
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
+        self.shared.receiver.clear();
+        drop(self.shared.value.take());
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("sender_gone", &self.shared.sender_gone.get()).finish()
+    }
+}

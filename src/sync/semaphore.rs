@@ -1,0 +1,478 @@
+//! A number of permits, handed out in the order of asking: [`Semaphore`].
+//!
+//! `Permits` is the arithmetic and the queue, without a cell of its own, so that the bounded channel can keep it beside its items.
+//! Permits go to the first in the queue only once there are as many as it wants; until then nobody behind it and no newcomer gets any, so
+//! that who wants many is not starved by those who want few.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::waiters::{Step, Waiters, poll_steps};
+use crate::task::budget;
+
+/// The semaphore was closed, so nobody gets permits any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed(());
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the semaphore was closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Why there is no permit at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryAcquireError {
+    /// The semaphore was closed.
+    Closed,
+    /// Too few are left, or others are waiting: `acquire` waits in line.
+    NoPermits,
+}
+
+impl fmt::Display for TryAcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the semaphore was closed",
+            Self::NoPermits => "not enough permits at the moment",
+        })
+    }
+}
+
+impl std::error::Error for TryAcquireError {}
+
+/// Available permits and who waits for some.
+///
+/// Between two calls the first in the queue wants more than is available.
+pub(super) struct Permits {
+    pub(super) available: usize,
+    pub(super) closed: bool,
+    waiters: Waiters<Wanted>,
+}
+
+struct Wanted {
+    count: usize,
+    refused: bool,
+}
+
+impl Permits {
+    pub(super) const fn new(available: usize) -> Self {
+        Self { available, closed: false, waiters: Waiters::new() }
+    }
+
+    pub(super) fn try_take(&mut self, count: usize) -> Result<(), TryAcquireError> {
+        if self.closed {
+            Err(TryAcquireError::Closed)
+        } else if self.available < count || !self.waiters.is_empty() {
+            Err(TryAcquireError::NoPermits)
+        } else {
+            self.available -= count;
+            Ok(())
+        }
+    }
+
+    /// Gives the first in the queue what it wants, if that is there; to be repeated until it returns `None`.
+    pub(super) fn hand(&mut self) -> Option<Waker> {
+        let wanted = self.waiters.first()?.count;
+        self.available = self.available.checked_sub(wanted)?;
+        self.waiters.hand_first(|_| {})
+    }
+
+    /// Refuses everyone, now and later. Permits that were handed over stay valid.
+    #[must_use]
+    pub(super) fn close(&mut self) -> Vec<Waker> {
+        self.closed = true;
+        self.waiters.hand_all(|wanted| wanted.refused = true)
+    }
+
+    pub(super) fn step(
+        &mut self,
+        key: &mut Option<usize>,
+        count: usize,
+        waker: &Waker,
+        spare: &mut Option<Waker>,
+    ) -> Step<Result<(), Closed>> {
+        if key.is_none() {
+            match self.try_take(count) {
+                Ok(()) => return Step::Done(Ok(())),
+                Err(TryAcquireError::Closed) => return Step::Done(Err(Closed(()))),
+                Err(TryAcquireError::NoPermits) => {}
+            }
+        }
+        match self.waiters.step(key, || Wanted { count, refused: false }, waker, spare) {
+            Step::Done(wanted) if wanted.refused => Step::Done(Err(Closed(()))),
+            Step::Done(_) => Step::Done(Ok(())),
+            Step::Waiting => Step::Waiting,
+            Step::NeedsWaker => Step::NeedsWaker,
+        }
+    }
+
+    /// Ends a wait; what had been handed over is available again, for `hand` to pass on. The waker is for dropping.
+    #[must_use]
+    pub(super) fn cancel(&mut self, key: usize) -> Option<Waker> {
+        let (wanted, waker) = self.waiters.remove(key);
+        if waker.is_none() && !wanted.refused {
+            self.available = self.available.saturating_add(wanted.count);
+        }
+        waker
+    }
+}
+
+/// A number of permits that tasks take and give back; who finds too few waits in line.
+///
+/// First come, first served: a task that wants many is not overtaken by those that want few.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::sync::Semaphore;
+/// postlude::run(async {
+///     let downloads = Semaphore::new(2);
+///     let first = downloads.acquire().await.unwrap();
+///     let _second = downloads.acquire().await.unwrap();
+///     assert!(downloads.try_acquire().is_err());
+///     drop(first);
+///     assert_eq!(downloads.available(), 1);
+/// })
+/// # }
+/// ```
+pub struct Semaphore {
+    permits: RefCell<Permits>,
+}
+
+impl Semaphore {
+    /// A semaphore with so many permits.
+    ///
+    /// ```
+    /// assert_eq!(postlude::sync::Semaphore::new(3).available(), 3);
+    /// ```
+    #[must_use]
+    pub const fn new(permits: usize) -> Self {
+        Self { permits: RefCell::new(Permits::new(permits)) }
+    }
+
+    /// How many permits are free. While somebody waits for several they may be promised to it: see [`try_acquire`](Self::try_acquire).
+    ///
+    /// ```
+    /// assert_eq!(postlude::sync::Semaphore::new(3).available(), 3);
+    /// ```
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.permits.borrow().available
+    }
+
+    /// Waits for a permit, which comes back when the returned guard is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line; a permit that had been handed over goes to the next.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = postlude::sync::Semaphore::new(1);
+    /// let permit = semaphore.acquire().await.unwrap();
+    /// assert_eq!(semaphore.available(), 0);
+    /// # drop(permit); })
+    /// # }
+    /// ```
+    pub async fn acquire(&self) -> Result<Permit<'_>, Closed> {
+        self.acquire_many(1).await
+    }
+
+    /// Waits for several permits at once. More than there will ever be is a wait without end.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = postlude::sync::Semaphore::new(5);
+    /// assert_eq!(semaphore.acquire_many(3).await.unwrap().count(), 3);
+    /// # })
+    /// # }
+    /// ```
+    pub async fn acquire_many(&self, count: usize) -> Result<Permit<'_>, Closed> {
+        Acquire { semaphore: self, count, key: None }.await?;
+        Ok(Permit { semaphore: self, count })
+    }
+
+    /// Like [`acquire`](Self::acquire), with a permit that may go into another task.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(1));
+    /// let permit = semaphore.acquire_owned().await.unwrap();
+    /// postlude::spawn(async move { drop(permit) }).await.unwrap();
+    /// assert_eq!(semaphore.available(), 1);
+    /// # })
+    /// # }
+    /// ```
+    pub fn acquire_owned(self: &Rc<Self>) -> impl Future<Output = Result<OwnedPermit, Closed>> + use<> {
+        self.acquire_many_owned(1)
+    }
+
+    /// Like [`acquire_many`](Self::acquire_many), with permits that may go into another task.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(2));
+    /// assert_eq!(semaphore.acquire_many_owned(2).await.unwrap().count(), 2);
+    /// # })
+    /// # }
+    /// ```
+    pub fn acquire_many_owned(
+        self: &Rc<Self>,
+        count: usize,
+    ) -> impl Future<Output = Result<OwnedPermit, Closed>> + use<> {
+        let semaphore = Rc::clone(self);
+        async move {
+            semaphore.acquire_many(count).await?.forget();
+            Ok(OwnedPermit { semaphore, count })
+        }
+    }
+
+    /// Takes a permit if one is free and nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError`] says which is not so.
+    ///
+    /// ```
+    /// let semaphore = postlude::sync::Semaphore::new(1);
+    /// let permit = semaphore.try_acquire().unwrap();
+    /// assert!(semaphore.try_acquire().is_err());
+    /// # drop(permit);
+    /// ```
+    pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
+        self.try_acquire_many(1)
+    }
+
+    /// Takes several permits if they are free and nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError`] says which is not so.
+    ///
+    /// ```
+    /// let semaphore = postlude::sync::Semaphore::new(1);
+    /// assert!(semaphore.try_acquire_many(2).is_err());
+    /// ```
+    pub fn try_acquire_many(&self, count: usize) -> Result<Permit<'_>, TryAcquireError> {
+        self.permits.borrow_mut().try_take(count)?;
+        Ok(Permit { semaphore: self, count })
+    }
+
+    /// Adds permits, beyond those it was made with.
+    ///
+    /// # Panics
+    ///
+    /// "a semaphore holds at most usize::MAX permits".
+    ///
+    /// ```
+    /// let semaphore = postlude::sync::Semaphore::new(0);
+    /// semaphore.add_permits(2);
+    /// assert_eq!(semaphore.available(), 2);
+    /// ```
+    pub fn add_permits(&self, count: usize) {
+        let fits = self.available().checked_add(count).is_some();
+        assert!(fits, "a semaphore holds at most usize::MAX permits");
+        self.release(count);
+    }
+
+    /// Refuses everyone, who waits and who comes. Permits that are out stay valid and can be given back.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = postlude::sync::Semaphore::new(1);
+    /// semaphore.close();
+    /// assert!(semaphore.acquire().await.is_err());
+    /// # })
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        let wakers = self.permits.borrow_mut().close();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// assert!(!postlude::sync::Semaphore::new(1).is_closed());
+    /// ```
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.permits.borrow().closed
+    }
+
+    fn release(&self, count: usize) {
+        let mut permits = self.permits.borrow_mut();
+        permits.available = permits.available.saturating_add(count);
+        drop(permits);
+        self.hand();
+    }
+
+    fn hand(&self) {
+        loop {
+            let waker = self.permits.borrow_mut().hand();
+            match waker {
+                Some(waker) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("available", &self.available()).field("closed", &self.is_closed()).finish()
+    }
+}
+
+struct Acquire<'a> {
+    semaphore: &'a Semaphore,
+    count: usize,
+    key: Option<usize>,
+}
+
+impl Future for Acquire<'_> {
+    type Output = Result<(), Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if budget::poll_available(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let Self { semaphore, count, key } = &mut *self;
+        let polled = poll_steps(cx, |waker, spare| semaphore.permits.borrow_mut().step(key, *count, waker, spare));
+        if polled.is_ready() {
+            budget::spend();
+        }
+        polled
+    }
+}
+
+impl Drop for Acquire<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            let waker = self.semaphore.permits.borrow_mut().cancel(key);
+            drop(waker);
+            self.semaphore.hand();
+        }
+    }
+}
+
+/// Permits of a [`Semaphore`]; they go back when this is dropped.
+#[derive(Debug)]
+#[must_use = "a permit goes back when it is dropped"]
+pub struct Permit<'a> {
+    semaphore: &'a Semaphore,
+    count: usize,
+}
+
+impl Permit<'_> {
+    /// How many they are.
+    ///
+    /// ```
+    /// assert_eq!(postlude::sync::Semaphore::new(1).try_acquire().unwrap().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Keeps the permits from going back: the semaphore has fewer from now on.
+    ///
+    /// ```
+    /// let semaphore = postlude::sync::Semaphore::new(2);
+    /// semaphore.try_acquire().unwrap().forget();
+    /// assert_eq!(semaphore.available(), 1);
+    /// ```
+    pub fn forget(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.semaphore.release(self.count);
+    }
+}
+
+/// Permits that may go into another task; they go back when this is dropped.
+#[derive(Debug)]
+#[must_use = "a permit goes back when it is dropped"]
+pub struct OwnedPermit {
+    semaphore: Rc<Semaphore>,
+    count: usize,
+}
+
+impl OwnedPermit {
+    /// How many they are.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(1));
+    /// assert_eq!(semaphore.acquire_owned().await.unwrap().count(), 1);
+    /// # })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Keeps the permits from going back: the semaphore has fewer from now on.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # postlude::run(async {
+    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(1));
+    /// semaphore.acquire_owned().await.unwrap().forget();
+    /// assert_eq!(semaphore.available(), 0);
+    /// # })
+    /// # }
+    /// ```
+    pub fn forget(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for OwnedPermit {
+    fn drop(&mut self) {
+        self.semaphore.release(self.count);
+    }
+}

@@ -1,0 +1,221 @@
+//! Who waits, in which order: the one queue all primitives of this module share, and the slot for a party that is always alone.
+//!
+//! A waiting future owns an entry and finds it by its key; the queue links the entries that still wait. Whoever completes the wait
+//! *hands* the entry over: it leaves the queue at once, so that nobody is served twice, and stays in the slab until its future has
+//! taken notice or is dropped.
+//!
+//! # Invariants
+//!
+//! - An entry is removed by the future that made it and by nobody else, so keys need no generation.
+//! - No waker is cloned, woken or dropped in here: they are given by the caller and returned to it, for after its borrow.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+const NONE: usize = usize::MAX;
+
+/// A first-in-first-out queue of waiting futures, each with a word of data.
+pub(super) struct Waiters<D> {
+    entries: Slab<Entry<D>>,
+    first: usize,
+    last: usize,
+}
+
+struct Entry<D> {
+    data: D,
+    // `None` once it was handed over; then it is out of the queue and the links mean nothing.
+    waker: Option<Waker>,
+    previous: usize,
+    next: usize,
+}
+
+/// What one look at a wait found.
+pub(super) enum Step<R> {
+    Done(R),
+    Waiting,
+    /// Look again with a clone of the waker, which must be made outside of the borrow.
+    NeedsWaker,
+}
+
+impl<D> Waiters<D> {
+    pub(super) const fn new() -> Self {
+        Self { entries: Slab::new(), first: NONE, last: NONE }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
+    /// How many wait, or have been handed over and not yet taken notice.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The data of the one who waits longest.
+    pub(super) fn first(&self) -> Option<&D> {
+        self.entries.get(self.first).map(|entry| &entry.data)
+    }
+
+    pub(super) fn push(&mut self, data: D, waker: Waker) -> usize {
+        let key = self.entries.insert(Entry { data, waker: Some(waker), previous: self.last, next: NONE });
+        match self.entries.get_mut(self.last) {
+            Some(last) => last.next = key,
+            None => self.first = key,
+        }
+        self.last = key;
+        key
+    }
+
+    /// Takes the one who waits longest out of the queue, to be woken.
+    pub(super) fn hand_first(&mut self, mark: impl FnOnce(&mut D)) -> Option<Waker> {
+        let key = self.first;
+        let entry = self.entries.get_mut(key)?;
+        mark(&mut entry.data);
+        let waker = entry.waker.take();
+        self.unlink(key);
+        waker
+    }
+
+    /// Takes all out of the queue, to be woken in their order.
+    pub(super) fn hand_all(&mut self, mark: impl Fn(&mut D)) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(waker) = self.hand_first(&mark) {
+            wakers.push(waker);
+        }
+        wakers
+    }
+
+    /// Ends a wait: its data, and its waker if it was still in the queue.
+    pub(super) fn remove(&mut self, key: usize) -> (D, Option<Waker>) {
+        if self.entries[key].waker.is_some() {
+            self.unlink(key);
+        }
+        let entry = self.entries.remove(key);
+        (entry.data, entry.waker)
+    }
+
+    /// Looks whether the wait is over, and sees to it that the right task is woken when it is.
+    ///
+    /// `spare` brings a clone of the waker and takes away the one it replaces.
+    pub(super) fn step(
+        &mut self,
+        key: &mut Option<usize>,
+        data: impl FnOnce() -> D,
+        waker: &Waker,
+        spare: &mut Option<Waker>,
+    ) -> Step<D> {
+        let Some(at) = *key else {
+            let Some(waker) = spare.take() else { return Step::NeedsWaker };
+            *key = Some(self.push(data(), waker));
+            return Step::Waiting;
+        };
+        match &mut self.entries[at].waker {
+            None => {
+                *key = None;
+                Step::Done(self.entries.remove(at).data)
+            }
+            Some(known) if known.will_wake(waker) => Step::Waiting,
+            Some(known) => {
+                let Some(new) = spare.take() else { return Step::NeedsWaker };
+                *spare = Some(std::mem::replace(known, new));
+                Step::Waiting
+            }
+        }
+    }
+
+    fn unlink(&mut self, key: usize) {
+        let (previous, next) = (self.entries[key].previous, self.entries[key].next);
+        match self.entries.get_mut(previous) {
+            Some(entry) => entry.next = next,
+            None => self.first = next,
+        }
+        match self.entries.get_mut(next) {
+            Some(entry) => entry.previous = previous,
+            None => self.last = previous,
+        }
+    }
+}
+
+impl Waiters<()> {
+    /// Waits in a queue whose waiters look for themselves what has happened: a wait that ended for nothing is begun anew.
+    pub(super) fn wait<R>(&mut self, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<R> {
+        loop {
+            match self.step(key, || (), waker, spare) {
+                Step::Done(()) => {}
+                Step::Waiting => return Step::Waiting,
+                Step::NeedsWaker => return Step::NeedsWaker,
+            }
+        }
+    }
+}
+
+/// Repeats a look at a wait until it needs no other waker, cloning it while nothing is borrowed.
+pub(super) fn poll_steps<R>(
+    cx: &mut Context<'_>,
+    mut step: impl FnMut(&Waker, &mut Option<Waker>) -> Step<R>,
+) -> Poll<R> {
+    let mut spare = None;
+    loop {
+        match step(cx.waker(), &mut spare) {
+            Step::Done(result) => return Poll::Ready(result),
+            Step::Waiting => return Poll::Pending,
+            Step::NeedsWaker => spare = Some(cx.waker().clone()),
+        }
+    }
+}
+
+/// Wakes everyone who waits in a queue whose waiters look for themselves what has happened.
+///
+/// One at a time, so that it allocates nothing; who queues up again meanwhile may be woken once more.
+pub(super) fn wake_all<S>(state: &RefCell<S>, waiters: impl Fn(&mut S) -> &mut Waiters<()>) {
+    let count = waiters(&mut state.borrow_mut()).len();
+    for _ in 0..count {
+        let waker = waiters(&mut state.borrow_mut()).hand_first(|()| {});
+        match waker {
+            Some(waker) => waker.wake(),
+            None => return,
+        }
+    }
+}
+
+/// Ends a wait in such a queue; the waker is dropped after the borrow.
+pub(super) fn forget_wait<S>(
+    state: &RefCell<S>,
+    waiters: impl Fn(&mut S) -> &mut Waiters<()>,
+    key: &mut Option<usize>,
+) {
+    if let Some(key) = key.take() {
+        let removed = waiters(&mut state.borrow_mut()).remove(key);
+        drop(removed);
+    }
+}
+
+/// The waker of a party that is always alone.
+#[derive(Default)]
+pub(super) struct WakerSlot(Cell<Option<Waker>>);
+
+impl WakerSlot {
+    /// Keeps the task's waker; true if it had to be cloned, so that something may have happened meanwhile: look again.
+    pub(super) fn register(&self, cx: &mut Context<'_>) -> bool {
+        let known = self.0.take();
+        if known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.0.set(known);
+            return false;
+        }
+        drop(self.0.replace(Some(cx.waker().clone())));
+        drop(known);
+        true
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        drop(self.0.take());
+    }
+}
