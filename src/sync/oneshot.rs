@@ -140,8 +140,10 @@ fn poll_closed<T>(shared: &Shared<T>, cx: &mut Context<'_>) -> Poll<()> {
     if budget::poll_available(cx).is_pending() {
         return Poll::Pending;
     }
+    let closed = || shared.receiver_closed.get();
     // Cloning the waker may have closed it.
-    if !shared.receiver_closed.get() && !(shared.sender.register(cx) && shared.receiver_closed.get()) {
+    let ready = closed() || (shared.sender.register(cx) && closed());
+    if !ready {
         return Poll::Pending;
     }
     budget::spend();
