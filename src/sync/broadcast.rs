@@ -229,7 +229,8 @@ impl<T> Sender<T> {
     /// How many receivers there are.
     ///
     /// ```
-    /// assert_eq!(postlude::sync::broadcast::channel::<u8>(2).0.receiver_count(), 0);
+    /// let (sender, _receiver) = postlude::sync::broadcast::channel::<u8>(2);
+    /// assert_eq!(sender.receiver_count(), 1);
     /// ```
     #[must_use]
     pub fn receiver_count(&self) -> usize {

@@ -203,11 +203,15 @@ impl<T> Chan<T> {
         if budget::poll_available(cx).is_pending() {
             return Poll::Pending;
         }
+        let mut registered = false;
         loop {
             let item = match self.try_recv() {
                 Ok(item) => Some(item),
                 Err(TryRecvError::Closed) => None,
-                Err(TryRecvError::Empty) if self.receiver.register(cx) => continue,
+                Err(TryRecvError::Empty) if !registered && self.receiver.register(cx) => {
+                    registered = true;
+                    continue;
+                }
                 Err(TryRecvError::Empty) => return Poll::Pending,
             };
             budget::spend();

@@ -140,10 +140,11 @@ fn poll_closed<T>(shared: &Shared<T>, cx: &mut Context<'_>) -> Poll<()> {
     if budget::poll_available(cx).is_pending() {
         return Poll::Pending;
     }
-    while !shared.receiver_closed.get() {
-        if !shared.sender.register(cx) {
-            return Poll::Pending;
-        }
+    let closed = || shared.receiver_closed.get();
+    // Cloning the waker may have closed it.
+    let ready = closed() || (shared.sender.register(cx) && closed());
+    if !ready {
+        return Poll::Pending;
     }
     budget::spend();
     Poll::Ready(())
@@ -227,11 +228,15 @@ impl<T> Future for Receiver<T> {
         if budget::poll_available(cx).is_pending() {
             return Poll::Pending;
         }
+        let mut registered = false;
         loop {
             let result = match self.try_recv() {
                 Ok(value) => Ok(value),
                 Err(TryRecvError::Closed) => Err(Closed(())),
-                Err(TryRecvError::Empty) if self.shared.receiver.register(cx) => continue,
+                Err(TryRecvError::Empty) if !registered && self.shared.receiver.register(cx) => {
+                    registered = true;
+                    continue;
+                }
                 Err(TryRecvError::Empty) => return Poll::Pending,
             };
             budget::spend();

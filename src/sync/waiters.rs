@@ -197,7 +197,8 @@ pub(super) fn forget_wait<S>(
 pub(super) struct WakerSlot(Cell<Option<Waker>>);
 
 impl WakerSlot {
-    /// Keeps the task's waker; true if it had to be cloned, so that something may have happened meanwhile: look again.
+    /// Keeps the task's waker; true if it had to be cloned, so that something may have happened meanwhile: look again, once. (A clone need
+    /// not be equal to its original, so registering until nothing is cloned might never end.)
     pub(super) fn register(&self, cx: &mut Context<'_>) -> bool {
         let known = self.0.take();
         if known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
