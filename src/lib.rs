@@ -147,7 +147,7 @@
 //! | [`sync`] | channels, locks and notifications between tasks of one thread |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
-//! | `replay` | [`test`]: a test under many schedules, each of which can be replayed |
+//! | `replay` | [`test()`]: a test under many schedules, each of which can be replayed |
 //! | `signal` | Unix signals (feature `signal`) |
 //! | `http` | an HTTP/1.1 server with tasks after the response (feature `http`) |
 //!

@@ -1,4 +1,4 @@
-//! [`test`]: runs a test under many schedules, each of which can be replayed from its number.
+//! [`test()`]: runs a test under many schedules, each of which can be replayed from its number.
 //!
 //! The order in which ready tasks run is nobody's promise, but on a loop that is first in, first out it hardly ever changes, and code comes
 //! to rely on it. A seed makes the loop pick otherwise, always the same way for the same seed; the paused clock takes real time out of it.

@@ -67,7 +67,13 @@ impl<T, S> Out<T, S> {
         Self { slot: Rc::clone(slot) }
     }
 
-    /// Hands out an item; ready when the consumer asks for the next one. In a coroutine, with the value that was sent for it.
+    pub(super) fn hand_out(&mut self, item: T) -> Emit<'_, T, S> {
+        Emit { out: self, item: Some(item) }
+    }
+}
+
+impl<T> Out<T> {
+    /// Hands out an item; ready when the consumer asks for the next one. (A coroutine uses [`ask`](Self::ask).)
     ///
     /// Does nothing until it is polled. It borrows `Out`, so that no two are in flight.
     ///
@@ -86,8 +92,8 @@ impl<T, S> Out<T, S> {
     /// assert_eq!(hello.collect::<Vec<_>>().await, ["hello"]);
     /// # }).unwrap();
     /// ```
-    pub fn emit(&mut self, item: T) -> Emit<'_, T, S> {
-        Emit { out: self, item: Some(item) }
+    pub fn emit(&mut self, item: T) -> Emit<'_, T> {
+        self.hand_out(item)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Coroutines: generators that are sent a value for every one they give.
 //!
 //! [`Coroutine::resume`] lays a value in the shared slot and polls the body until it emits or returns. The first value is the body's
-//! argument, each further one the result of an `emit`, so values and items take strict turns.
+//! argument, each further one the result of an `ask`, so values and items take strict turns.
 
 use std::fmt;
 use std::future::Future;
@@ -50,11 +50,11 @@ pub fn coroutine<T, S, R>(
 }
 
 impl<T, S> Out<T, S> {
-    /// Hands out an item, and is ready with the value that is sent for it. In a coroutine; a generator uses [`emit`](Self::emit).
+    /// Hands out an item, and is ready with the value that is sent for it. In a coroutine; a generator uses [`emit`](Out::emit).
     ///
     /// # Cancel safety
     ///
-    /// As [`emit`](Self::emit). What was sent for an item whose `ask` is gone is the answer to the next one.
+    /// Dropped before its first poll, it drops the item; once polled, the item is delivered also if the `ask` is dropped then. What was sent for an item whose `ask` is gone is the answer to the next one.
     ///
     /// ```
     /// use postlude::iter::{self, Resumed};
@@ -69,7 +69,7 @@ impl<T, S> Out<T, S> {
     /// # }).unwrap();
     /// ```
     pub async fn ask(&mut self, item: T) -> S {
-        self.emit(item).answer().await
+        self.hand_out(item).answer().await
     }
 }
 

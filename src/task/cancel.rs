@@ -219,10 +219,18 @@ pub struct Cancelled {
 impl Cancelled {
     /// Stands in the list with this waker.
     fn wait(&mut self, cx: &Context<'_>) {
+        if self.is_known(cx.waker()) {
+            return;
+        }
         let waker = cx.waker().clone();
         let waiter = *self.waiter.get_or_insert_with(|| self.node.next_waiter.replace(self.node.next_waiter.get() + 1));
         let before = self.node.waiters.borrow_mut().insert(waiter, waker);
         drop(before);
+    }
+
+    fn is_known(&self, waker: &Waker) -> bool {
+        let waiters = self.node.waiters.borrow();
+        self.waiter.and_then(|waiter| waiters.get(&waiter)).is_some_and(|known| known.will_wake(waker))
     }
 }
 

@@ -41,6 +41,7 @@ use slab::Slab;
 
 use super::id::{Key, MAX_TASKS, TaskId, WakeId};
 use super::join::JoinError;
+use super::local::{self, Scoped};
 use super::stage::{Payload, drop_caught, drop_payload};
 use super::table::{BODY, Described};
 use super::{Current, budget};
@@ -287,8 +288,12 @@ impl<'env, E: 'env> Scope<'env, E> {
         T: 'env,
     {
         let outlet = Rc::new(Outlet { result: Cell::new(None), ended: Cell::new(false), waker: Cell::new(None) });
-        let job = Job { future, end: End { outlet: Rc::clone(&outlet) }, split };
-        let id = self.shared.add(Box::pin(job), name, location);
+        let end = End { outlet: Rc::clone(&outlet) };
+        let job: BoxedJob<'env, E> = match local::current() {
+            None => Box::pin(Job { future, end, split }),
+            Some(map) => Box::pin(Job { future: Scoped::new(map, future), end, split }),
+        };
+        let id = self.shared.add(job, name, location);
         Child { id, outlet }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
 
-use postlude::task::{JoinSet, Local, yield_now};
+use postlude::task::{self, JoinSet, Local, yield_now};
 use postlude::{Runtime, defer, spawn, spawn_blocking};
 
 static USER: Local<u32> = Local::new();
@@ -74,4 +74,16 @@ fn a_panic_in_a_scope_puts_the_outer_value_back() {
     let caught = std::panic::catch_unwind(|| USER.sync_scope(1, || std::panic::resume_unwind(Box::new(()))));
     assert!(caught.is_err());
     assert_eq!(USER.get(), None);
+}
+
+#[test]
+fn a_child_of_a_scope_sees_what_was_set_where_it_was_spawned() {
+    run(async {
+        let seen = task::scope(async |s| {
+            let bare = s.spawn(async { USER.get() });
+            let inner = USER.sync_scope(2, || s.spawn(async { USER.get() }));
+            Ok::<_, ()>((bare.await.unwrap(), inner.await.unwrap()))
+        });
+        assert_eq!(USER.scope(1, seen).await.unwrap(), (Some(1), Some(2)));
+    });
 }
