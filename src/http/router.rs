@@ -281,7 +281,7 @@ impl Router {
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "the prefix {prefix:?} must begin with / and not end with it"
         );
-        self.take_in(prefix, router)
+        self.take_in(prefix, router.finished())
     }
 
     /// Adds another router's routes as they are, with their own state, limit, fallback and layers.
@@ -296,11 +296,10 @@ impl Router {
     /// ```
     #[must_use]
     pub fn merge(self, router: Self) -> Self {
-        self.take_in("", router)
+        self.take_in("", router.spread())
     }
 
-    fn take_in(mut self, prefix: &str, router: Self) -> Self {
-        let mut router = router.finished();
+    fn take_in(mut self, prefix: &str, mut router: Self) -> Self {
         for (path, index) in router.known.drain() {
             let path = format!("{prefix}{path}");
             let new = self.routes.len();
@@ -319,13 +318,18 @@ impl Router {
         self
     }
 
-    /// Gives each route what was said of its group. Nothing may be added after that.
+    /// Completes a router that has its own part of the paths: its layers see what is not found there.
     pub(crate) fn finished(mut self) -> Self {
-        let states = Rc::new(std::mem::take(&mut self.states));
         if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
             let not_found: Call = Rc::new(|_| Box::pin(async { Answer { response: not_found(), failed: false } }));
             self.fallbacks.push((String::new(), Rc::new(Route { any: Some(not_found), ..Route::default() })));
         }
+        self.spread()
+    }
+
+    /// Gives each route what was said of its group. Nothing may be added after that.
+    fn spread(mut self) -> Self {
+        let states = Rc::new(std::mem::take(&mut self.states));
         let fallbacks = self.fallbacks.iter_mut().map(|(_, route)| route);
         for route in self.routes.iter_mut().chain(fallbacks) {
             let route = Rc::get_mut(route).expect("a router being built is not shared");

@@ -118,3 +118,16 @@ fn a_layer_s_background_task_runs_and_not_after_a_failed_handler() {
         assert_eq!(ran.get(), runs);
     }
 }
+
+#[test]
+fn merged_routers_with_layers_and_no_fallback_leave_what_is_not_found_to_the_router_they_are_in() {
+    let marked = |path: &str, mark: &'static str| {
+        let router = Router::new().get(path, async || "found");
+        router.with(async move |request: Request, next: Next| next.run(request).await.with_field("x-mark", mark))
+    };
+    let app = || marked("/", "outer").merge(marked("/a", "a")).merge(marked("/b", "b"));
+    let marks = |path| exchange(app(), &get(path)).matches("x-mark: ").count();
+    assert_eq!((marks("/"), marks("/a"), marks("/b")), (1, 2, 2));
+    let missing = exchange(app(), &get("/c"));
+    assert_eq!((status(&missing), missing.contains("x-mark: outer"), marks("/c")), ("404", true, 1));
+}
