@@ -44,7 +44,9 @@ fn items(c: &mut Criterion) {
     c.bench_function("1000 items, generator", |b| {
         b.iter(|| {
             let numbers = iter::generate(async |out| {
-                for n in 1..=ITEMS {
+                let mut n = 0;
+                while n != ITEMS {
+                    n += 1;
                     out.emit(n).await;
                 }
             });

@@ -68,7 +68,7 @@ impl<T, S> Out<T, S> {
     }
 
     pub(super) fn hand_out(&mut self, item: T) -> Emit<'_, T, S> {
-        Emit { out: self, item: Some(item) }
+        Emit { slot: &self.slot, item: Some(item) }
     }
 }
 
@@ -106,7 +106,7 @@ impl<T, S> fmt::Debug for Out<T, S> {
 /// The future of [`Out::emit`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Emit<'a, T, S = ()> {
-    out: &'a mut Out<T, S>,
+    slot: &'a Slot<T, S>,
     /// Unset once it is in the slot.
     item: Option<T>,
 }
@@ -118,12 +118,12 @@ impl<T, S> Emit<'_, T, S> {
     /// True if the item has been taken.
     #[inline]
     fn is_delivered(&mut self) -> bool {
-        let full = self.out.slot.is_full();
-        if !full && self.item.is_some() {
-            self.out.slot.item.set(self.item.take());
-            return false;
+        let Some(item) = self.item.take() else { return !self.slot.is_full() };
+        let earlier = self.slot.item.replace(Some(item));
+        if earlier.is_some() {
+            self.item = self.slot.item.replace(earlier);
         }
-        !full
+        false
     }
 }
 
@@ -141,7 +141,7 @@ impl<'a, T, S> Emit<'a, T, S> {
     /// Ready with what was sent for the item.
     pub(super) async fn answer(mut self) -> S {
         std::future::poll_fn(|_| match self.is_delivered() {
-            true => self.out.slot.sent.take().map_or(Poll::Pending, Poll::Ready),
+            true => self.slot.sent.take().map_or(Poll::Pending, Poll::Ready),
             false => Poll::Pending,
         })
         .await

@@ -1,9 +1,11 @@
 //! A quick side-by-side: spawn and join, yield, and a time limit that is set and cancelled, in one process, the contestants taking
-//! turns; and three uses of channels, per message (`channels.rs`). Prints the median of the rounds in nanoseconds and the ratio to ours.
+//! turns; three uses of channels, per message (`channels.rs`); and an item of an async iterator (`iterators.rs`). Prints the median of
+//! the rounds in nanoseconds and the ratio to ours.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml`
 
 mod channels;
+mod iterators;
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -73,7 +75,7 @@ fn main() {
         ),
     ];
     races.into_iter().for_each(|(race, contestants)| compete(race, contestants));
-    channels::races().into_iter().for_each(|(race, contestants)| compete(race, &contestants));
+    channels::races().into_iter().chain(iterators::races()).for_each(|(race, contestants)| compete(race, &contestants));
 }
 
 /// Runs the contestants in turns and prints their medians.
