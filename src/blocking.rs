@@ -5,7 +5,7 @@
 //! decision to end, so the books and the channel always agree:
 //!
 //! ```text
-//!     submit:   lock { queued += 1; send; if queued > idle and threads < limit: threads += 1, start one }
+//!     enqueue:  lock { queued += 1; send; if queued > idle and threads < limit: threads += 1, start one }
 //!     worker:   lock { idle += 1 }  receive  lock { idle -= 1; queued -= 1 }  run
 //!               timed out:  lock { if queued > 0: receive again; else threads -= 1, end }
 //! ```
@@ -15,7 +15,8 @@
 //! While a job is queued, at least one thread runs or will look again: a thread only ends when nothing is queued, and if none exists
 //! one is started, or the job is refused with the reason.
 //!
-//! A job's result reaches the loop through the inbox, and the handle through a task in the table, as any other.
+//! A job's result goes to an [`Outcome`]. Of a job that was spawned inside a runtime, a task in the table awaits it, so that its handle is as
+//! any other; of one that plain code has submitted, the handle itself does.
 
 use std::any::Any;
 use std::fmt;
@@ -30,11 +31,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::runtime::RemoteHandle;
 use crate::runtime::context::{self, Home, Misuse};
 use crate::runtime::drop_silently;
 use crate::runtime::inbox::Message;
 use crate::runtime::outcome::Outcome;
-use crate::task::stage::{Output, Payload, Task};
+use crate::task::stage::{Output, Payload, Task, drop_payload};
 use crate::task::table::Class;
 use crate::task::{JoinError, JoinHandle};
 
@@ -141,19 +143,54 @@ impl Pool {
     #[track_caller]
     pub fn spawn<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("blocking::Pool::spawn")) };
-        let outcome = Arc::new(Outcome::new());
         let control = JobControl::new();
+        let outcome = Arc::new(Outcome::of_job(control.clone()));
         let task = Waiting { outcome: Arc::clone(&outcome), control: control.clone(), output: None };
         let handle =
             parts.spawn_boxed(Box::pin(task), Class::Foreground, None, Location::caller()).with_job(control.clone());
-        let work = Box::new(Work { closure: Some(job), result: None, control, outcome, home: parts.home });
+        let work = Box::new(Work { closure: Some(job), result: None, control, outcome, home: Some(parts.home) });
         if parts.closing.get() {
             work.refuse(JoinError::cancelled());
             return handle;
         }
         parts.jobs.set(parts.jobs.get() + 1);
-        self.submit(work);
+        self.enqueue(work);
         handle
+    }
+
+    /// Runs a closure on one of the pool's threads, from plain code: no runtime is needed.
+    ///
+    /// The handle can be waited for by a thread, with a limit, or awaited anywhere; it gives the output, the panic, or the
+    /// cancellation. Dropping it lets the job run on, and if that panics, nobody but the process's panic hook is told. `abort`
+    /// cancels the job at once if it has not started. If no thread can be started and none exists, or the pool is shut down, the
+    /// handle gives an error. Inside a runtime, prefer [`spawn`](Self::spawn): its loop knows of the job, reports its panic, and
+    /// holds a paused clock still for it.
+    ///
+    /// A job that waits for another one of the same pool may wait for ever, if none of the threads is left for that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let pool = postlude::blocking::Pool::new(1);
+    /// let mut sum = pool.submit(|| (1..=100).sum::<u32>());
+    /// let result = loop {
+    ///     match sum.wait(Duration::from_millis(100)) {
+    ///         Some(result) => break result,
+    ///         None => println!("still adding"),
+    ///     }
+    /// };
+    /// assert_eq!(result.unwrap(), 5050);
+    /// ```
+    pub fn submit<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> RemoteHandle<T> {
+        let control = JobControl::new();
+        let outcome = Arc::new(Outcome::of_job(control.clone()));
+        self.enqueue(Box::new(Work {
+            closure: Some(job),
+            result: None,
+            control,
+            outcome: Arc::clone(&outcome),
+            home: None,
+        }));
+        RemoteHandle::new(outcome)
     }
 
     /// Threads alive now.
@@ -212,8 +249,8 @@ impl Pool {
         books.running
     }
 
-    fn submit(&self, job: Box<dyn Job>) {
-        if let Err((job, reason)) = self.shared.submit(job) {
+    fn enqueue(&self, job: Box<dyn Job>) {
+        if let Err((job, reason)) = self.shared.enqueue(job) {
             job.refuse(reason);
         }
     }
@@ -225,7 +262,7 @@ impl Shared {
     }
 
     /// Queues a job and sees to it that a thread will take it; gives it back if none will.
-    fn submit(self: &Arc<Self>, job: Box<dyn Job>) -> Result<(), (Box<dyn Job>, JoinError)> {
+    fn enqueue(self: &Arc<Self>, job: Box<dyn Job>) -> Result<(), (Box<dyn Job>, JoinError)> {
         let mut books = self.lock();
         if books.closed {
             return Err((job, JoinError::cancelled()));
@@ -362,7 +399,8 @@ struct Work<F, T> {
     result: Option<Result<T, JoinError>>,
     control: JobControl,
     outcome: Arc<Outcome<T>>,
-    home: Home,
+    /// The loop that counts this job, if one does.
+    home: Option<Home>,
 }
 
 impl<F, T> Job for Work<F, T>
@@ -392,10 +430,14 @@ where
 }
 
 /// The result goes first: the loop must not learn that the job has ended before its task is woken. If nobody is left to fetch it, it is
-/// dropped here, and its panic must not end the thread.
-fn end<T>(outcome: Arc<Outcome<T>>, home: Home, result: Result<T, JoinError>) {
-    outcome.finish(result);
-    home.send(Message::JobEnded);
+/// dropped here. Neither that nor a foreign waker may end the thread by a panic.
+fn end<T>(outcome: Arc<Outcome<T>>, home: Option<Home>, result: Result<T, JoinError>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| outcome.finish(result))) {
+        drop_payload(panic);
+    }
+    if let Some(home) = home {
+        home.send(Message::JobEnded);
+    }
     drop_silently(outcome);
 }
 
@@ -468,7 +510,7 @@ mod tests {
         let (done, count) = (Arc::new(AtomicUsize::new(0)), 10_000);
         for n in 0..count {
             let done = Arc::clone(&done);
-            pool.submit(job(move || {
+            pool.enqueue(job(move || {
                 done.fetch_add(1, Ordering::SeqCst);
             }));
             if n % 500 == 0 {
@@ -486,7 +528,7 @@ mod tests {
     fn a_job_is_refused_with_the_reason_when_no_thread_can_be_started() {
         let pool = Pool::with(4, KEEP_ALIVE, |_| Err(io::Error::other("no more threads")));
         let (sender, refused) = mpsc::channel();
-        pool.submit(Box::new(Plain(Some(Box::new(|| ())), Some(sender))));
+        pool.enqueue(Box::new(Plain(Some(Box::new(|| ())), Some(sender))));
         assert_eq!(refused.recv().unwrap(), "the blocking job was not started: no more threads");
         assert_eq!((pool.threads(), pool.queued()), (0, 0));
     }
@@ -497,7 +539,7 @@ mod tests {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..50 {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            pool.submit(job(move || {
+            pool.enqueue(job(move || {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(1));
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -515,16 +557,16 @@ mod tests {
         let pool = Pool::with(1, KEEP_ALIVE, start_thread);
         let (release, gate) = mpsc::channel::<()>();
         let (entered, running) = mpsc::channel();
-        pool.submit(job(move || {
+        pool.enqueue(job(move || {
             entered.send(()).unwrap();
             let _released = gate.recv();
         }));
         running.recv().unwrap();
         let (sender, refused) = mpsc::channel();
-        pool.submit(Box::new(Plain(Some(Box::new(|| panic!("must not run"))), Some(sender.clone()))));
+        pool.enqueue(Box::new(Plain(Some(Box::new(|| panic!("must not run"))), Some(sender.clone()))));
         assert_eq!(pool.shutdown(Duration::ZERO), 1);
         assert_eq!(refused.recv().unwrap(), "the task was cancelled");
-        pool.submit(Box::new(Plain(Some(Box::new(|| panic!("must not run"))), Some(sender))));
+        pool.enqueue(Box::new(Plain(Some(Box::new(|| panic!("must not run"))), Some(sender))));
         assert_eq!(refused.recv().unwrap(), "the task was cancelled");
         drop(release);
         assert_eq!(pool.shutdown(Duration::MAX), 0);
@@ -534,8 +576,8 @@ mod tests {
     fn a_panicking_job_leaves_its_thread_alive() {
         let pool = Pool::with(1, KEEP_ALIVE, start_thread);
         let (sender, done) = mpsc::channel();
-        pool.submit(job(|| std::panic::resume_unwind(Box::new("quietly"))));
-        pool.submit(job(move || sender.send(thread::current().name().map(str::to_owned)).unwrap()));
+        pool.enqueue(job(|| std::panic::resume_unwind(Box::new("quietly"))));
+        pool.enqueue(job(move || sender.send(thread::current().name().map(str::to_owned)).unwrap()));
         assert_eq!(done.recv().unwrap().as_deref(), Some("postlude-blocking"));
         assert_eq!(pool.threads(), 1);
     }

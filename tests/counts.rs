@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use postlude::task::yield_now;
+use postlude::task::{join, race, try_join, yield_now};
 use postlude::time::{sleep, timeout};
 use postlude::{Runtime, defer, spawn};
 
@@ -393,4 +393,24 @@ fn a_coroutine_allocates_once_and_no_value_does() {
     };
     let (count, n) = runtime.block_on(allocations_of(coroutine)).expect("this thread runs no other loop");
     assert_eq!((count, n), (1, 10_000));
+}
+
+#[test]
+fn branches_of_a_tuple_are_not_allocated_and_those_of_a_list_once_each() {
+    postlude::run(async {
+        let (count, _) = allocations_of(join((yield_now(), async { 1 }, yield_now()))).await;
+        assert_eq!(count, 0, "a join of three");
+        let (count, _) = allocations_of(try_join((async { Ok::<_, ()>(1) }, async { Ok("two") }))).await;
+        assert_eq!(count, 0, "a join of two results");
+        let (count, _) = allocations_of(race((yield_now(), sleep(Duration::ZERO)))).await;
+        assert!(count <= 1, "a race of two; the wheel may grow for the timer: {count}");
+        let (count, _) = allocations_of(race((yield_now(), std::future::pending()))).await;
+        assert_eq!(count, 0, "a race of two");
+        let (count, _) = allocations_of(race([yield_now(), yield_now()])).await;
+        assert_eq!(count, 2, "a race of an array of two");
+        let ten: Vec<_> = (0..10).map(|_| yield_now()).collect();
+        let (count, _) = allocations_of(race(ten)).await;
+        assert_eq!(count, 10 + 1, "a race of a vector of ten: the boxes and their vector");
+    })
+    .unwrap();
 }

@@ -1,14 +1,15 @@
 //! Reaching a runtime from other threads: [`Handle`] to spawn on it, [`RemoteHandle`] to wait for what was spawned.
 //!
 //! What crosses threads is a closure that makes the future, so the future itself need not be `Send`. It is polled on the loop,
-//! inside a wrapper that hands its output (or its panic, or the news that it was dropped) to a cell the `RemoteHandle` shares.
+//! inside a wrapper that hands its output (or its panic, or the news that it was dropped) to an [`Outcome`] the `RemoteHandle` shares.
+//! A blocking job that was started without a runtime has the same handle.
 
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use super::context;
 use super::drop_silently;
 use super::inbox::{Home, Message, Outside};
 use super::outcome::Outcome;
-use crate::task::id::Key;
 use crate::task::join::JoinError;
 use crate::task::table::Class;
 
@@ -73,18 +73,18 @@ impl Handle {
         T: Send + 'static,
     {
         let location = Location::caller();
-        let cell = Arc::new(Cell { home: self.home, outcome: Outcome::new(), link: Mutex::default() });
-        let promise = Promise { cell: Arc::clone(&cell) };
+        let outcome = Arc::new(Outcome::of_task(self.home));
+        let promise = Promise { outcome: Arc::clone(&outcome) };
         let spawn = move || {
             let Some(parts) = context::current() else { return };
-            let key_cell = Arc::clone(&promise.cell);
+            let started = Arc::clone(&promise.outcome);
             let remote = Remote { make: Some(make), future: None, promise };
             let task = parts.spawn(remote, Class::Foreground, None, location);
-            key_cell.started(task.key());
+            started.started(task.key());
         };
         // A runtime that has ended gives the message back, and its drop breaks the promise.
         drop(self.outside.send(Message::Spawn(Box::new(spawn))));
-        RemoteHandle { cell }
+        RemoteHandle { outcome }
     }
 
     /// Whether the runtime still exists.
@@ -123,48 +123,14 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// What the task and its remote handle share.
-struct Cell<T> {
-    home: Home,
-    outcome: Outcome<T>,
-    link: Mutex<Link>,
-}
-
-/// How the handle finds the task, and the other way round, whichever is there first.
-#[derive(Default)]
-struct Link {
-    /// The task, once the loop has spawned it.
-    key: Option<Key>,
-    /// The handle was asked to abort it.
-    abort: bool,
-}
-
-impl<T> Cell<T> {
-    fn started(&self, key: Key) {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        link.key = Some(key);
-        if link.abort {
-            self.home.send(Message::Abort(key));
-        }
-    }
-
-    fn abort(&self) {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        link.abort = true;
-        if let Some(key) = link.key {
-            self.home.send(Message::Abort(key));
-        }
-    }
-}
-
-/// The task's side of the cell. Dropped unfulfilled, it says `Cancelled`.
+/// The task's side of the outcome. Dropped unfulfilled, it says `Cancelled`.
 struct Promise<T> {
-    cell: Arc<Cell<T>>,
+    outcome: Arc<Outcome<T>>,
 }
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        self.cell.outcome.finish(Err(JoinError::cancelled()));
+        self.outcome.finish(Err(JoinError::cancelled()));
     }
 }
 
@@ -211,20 +177,21 @@ where
             }
         };
         // Nobody holds the handle, so a panic goes the way of any detached task's.
-        let is_detached = Arc::strong_count(&this.promise.cell) == 1;
+        let is_detached = Arc::strong_count(&this.promise.outcome) == 1;
         match result {
             Err(error) if is_detached && error.is_panic() => {
                 resume_unwind(error.into_panic().unwrap_or_else(|| Box::new(())))
             }
-            result => this.promise.cell.outcome.finish(result),
+            result => this.promise.outcome.finish(result),
         }
         Poll::Ready(())
     }
 }
 
-/// Waits for a task that was spawned through a [`Handle`]: await it anywhere, or block a plain thread with [`wait`](Self::wait).
+/// Waits for work that was started from plain code: a task by [`Handle::spawn`], a blocking job by
+/// [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a plain thread with [`wait`](Self::wait).
 ///
-/// Dropping it lets the task run on. Cancel-safe: a handle polled in a `select` and dropped loses only itself.
+/// Dropping it lets the work go on. Cancel-safe: a handle polled in a `select` and dropped loses only itself.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -234,17 +201,25 @@ where
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "dropping it lets the task run on by itself"]
+#[must_use = "dropping it lets the work go on by itself"]
 pub struct RemoteHandle<T> {
-    cell: Arc<Cell<T>>,
+    outcome: Arc<Outcome<T>>,
 }
 
 impl<T> RemoteHandle<T> {
-    /// Blocks this thread until the task has ended, at most `limit`; `None` if it has not by then, or if its output was taken already.
+    pub(crate) fn new(outcome: Arc<Outcome<T>>) -> Self {
+        Self { outcome }
+    }
+
+    /// Blocks this thread until the work has ended, at most `limit`, and gives its result: the output, or a [`JoinError`] that
+    /// says whether it panicked or was cancelled. `None` if it has not ended by then (ask again later), or if the result was taken
+    /// already.
+    ///
+    /// On a loop's thread it holds up that loop; await the handle there instead.
     ///
     /// # Panics
     ///
-    /// On the thread that runs the task's loop, which could then never end it: await the handle there.
+    /// On the thread that runs the task's own loop, which could then never end it.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -259,13 +234,14 @@ impl<T> RemoteHandle<T> {
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
         assert!(
-            context::current_of(self.cell.home).is_none(),
+            self.outcome.home().is_none_or(|home| context::current_of(home).is_none()),
             "`RemoteHandle::wait` was called on the thread that runs the task, which would wait for itself; await the handle instead"
         );
-        self.cell.outcome.wait(limit)
+        self.outcome.wait(limit)
     }
 
-    /// Has the task's loop drop it on its next visit; the handle then gives `Cancelled`, unless the task had ended already.
+    /// Has the task's loop drop it on its next visit; the handle then gives `Cancelled`, unless the task had ended already. A
+    /// blocking job is cancelled at once, if it has not started; otherwise it ends by itself.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -277,10 +253,10 @@ impl<T> RemoteHandle<T> {
     /// # }
     /// ```
     pub fn abort(&self) {
-        self.cell.abort();
+        self.outcome.abort();
     }
 
-    /// Whether the task has ended.
+    /// Whether the work has ended, so that its result is here or was taken.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -291,7 +267,7 @@ impl<T> RemoteHandle<T> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.cell.outcome.is_finished()
+        self.outcome.is_finished()
     }
 }
 
@@ -299,7 +275,7 @@ impl<T> Future for RemoteHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.cell.outcome.poll(cx)
+        self.outcome.poll(cx)
     }
 }
 

@@ -1,15 +1,37 @@
 //! How a result crosses threads: written once by the side that works, awaited or waited for by the side that asked.
+//!
+//! The way back, asking the side that works to stop, depends on which that is ([`Worker`]): a task is found by its key, once its loop
+//! has made it; a blocking job can only be kept from starting.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::inbox::{Home, Message};
+use crate::blocking::JobControl;
 use crate::task::JoinError;
+use crate::task::id::Key;
 
 /// A result that is still to come.
 pub(crate) struct Outcome<T> {
     state: Mutex<State<T>>,
     finished: Condvar,
+    worker: Worker,
+}
+
+/// Who is to write a result, and how it is asked to stop.
+enum Worker {
+    Task(Home, Mutex<Link>),
+    Job(JobControl),
+}
+
+/// How a handle finds its task, and the other way round, whichever is there first.
+#[derive(Default)]
+struct Link {
+    /// The task, once the loop has spawned it.
+    key: Option<Key>,
+    /// The handle was asked to abort it.
+    abort: bool,
 }
 
 struct State<T> {
@@ -21,9 +43,48 @@ struct State<T> {
 }
 
 impl<T> Outcome<T> {
-    pub(crate) fn new() -> Self {
+    /// Of a task that the loop of `home` is to spawn.
+    pub(crate) fn of_task(home: Home) -> Self {
+        Self::new(Worker::Task(home, Mutex::default()))
+    }
+
+    /// Of a blocking job.
+    pub(crate) fn of_job(control: JobControl) -> Self {
+        Self::new(Worker::Job(control))
+    }
+
+    fn new(worker: Worker) -> Self {
         let state = State { result: None, ended: false, waker: None };
-        Self { state: Mutex::new(state), finished: Condvar::new() }
+        Self { state: Mutex::new(state), finished: Condvar::new(), worker }
+    }
+
+    /// The loop whose task this is.
+    pub(crate) fn home(&self) -> Option<Home> {
+        if let Worker::Task(home, _) = &self.worker { Some(*home) } else { None }
+    }
+
+    /// Says which task it became.
+    pub(crate) fn started(&self, key: Key) {
+        let Worker::Task(home, link) = &self.worker else { return };
+        let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.key = Some(key);
+        if link.abort {
+            home.send(Message::Abort(key));
+        }
+    }
+
+    /// Asks for no result: `Cancelled` takes its place, now or when the task was dropped, unless it is too late.
+    pub(crate) fn abort(&self) {
+        let (home, link) = match &self.worker {
+            Worker::Task(home, link) => (home, link),
+            Worker::Job(control) if control.cancel() => return self.finish(Err(JoinError::cancelled())),
+            Worker::Job(_) => return,
+        };
+        let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.abort = true;
+        if let Some(key) = link.key {
+            home.send(Message::Abort(key));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

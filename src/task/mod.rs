@@ -14,12 +14,13 @@
 //!
 //! A task may borrow nothing, since it lives on by itself. The children of a [`scope`](scope()) may: the scope's future keeps and polls them.
 
+mod branches;
 pub(crate) mod budget;
 mod cancel;
 pub(crate) mod id;
 pub(crate) mod join;
 pub(crate) mod local;
-mod race;
+
 mod scope;
 mod set;
 pub(crate) mod stage;
@@ -30,12 +31,13 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+pub use branches::{Join, Race, TryJoin, join, race, try_join};
 pub use budget::{has_budget, poll_proceed};
 pub use cancel::{CancelGuard, CancelToken, Cancelled};
 pub use id::TaskId;
 pub use join::{AbortOnDrop, JoinError, JoinHandle};
 pub use local::{Local, Scoped};
-pub use race::race;
+
 pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
 pub use set::JoinSet;
 

@@ -547,3 +547,120 @@ fn an_output_that_panics_when_nobody_fetches_it_leaves_its_thread_alive() {
     assert_eq!(other.block_on(async { pool.spawn(|| 5).await }).unwrap().unwrap(), 5);
     assert_eq!(pool.shutdown(std::time::Duration::from_secs(20)), 0);
 }
+
+#[test]
+fn a_plain_thread_reads_the_result_of_a_job_it_submitted_or_its_panic() {
+    let pool = Pool::new(1);
+    assert_eq!(pool.submit(|| 6 * 7).wait(PATIENCE).unwrap().unwrap(), 42);
+    let error = pool.submit(|| -> () { resume_unwind(Box::new("quietly")) }).wait(PATIENCE).unwrap().unwrap_err();
+    assert_eq!(error.into_panic().unwrap().downcast_ref(), Some(&"quietly"));
+    assert_eq!(pool.submit(|| "alive").wait(PATIENCE).unwrap().unwrap(), "alive", "the thread lives on");
+    assert_eq!(pool.threads(), 1);
+}
+
+#[test]
+fn a_wait_that_has_reached_its_limit_can_be_repeated_and_gives_the_result_once() {
+    let pool = Pool::new(1);
+    let (gate, block) = gate();
+    let mut job = pool.submit(move || {
+        block();
+        String::from("late")
+    });
+    gate.wait_until_entered();
+    assert!(job.wait(Duration::ZERO).is_none());
+    assert!(job.wait(ms(5)).is_none());
+    assert!(!job.is_finished());
+    job.abort();
+    assert!(job.wait(Duration::ZERO).is_none(), "it has started, so it is not cancelled");
+    gate.open();
+    assert_eq!(job.wait(PATIENCE).unwrap().unwrap(), "late");
+    assert!(job.is_finished());
+    assert!(job.wait(Duration::MAX).is_none(), "the result was taken");
+}
+
+#[test]
+fn a_submitted_job_aborted_before_it_starts_is_cancelled_at_once_and_never_runs() {
+    let pool = Pool::new(1);
+    let (gate, block) = gate();
+    let first = pool.submit(block);
+    gate.wait_until_entered();
+    let (ran, dropped, job) = forbidden();
+    let mut second = pool.submit(job);
+    assert!(second.wait(Duration::ZERO).is_none());
+    second.abort();
+    assert!(second.is_finished());
+    assert!(second.wait(Duration::ZERO).unwrap().unwrap_err().is_cancelled());
+    second.abort();
+    drop(first);
+    gate.open();
+    dropped.recv_timeout(PATIENCE).unwrap();
+    assert!(!ran.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_submitted_job_outlives_its_pools_handles_but_not_its_shutdown() {
+    let pool = Pool::new(1);
+    let (gate, block) = gate();
+    let mut first = pool.submit(block);
+    let mut second = pool.submit(|| 2);
+    gate.wait_until_entered();
+    drop(pool);
+    gate.open();
+    assert!(first.wait(PATIENCE).unwrap().is_ok());
+    assert_eq!(second.wait(PATIENCE).unwrap().unwrap(), 2);
+
+    let pool = Pool::new(1);
+    assert_eq!(pool.shutdown(PATIENCE), 0);
+    let (ran, dropped, job) = forbidden();
+    assert!(pool.submit(job).wait(PATIENCE).unwrap().unwrap_err().is_cancelled());
+    dropped.recv_timeout(PATIENCE).unwrap();
+    assert!(!ran.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_submitted_job_may_be_awaited_on_a_loop_that_was_not_there_when_it_began() {
+    let pool = Pool::new(1);
+    let (gate, block) = gate();
+    let job = pool.submit(block);
+    gate.wait_until_entered();
+    let runtime = Runtime::new().unwrap();
+    let task = runtime.spawn(job);
+    let opener = runtime.spawn(async move {
+        sleep(ms(2)).await;
+        gate.open();
+    });
+    run_on(&runtime, async {
+        opener.await.unwrap();
+        task.await.unwrap().unwrap();
+    });
+    // And its runtime may go before it.
+    let (gate, block) = self::gate();
+    let mut job = pool.submit(block);
+    gate.wait_until_entered();
+    run_on(&runtime, async { assert!(timeout(ms(1), &mut job).await.is_err()) });
+    drop(runtime);
+    gate.open();
+    assert!(job.wait(PATIENCE).unwrap().is_ok());
+}
+
+#[test]
+fn a_waker_that_panics_leaves_the_jobs_thread_alive() {
+    struct Loud;
+    impl std::task::Wake for Loud {
+        fn wake(self: Arc<Self>) {
+            resume_unwind(Box::new("woken"));
+        }
+    }
+    let pool = Pool::new(1);
+    let (gate, block) = gate();
+    let mut job = pool.submit(block);
+    gate.wait_until_entered();
+    let waker = Arc::new(Loud).into();
+    let polled = std::pin::Pin::new(&mut job).poll(&mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    gate.open();
+    assert!(job.wait(PATIENCE).unwrap().is_ok());
+    let id = pool.submit(|| thread::current().id()).wait(PATIENCE).unwrap().unwrap();
+    assert_eq!(pool.submit(|| thread::current().id()).wait(PATIENCE).unwrap().unwrap(), id);
+    assert_eq!(pool.threads(), 1, "a thread that had died would still be on the books, and no other would come");
+}

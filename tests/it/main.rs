@@ -4,6 +4,7 @@ mod adapters;
 #[cfg(feature = "http")]
 mod background;
 mod blocking;
+mod branches;
 mod cancel;
 #[cfg(feature = "http")]
 mod conformance;
@@ -26,7 +27,6 @@ mod middleware;
 mod order;
 mod panic;
 mod property;
-mod race;
 mod readers;
 mod replay;
 #[cfg(feature = "http")]

@@ -1,0 +1,413 @@
+//! Several futures polled by one: [`join`] waits for all, [`try_join`] for all or the first error, [`race`] for the first.
+//!
+//! Each poll begins with another branch than the one before, and ends where the budget does; the next one goes on there. So a branch
+//! that is always ready never keeps another from being polled; and one race after the other, in a loop, lets each of two that are ready
+//! win in turn.
+//!
+//! # How it works
+//!
+//! The branches of a tuple stand in the future itself, as its local variables, so nothing is allocated; a vector's or an array's are boxed
+//! one by one, since an element of a slice cannot be pinned without. Either way [`poll_in_turn`] decides whose turn it is, and asks
+//! for a branch by its number. A branch that is ready is dropped at once and its output takes its place, so that whatever it
+//! held (a lock, a permit) is free for the others, and it is never polled again.
+//!
+//! All branches are polled when any of them is woken: they share their task's waker. Where that is too much, because there are
+//! hundreds, spawn tasks or use a [`scope`](super::scope()): their wakes are told apart.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use super::budget;
+use crate::runtime::context;
+
+/// Waits for all of several futures, and gives their outputs in the order they were given.
+///
+/// `futures` is a tuple of 2 to 8 futures of any types, or a `Vec` or an array of one type. Each future is dropped as soon as it is
+/// ready. All of them are polled whenever one is woken, another one first each time, and none is held up by another that uses up
+/// the task's [budget](super::has_budget). A tuple needs no allocation, a vector and an array one for each future.
+///
+/// A panic of one of them drops the others and goes on to the caller.
+///
+/// # Cancel safety
+///
+/// Dropping it drops every branch and the outputs there are already; what a branch loses is what dropping it loses.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::task::join;
+/// postlude::run(async {
+///     let name = String::from("borrowed");
+///     let (length, five) = join((async { name.len() }, postlude::spawn(async { 5 }))).await;
+///     assert_eq!((length, five.unwrap()), (8, 5));
+///     let squares: Vec<_> = (1..=3).map(|n| async move { n * n }).collect();
+///     assert_eq!(join(squares).await, [1, 4, 9]);
+/// })
+/// # }
+/// ```
+pub async fn join<J: Join>(futures: J) -> J::Output {
+    futures.join().await
+}
+
+/// Waits for all of several futures that return a `Result`, or for the first error: then the others are dropped, and it is returned.
+///
+/// `futures` is a tuple of 2 to 8 futures with one error type, or a `Vec` or an array. Otherwise it is as [`join`] is.
+///
+/// # Errors
+///
+/// The first error, by time. Should two branches fail in the same poll, the one that was polled first, which is another one each time.
+///
+/// # Cancel safety
+///
+/// Dropping it drops every branch and the outputs there are already. So does an error: what the other branches had begun is lost as
+/// far as dropping them loses it.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::task::try_join;
+/// postlude::run(async {
+///     let both = try_join((async { Ok::<_, &str>(1) }, async { Ok("two") })).await;
+///     assert_eq!(both, Ok((1, "two")));
+///     let one = try_join((std::future::pending::<Result<(), _>>(), async { Err::<(), _>("no") })).await;
+///     assert_eq!(one, Err("no"));
+/// })
+/// # }
+/// ```
+pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
+    futures.try_join().await
+}
+
+/// Polls several futures until one is ready, and gives its place and its output. The others are dropped before it returns.
+///
+/// `futures` is a tuple of 2 to 8 futures with the same output, or a `Vec` or an array. All of them are polled whenever one is woken,
+/// another one first each time, so none is held up by another. Never ready if there are none. A tuple needs no allocation, a
+/// vector and an array one for each future.
+///
+/// Since the losers are dropped, a lock or a permit that one of them held is free when the race is over. That is not so for a branch
+/// given as `&mut future`: it lives on and holds what it holds, but nobody polls it, and code after the race that waits for the same
+/// lock waits for ever. Give such a future a task of its own instead, or go on polling it beside what follows.
+///
+/// # Cancel safety
+///
+/// Dropping it drops every branch; the losers lose what dropping them loses.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use postlude::{task::race, time::sleep};
+/// postlude::run(async {
+///     let fetch = async { "answer" };
+///     let limit = async { sleep(Duration::from_secs(9)).await; "too late" };
+///     assert_eq!(race((fetch, limit)).await, (0, "answer"));
+///     assert_eq!(race([std::future::ready(1)]).await, (0, 1));
+/// })
+/// # }
+/// ```
+pub async fn race<R: Race>(futures: R) -> (usize, R::Output) {
+    futures.race().await
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What [`join`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures. Not to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a group of futures that can be joined",
+    note = "give a tuple of 2 to 8 futures, or collect futures of one type into a `Vec`"
+)]
+pub trait Join: sealed::Sealed {
+    /// The outputs, in the order of the futures.
+    type Output;
+
+    /// See [`join`].
+    fn join(self) -> impl Future<Output = Self::Output>;
+}
+
+/// What [`try_join`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures, whose outputs are `Result`s with one error type. Not
+/// to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a group of futures whose results can be joined",
+    note = "give a tuple of 2 to 8 futures, or a `Vec`, that all return a `Result` with the same error type"
+)]
+pub trait TryJoin: sealed::Sealed {
+    /// The values, in the order of the futures.
+    type Output;
+    /// The error they have in common.
+    type Error;
+
+    /// See [`try_join`].
+    fn try_join(self) -> impl Future<Output = Result<Self::Output, Self::Error>>;
+}
+
+/// What [`race`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures, all with one output type. Not to be implemented
+/// elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a group of futures that can race",
+    note = "give a tuple of 2 to 8 futures with the same output, or collect futures of one type into a `Vec`"
+)]
+pub trait Race: sealed::Sealed {
+    /// The winner's output.
+    type Output;
+
+    /// See [`race`].
+    fn race(self) -> impl Future<Output = (usize, Self::Output)>;
+}
+
+pin_project! {
+    /// A future, and later, in the same place, its output.
+    #[project = BranchProjection]
+    enum Branch<F: Future> {
+        Running { #[pin] future: F },
+        Ended { output: Option<F::Output> },
+    }
+}
+
+impl<F: Future> Branch<F> {
+    fn new(future: F) -> Self {
+        Self::Running { future }
+    }
+
+    /// Polls the future, if it still runs. Ready when it has ended; true if its output is one that decides for all.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, decides: fn(&F::Output) -> bool) -> Poll<bool> {
+        let BranchProjection::Running { future } = self.as_mut().project() else { return Poll::Ready(false) };
+        let output = ready!(future.poll(cx));
+        let decided = decides(&output);
+        self.set(Self::Ended { output: Some(output) });
+        Poll::Ready(decided)
+    }
+
+    fn take(self: Pin<&mut Self>) -> Option<F::Output> {
+        match self.project() {
+            BranchProjection::Running { .. } => None,
+            BranchProjection::Ended { output } => output.take(),
+        }
+    }
+}
+
+/// Polls `count` branches by their numbers, beginning with `first`, which moves on. Ready with the number of one that decides for all,
+/// or with `None` when all have ended.
+fn poll_in_turn(
+    first: &mut usize,
+    count: usize,
+    cx: &mut Context<'_>,
+    mut poll: impl FnMut(usize, &mut Context<'_>) -> Poll<bool>,
+) -> Poll<Option<usize>> {
+    let begin = *first;
+    *first = (begin + 1) % count.max(1);
+    let mut all_ended = true;
+    for step in 0..count {
+        let number = (begin + step) % count;
+        if !budget::has_budget() {
+            // The rest would only say `Pending`: they come first in the next poll.
+            *first = number;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match poll(number, cx) {
+            Poll::Ready(true) => return Poll::Ready(Some(number)),
+            Poll::Ready(false) => {}
+            Poll::Pending => all_ended = false,
+        }
+    }
+    if all_ended { Poll::Ready(None) } else { Poll::Pending }
+}
+
+/// Counted per runtime, so that a seed's order does not depend on what ran before in the process.
+fn first_branch(count: usize) -> usize {
+    let turn = context::current().map_or(0, |parts| parts.races.replace(parts.races.get().wrapping_add(1)));
+    turn % count.max(1)
+}
+
+fn never<T>(_: &T) -> bool {
+    false
+}
+
+fn always<T>(_: &T) -> bool {
+    true
+}
+
+#[cold]
+fn lost() -> ! {
+    unreachable!("a branch that has ended has left its output")
+}
+
+/// Implements the three for tuples. The letters name the futures' types, the variables, and the values' types behind a `Result`.
+macro_rules! tuple {
+    ($count:literal: $($number:literal $F:ident $T:ident),+) => {
+        impl<$($F: Future),+> sealed::Sealed for ($($F,)+) {}
+
+        #[allow(non_snake_case, reason = "the futures' types name the variables too")]
+        impl<$($F: Future),+> Join for ($($F,)+) {
+            type Output = ($($F::Output,)+);
+
+            async fn join(self) -> Self::Output {
+                let ($($F,)+) = self;
+                $(let mut $F = pin!(Branch::new($F));)+
+                let mut first = first_branch($count);
+                poll_fn(|cx| {
+                    poll_in_turn(&mut first, $count, cx, |number, cx| match number {
+                        $($number => $F.as_mut().poll(cx, never),)+
+                        _ => Poll::Pending,
+                    })
+                })
+                .await;
+                ($($F.as_mut().take().unwrap_or_else(|| lost()),)+)
+            }
+        }
+
+        #[allow(non_snake_case, reason = "the futures' types name the variables too")]
+        impl<$($F, $T,)+ Error> TryJoin for ($($F,)+)
+        where
+            $($F: Future<Output = Result<$T, Error>>,)+
+        {
+            type Output = ($($T,)+);
+            type Error = Error;
+
+            async fn try_join(self) -> Result<Self::Output, Error> {
+                let ($($F,)+) = self;
+                $(let mut $F = pin!(Branch::new($F));)+
+                let mut first = first_branch($count);
+                poll_fn(|cx| {
+                    poll_in_turn(&mut first, $count, cx, |number, cx| match number {
+                        $($number => $F.as_mut().poll(cx, Result::is_err),)+
+                        _ => Poll::Pending,
+                    })
+                })
+                .await;
+                $(let $T = $F.as_mut().take().transpose()?;)+
+                Ok(($($T.unwrap_or_else(|| lost()),)+))
+            }
+        }
+
+        #[allow(non_snake_case, reason = "the futures' types name the variables too")]
+        impl<Output, $($F: Future<Output = Output>),+> Race for ($($F,)+) {
+            type Output = Output;
+
+            async fn race(self) -> (usize, Output) {
+                let ($($F,)+) = self;
+                $(let mut $F = pin!(Branch::new($F));)+
+                let mut first = first_branch($count);
+                let winner = poll_fn(|cx| {
+                    poll_in_turn(&mut first, $count, cx, |number, cx| match number {
+                        $($number => $F.as_mut().poll(cx, always),)+
+                        _ => Poll::Pending,
+                    })
+                })
+                .await;
+                let outputs = [$($F.as_mut().take()),+];
+                match (winner, outputs.into_iter().flatten().next()) {
+                    (Some(number), Some(output)) => (number, output),
+                    _ => lost(),
+                }
+            }
+        }
+    };
+}
+
+tuple!(2: 0 A TA, 1 B TB);
+tuple!(3: 0 A TA, 1 B TB, 2 C TC);
+tuple!(4: 0 A TA, 1 B TB, 2 C TC, 3 D TD);
+tuple!(5: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE);
+tuple!(6: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE, 5 F TF);
+tuple!(7: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE, 5 F TF, 6 G TG);
+tuple!(8: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE, 5 F TF, 6 G TG, 7 H TH);
+
+type Boxed<F> = Pin<Box<Branch<F>>>;
+
+fn boxed<F: Future>(future: F) -> Boxed<F> {
+    Box::pin(Branch::new(future))
+}
+
+/// Polls boxed branches until one decides for all, and gives its number, or until all have ended.
+async fn settle<F: Future>(branches: &mut [Boxed<F>], decides: fn(&F::Output) -> bool) -> Option<usize> {
+    let count = branches.len();
+    let mut first = first_branch(count);
+    poll_fn(|cx| poll_in_turn(&mut first, count, cx, |number, cx| branches[number].as_mut().poll(cx, decides))).await
+}
+
+async fn settle_race<F: Future>(branches: &mut [Boxed<F>]) -> (usize, F::Output) {
+    let Some(winner) = settle(branches, always).await else { return std::future::pending().await };
+    (winner, branches[winner].as_mut().take().unwrap_or_else(|| lost()))
+}
+
+/// `Err` with the first error.
+async fn settle_results<T, E, F>(branches: &mut [Boxed<F>]) -> Result<(), E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let Some(failed) = settle(branches, Result::is_err).await else { return Ok(()) };
+    branches[failed].as_mut().take().unwrap_or_else(|| lost()).map(drop)
+}
+
+fn output<F: Future>(mut branch: Boxed<F>) -> F::Output {
+    branch.as_mut().take().unwrap_or_else(|| lost())
+}
+
+fn value<T, E, F: Future<Output = Result<T, E>>>(branch: Boxed<F>) -> T {
+    output(branch).unwrap_or_else(|_| lost())
+}
+
+impl<F: Future> sealed::Sealed for Vec<F> {}
+
+impl<F: Future> Join for Vec<F> {
+    type Output = Vec<F::Output>;
+
+    async fn join(self) -> Self::Output {
+        let mut branches: Vec<_> = self.into_iter().map(boxed).collect();
+        settle(&mut branches, never).await;
+        branches.into_iter().map(output).collect()
+    }
+}
+
+impl<T, E, F: Future<Output = Result<T, E>>> TryJoin for Vec<F> {
+    type Output = Vec<T>;
+    type Error = E;
+
+    async fn try_join(self) -> Result<Self::Output, E> {
+        let mut branches: Vec<_> = self.into_iter().map(boxed).collect();
+        settle_results(&mut branches).await?;
+        Ok(branches.into_iter().map(value).collect())
+    }
+}
+
+impl<F: Future> Race for Vec<F> {
+    type Output = F::Output;
+
+    async fn race(self) -> (usize, F::Output) {
+        settle_race(&mut self.into_iter().map(boxed).collect::<Vec<_>>()).await
+    }
+}
+
+impl<F: Future, const N: usize> sealed::Sealed for [F; N] {}
+
+impl<F: Future, const N: usize> Join for [F; N] {
+    type Output = [F::Output; N];
+
+    async fn join(self) -> Self::Output {
+        let mut branches = self.map(boxed);
+        settle(&mut branches, never).await;
+        branches.map(output)
+    }
+}
+
+impl<T, E, F: Future<Output = Result<T, E>>, const N: usize> TryJoin for [F; N] {
+    type Output = [T; N];
+    type Error = E;
+
+    async fn try_join(self) -> Result<Self::Output, E> {
+        let mut branches = self.map(boxed);
+        settle_results(&mut branches).await?;
+        Ok(branches.map(value))
+    }
+}
+
+impl<F: Future, const N: usize> Race for [F; N] {
+    type Output = F::Output;
+
+    async fn race(self) -> (usize, F::Output) {
+        settle_race(&mut self.map(boxed)).await
+    }
+}
