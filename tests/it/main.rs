@@ -4,6 +4,7 @@ mod adapters;
 #[cfg(feature = "http")]
 mod background;
 mod blocking;
+mod buffered;
 mod cancel;
 #[cfg(feature = "http")]
 mod conformance;
@@ -21,6 +22,7 @@ mod io;
 mod join;
 mod join_set;
 mod local;
+mod merge;
 #[cfg(feature = "http")]
 mod middleware;
 mod order;
@@ -38,6 +40,7 @@ mod signal;
 #[cfg(feature = "http")]
 mod sse;
 mod sync;
+mod tee;
 mod threads;
 mod timer;
 mod wake;
