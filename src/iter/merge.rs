@@ -156,8 +156,8 @@ impl<S> Merge<S> {
         self.sources.is_empty()
     }
 
-    /// Gives a turn to those that were woken.
-    fn queue_woken(&mut self) {
+    /// Gives a turn to those that were woken. Nobody waits while the sources are polled: the waker comes back.
+    fn queue_woken(&mut self) -> Option<Waker> {
         let mut list = self.woken.lock();
         while let Some(key) = list.keys.pop_front() {
             // An unknown key is of a source that woke itself as it ended.
@@ -168,6 +168,7 @@ impl<S> Merge<S> {
                 self.turns.push_back(key);
             }
         }
+        list.task.take()
     }
 }
 
@@ -226,10 +227,10 @@ impl<S: Stream> Stream for Merge<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         ready!(budget::poll_available(cx));
-        self.queue_woken();
+        let known = self.queue_woken();
         let item = self.poll_turns();
         if item.is_none() && !self.sources.is_empty() {
-            self.woken.register(cx.waker());
+            self.woken.register(known, cx.waker());
             return Poll::Pending;
         }
         budget::spend();
@@ -279,19 +280,16 @@ impl Woken {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the task woken with the next source, or at once if one was woken during the poll.
-    fn register(&self, waker: &Waker) {
-        if self.lock().task.as_ref().is_none_or(|task| !task.will_wake(waker)) {
-            let task = waker.clone();
-            let before = self.lock().task.replace(task);
-            drop(before);
+    /// Has the task woken with the next source, or at once if one was woken during the poll. `known` may spare a clone.
+    fn register(&self, known: Option<Waker>, waker: &Waker) {
+        let task = known.filter(|known| known.will_wake(waker)).unwrap_or_else(|| waker.clone());
+        let mut list = self.lock();
+        if list.keys.is_empty() {
+            list.task = Some(task);
+            return;
         }
-        let list = self.lock();
-        let missed = !list.keys.is_empty();
         drop(list);
-        if missed {
-            waker.wake_by_ref();
-        }
+        task.wake();
     }
 }
 

@@ -18,11 +18,13 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// When things happened, in seconds from the start.
+/// What happened to which item, and when, in seconds from the start.
+type Entry = (&'static str, u64, u64);
+
 #[derive(Clone)]
 struct Log {
     start: std::time::Instant,
-    entries: Rc<RefCell<Vec<(&'static str, u64, u64)>>>,
+    entries: Rc<RefCell<Vec<Entry>>>,
 }
 
 impl Log {
@@ -118,7 +120,7 @@ fn counted(most: &Rc<Cell<usize>>) -> impl Stream<Item: Future<Output = u64> + '
         async move {
             let running = Running::new(&count);
             most.set(most.get().max(count.get()));
-            time::sleep(seconds(n * 37 % 11)).await;
+            time::sleep(seconds(1 + n * 37 % 11)).await;
             drop(running);
             n
         }

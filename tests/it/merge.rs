@@ -76,7 +76,7 @@ fn an_endless_source_starves_neither_the_others_nor_other_tasks() {
                 let mut since = 0;
                 let mut between = Vec::new();
                 let mut merged = merged;
-                while between.len() < 100 {
+                while between.len() < 200 {
                     since += 1;
                     if merged.next().await == Some(1) {
                         between.push(since);
@@ -95,7 +95,7 @@ fn an_endless_source_starves_neither_the_others_nor_other_tasks() {
         });
         // The second of each pair stands in the channel: it comes after one quota of the flood at most.
         let pairs = between.chunks(2).filter(|pair| pair[1] <= quota + 1).count();
-        assert_eq!(pairs, 50, "with a quota of {quota}: {between:?}");
+        assert_eq!(pairs, 100, "with a quota of {quota}: {between:?}");
     }
 }
 
@@ -354,11 +354,13 @@ proptest! {
                     seen[number] += 1;
                 }
                 Poll::Pending if counter.wakes() > before => {}
+                // Some of the wakers may be of sources that went on without them, or ended.
                 Poll::Pending => {
-                    let waker = wakers.borrow_mut().pop_front();
-                    prop_assert!(waker.is_some(), "pending, not woken, and nobody to wait for");
-                    waker.unwrap().wake();
-                    prop_assert!(counter.wakes() > before, "a wake was lost");
+                    while counter.wakes() == before {
+                        let waker = wakers.borrow_mut().pop_front();
+                        prop_assert!(waker.is_some(), "pending, and nobody wakes");
+                        waker.unwrap().wake();
+                    }
                 }
             }
         }
