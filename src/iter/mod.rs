@@ -9,12 +9,22 @@
 //! | [`try_generate`] | the same for bodies that use `?` |
 //! | [`coroutine`] | two ways: each `resume` sends a value in and gets the next one out |
 //! | [`lines`], [`chunks`] | of a reader |
+//! | [`interval`] | ticks |
 //! | [`throttle`], [`timeout`] | not too fast, not too slow |
+//! | [`debounce`], [`chunks_timeout`] | the last of a burst; a burst in one piece |
+//! | [`merge`] | many sources as one, in turn |
+//! | [`buffered`], [`buffer_unordered`] | futures of a stream, so many at a time, as tasks |
+//! | [`tee`](tee()), [`broadcast`] | one source, each item to each reader |
 
 mod body;
+mod buffered;
+mod chunks_timeout;
 mod coroutine;
+mod debounce;
 mod generate;
 mod lines;
+mod merge;
+mod tee;
 mod throttle;
 mod timeout;
 
@@ -23,11 +33,18 @@ use std::pin::Pin;
 use futures_core::Stream;
 
 pub use body::{Emit, Out};
+pub use buffered::{BufferUnordered, Buffered, buffer_unordered, buffered};
+pub use chunks_timeout::{ChunksTimeout, chunks_timeout};
 pub use coroutine::{Coroutine, Resume, Resumed, coroutine};
+pub use debounce::{Debounce, debounce};
 pub use generate::{Generate, TryGenerate, generate, try_generate};
 pub use lines::{Chunks, Lines, chunks, lines};
+pub use merge::{Merge, merge};
+pub use tee::{Tee, broadcast, tee};
 pub use throttle::{Throttle, throttle};
 pub use timeout::{Timeout, timeout};
+
+pub use crate::time::{Interval, MissedTick, interval};
 
 /// An async iterator in a box: to store it, to return it, or to recurse. `Unpin`, so its `next` needs no pinning.
 ///

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use crate::task::budget;
@@ -77,5 +78,11 @@ impl<S: Stream> Stream for Throttle<S> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         if self.ended { (0, Some(0)) } else { self.stream.size_hint() }
+    }
+}
+
+impl<S: Stream> FusedStream for Throttle<S> {
+    fn is_terminated(&self) -> bool {
+        self.ended
     }
 }

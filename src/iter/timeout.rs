@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use crate::task::budget;
@@ -75,5 +76,11 @@ impl<S: Stream> Stream for Timeout<S> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         // Any number of `Elapsed` may come between the items.
         if self.ended { (0, Some(0)) } else { (self.stream.size_hint().0, None) }
+    }
+}
+
+impl<S: Stream> FusedStream for Timeout<S> {
+    fn is_terminated(&self) -> bool {
+        self.ended
     }
 }

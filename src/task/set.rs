@@ -86,7 +86,7 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
-        self.insert(future, None, Location::caller())
+        self.insert(future, None, Location::caller(), "JoinSet::spawn")
     }
 
     /// Like [`spawn`](Self::spawn), with a name for reports.
@@ -106,18 +106,19 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
-        self.insert(future, Some(name.into().into_boxed_str()), Location::caller())
+        self.insert(future, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
     }
 
-    fn insert<F: Future<Output = T> + 'static>(
+    pub(crate) fn insert<F: Future<Output = T> + 'static>(
         &mut self,
         future: F,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
+        what: &str,
     ) -> TaskId {
         let entry = self.handles.vacant_entry();
         let notice = Notice { number: entry.key(), shared: Rc::clone(&self.shared) };
-        let handle = spawn_as(Member { future, notice }, Class::Foreground, name, location, "JoinSet::spawn");
+        let handle = spawn_as(Member { future, notice }, Class::Foreground, name, location, what);
         entry.insert(handle).id()
     }
 

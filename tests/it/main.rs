@@ -5,6 +5,7 @@ mod adapters;
 mod background;
 mod blocking;
 mod branches;
+mod buffered;
 mod cancel;
 #[cfg(feature = "http")]
 mod conformance;
@@ -22,6 +23,7 @@ mod io;
 mod join;
 mod join_set;
 mod local;
+mod merge;
 #[cfg(feature = "http")]
 mod middleware;
 mod order;
@@ -38,6 +40,7 @@ mod signal;
 #[cfg(feature = "http")]
 mod sse;
 mod sync;
+mod tee;
 mod threads;
 mod timer;
 mod wake;

@@ -1,0 +1,321 @@
+//! Many sources as one: [`merge`].
+//!
+//! Sources that may have something stand in a queue, and the first in it is asked. While it gives items it keeps its place, until its
+//! quota is used up; then it goes to the end. A source that has nothing leaves the queue, and its waker puts it back at the end: so it is
+//! polled when it was woken, not when others were, and a wake costs the same however many sources there are.
+//!
+//! # How it works
+//!
+//! A waker may be called on any thread, so each source has one of its own made of an `Arc`, and what the wakers write is behind a mutex.
+//! A poll first moves the keys written there to the queue, which only the adapter touches.
+//!
+//! # Invariants
+//!
+//! - A source is in the queue at most once: `in_turn`. Else a woken source would have two turns in each round.
+//! - A key is in the list of the woken at most once: `listed`, cleared when the key is moved. So the list is no longer than the sources are many.
+//! - One poll visits a source at most once; those that woke themselves meanwhile have to wait for the next poll.
+//! - No lock is held while a source is polled or dropped, or a waker called, cloned or dropped.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use slab::Slab;
+
+use crate::task::budget;
+
+/// Items a source may give in a row while others have some.
+///
+/// One is the order a reader expects: in turn. It costs some nanoseconds per item; what needs them back says so with `quota`.
+const DEFAULT_QUOTA: usize = 1;
+
+/// Yields the items of all `streams` as they come; ends when all have ended.
+///
+/// Sources that have items take turns, with one item each, or as many as [`Merge::quota`] says. So none waits for longer than a quota of
+/// each of the others, however busy they are. A source is polled only after it was woken, or has just given an item, and is dropped as
+/// soon as it has ended. The order within a source is kept. For sources of different types, box them: [`Boxed`](super::Boxed).
+///
+/// Two allocations per source, none per item. Works under any executor; wakes may come from any thread.
+///
+/// # Cancel safety
+///
+/// Dropping a wait for the next item loses nothing; dropping the adapter drops the sources.
+///
+/// # Panics
+///
+/// A panic of a source goes to the consumer. That source is dropped, and the others go on.
+///
+/// ```
+/// use futures::{StreamExt, stream};
+/// # postlude::run(async {
+/// let merged = postlude::iter::merge([stream::iter(vec![1, 2, 3]), stream::iter(vec![10])]);
+/// assert_eq!(merged.collect::<Vec<_>>().await, [1, 10, 2, 3]);
+/// # }).unwrap();
+/// ```
+pub fn merge<S: Stream>(streams: impl IntoIterator<Item = S>) -> Merge<S> {
+    let mut merge = Merge {
+        sources: Slab::new(),
+        turns: VecDeque::new(),
+        quota: DEFAULT_QUOTA,
+        left: DEFAULT_QUOTA,
+        woken: Arc::default(),
+    };
+    for stream in streams {
+        merge.push(stream);
+    }
+    merge
+}
+
+/// The stream of [`merge`].
+#[must_use = "streams do nothing unless polled"]
+pub struct Merge<S> {
+    sources: Slab<Source<S>>,
+    /// Keys of sources that may have an item, the next one first.
+    turns: VecDeque<usize>,
+    quota: usize,
+    /// What is left of the quota of the first in `turns`.
+    left: usize,
+    woken: Arc<Woken>,
+}
+
+struct Source<S> {
+    stream: Pin<Box<S>>,
+    flag: Arc<Flag>,
+    /// Made of `flag`.
+    waker: Waker,
+    /// Whether its key is in `turns`.
+    in_turn: bool,
+}
+
+impl<S> Merge<S> {
+    /// Lets a source give up to `n` items in a row before the next one has its turn. Default: 1.
+    ///
+    /// More is faster, and less fair.
+    ///
+    /// # Panics
+    ///
+    /// "a source needs a quota of at least one item" if `n` is 0.
+    ///
+    /// ```
+    /// use futures::{StreamExt, stream};
+    /// # postlude::run(async {
+    /// let merged = postlude::iter::merge([stream::iter(vec![1, 2, 3]), stream::iter(vec![10])]).quota(2);
+    /// assert_eq!(merged.collect::<Vec<_>>().await, [1, 2, 10, 3]);
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn quota(mut self, n: usize) -> Self {
+        assert!(n > 0, "a source needs a quota of at least one item");
+        self.quota = n;
+        self.left = n;
+        self
+    }
+
+    /// Adds a source, which has its first turn after those that wait for theirs. A merge that had ended goes on.
+    ///
+    /// ```
+    /// use futures::{StreamExt, stream};
+    /// # postlude::run(async {
+    /// let mut merged = postlude::iter::merge([stream::iter(vec![1])]);
+    /// assert_eq!(merged.next().await, Some(1));
+    /// merged.push(stream::iter(vec![2]));
+    /// assert_eq!(merged.next().await, Some(2));
+    /// # }).unwrap();
+    /// ```
+    pub fn push(&mut self, stream: S) {
+        let stream = Box::pin(stream);
+        let entry = self.sources.vacant_entry();
+        let flag = Arc::new(Flag { key: entry.key(), listed: AtomicBool::new(false), woken: Arc::clone(&self.woken) });
+        let waker = Waker::from(Arc::clone(&flag));
+        entry.insert(Source { stream, flag, waker: waker.clone(), in_turn: false });
+        waker.wake();
+    }
+
+    /// How many sources have not ended.
+    ///
+    /// ```
+    /// assert_eq!(postlude::iter::merge([futures::stream::pending::<()>()]).len(), 1);
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether all sources have ended.
+    ///
+    /// ```
+    /// assert!(!postlude::iter::merge([futures::stream::pending::<()>()]).is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Gives a turn to those that were woken. Nobody waits while the sources are polled: the waker comes back.
+    fn queue_woken(&mut self) -> Option<Waker> {
+        let mut list = self.woken.lock();
+        while let Some(key) = list.keys.pop_front() {
+            // An unknown key is of a source that woke itself as it ended.
+            let Some(source) = self.sources.get_mut(key) else { continue };
+            // Before the source is polled, so that a wake during its poll is listed again.
+            source.flag.listed.swap(false, Ordering::AcqRel);
+            if !std::mem::replace(&mut source.in_turn, true) {
+                self.turns.push_back(key);
+            }
+        }
+        list.task.take()
+    }
+}
+
+impl<S: Stream> Merge<S> {
+    /// The next item, from the first in the queue that has one.
+    fn poll_turns(&mut self) -> Option<S::Item> {
+        for _ in 0..self.turns.len() {
+            let key = self.turns.pop_front()?;
+            if let Poll::Ready(Some(item)) = self.poll_source(key) {
+                self.turn_again(key);
+                return Some(item);
+            }
+            self.left = self.quota;
+        }
+        None
+    }
+
+    fn poll_source(&mut self, key: usize) -> Poll<Option<S::Item>> {
+        let mut visit = Visit { sources: &mut self.sources, key, goes_on: false };
+        let Some(source) = visit.sources.get_mut(key) else { return Poll::Ready(None) };
+        source.in_turn = false;
+        let poll = source.stream.as_mut().poll_next(&mut Context::from_waker(&source.waker));
+        visit.goes_on = !matches!(poll, Poll::Ready(None));
+        poll
+    }
+
+    fn turn_again(&mut self, key: usize) {
+        self.sources[key].in_turn = true;
+        self.left -= 1;
+        if self.left > 0 {
+            self.turns.push_front(key);
+        } else {
+            self.turns.push_back(key);
+            self.left = self.quota;
+        }
+    }
+}
+
+/// Drops a source that has ended, or whose poll unwinds.
+struct Visit<'a, S> {
+    sources: &'a mut Slab<Source<S>>,
+    key: usize,
+    goes_on: bool,
+}
+
+impl<S> Drop for Visit<'_, S> {
+    fn drop(&mut self) {
+        if !self.goes_on {
+            drop(self.sources.try_remove(self.key));
+        }
+    }
+}
+
+impl<S: Stream> Stream for Merge<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        ready!(budget::poll_available(cx));
+        let known = self.queue_woken();
+        let item = self.poll_turns();
+        if item.is_none() && !self.sources.is_empty() {
+            self.woken.register(known, cx.waker());
+            return Poll::Pending;
+        }
+        budget::spend();
+        Poll::Ready(item)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.sources.iter().fold((0, Some(0)), |(lower, upper), (_, source)| {
+            let (low, up) = source.stream.size_hint();
+            let upper = upper.zip(up).and_then(|(upper, up): (usize, usize)| upper.checked_add(up));
+            (low.saturating_add(lower), upper)
+        })
+    }
+}
+
+impl<S: Stream> FusedStream for Merge<S> {
+    fn is_terminated(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
+impl<S> fmt::Debug for Merge<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Merge")
+            .field("sources", &self.sources.len())
+            .field("quota", &self.quota)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the sources' wakers write, on whatever thread.
+#[derive(Default)]
+struct Woken {
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    /// Sources woken since the last poll, the first first.
+    keys: VecDeque<usize>,
+    /// Who waits for one of them.
+    task: Option<Waker>,
+}
+
+impl Woken {
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the task woken with the next source, or at once if one was woken during the poll. `known` may spare a clone.
+    fn register(&self, known: Option<Waker>, waker: &Waker) {
+        let task = known.filter(|known| known.will_wake(waker)).unwrap_or_else(|| waker.clone());
+        let mut list = self.lock();
+        if list.keys.is_empty() {
+            list.task = Some(task);
+            return;
+        }
+        drop(list);
+        task.wake();
+    }
+}
+
+/// The waker of a source.
+struct Flag {
+    key: usize,
+    /// Whether the key is in the list. Set by the waker, cleared by the poll that moves it.
+    listed: AtomicBool,
+    woken: Arc<Woken>,
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.listed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut list = self.woken.lock();
+        list.keys.push_back(self.key);
+        let task = list.task.take();
+        drop(list);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
