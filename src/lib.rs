@@ -151,7 +151,8 @@
 //! | `signal` | Unix signals (feature `signal`) |
 //! | `http` | an HTTP/1.1 server with tasks after the response (feature `http`) |
 //!
-//! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`.
+//! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`; `docs/coroutines.md`,
+//! `docs/iterators.md` and `docs/from-python.md` tell how to use it.
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
@@ -183,6 +184,12 @@ pub use task::{JoinError, JoinHandle, spawn};
 mod documents {
     #[doc = include_str!("../docs/contract.md")]
     struct Contract;
+    #[doc = include_str!("../docs/coroutines.md")]
+    struct Coroutines;
+    #[doc = include_str!("../docs/iterators.md")]
+    struct Iterators;
+    #[doc = include_str!("../docs/from-python.md")]
+    struct FromPython;
     #[cfg(feature = "http")]
     #[doc = include_str!("../README.md")]
     struct Readme;

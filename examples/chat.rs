@@ -1,0 +1,114 @@
+//! A chat server with a broadcast channel: `cargo run --example chat`, then `nc 127.0.0.1 9000` from several terminals.
+//!
+//! The first line a client sends is its name, every further one goes to all the others. Each client is two loops in one scope, which ends with
+//! whichever ends first. A client that reads too slowly misses lines and is told how many; it holds up nobody. Ctrl-C says goodbye and ends.
+
+#![allow(clippy::print_stdout, reason = "an example shows something")]
+
+use std::fmt::Display;
+use std::io;
+use std::rc::Rc;
+
+use futures::{AsyncWrite, AsyncWriteExt, Stream, StreamExt};
+use postlude::net::{TcpListener, TcpStream};
+use postlude::sync::broadcast::{self, RecvError};
+use postlude::task::{self, CancelToken, JoinSet};
+use postlude::{iter, signal};
+
+const ADDRESS: &str = "127.0.0.1:9000";
+const BACKLOG: usize = 100;
+const LONGEST_LINE: usize = 1000;
+
+struct Line {
+    from: Rc<str>,
+    text: String,
+}
+
+type Room = broadcast::Sender<Rc<Line>>;
+
+fn say(room: &Room, from: &Rc<str>, text: impl Display) {
+    let line = Line { from: Rc::clone(from), text: text.to_string() };
+    // Nobody hears it if nobody is there.
+    drop(room.send(Rc::new(line)));
+}
+
+/// Passes on what this client says, until it hangs up.
+async fn listen(
+    lines: &mut (impl Stream<Item = io::Result<String>> + Unpin),
+    name: &Rc<str>,
+    room: &Room,
+) -> io::Result<()> {
+    while let Some(line) = lines.next().await {
+        say(room, name, line?);
+    }
+    Ok(())
+}
+
+/// Tells this client what the others say.
+async fn tell(
+    mut writer: impl AsyncWrite + Unpin,
+    name: &Rc<str>,
+    mut heard: broadcast::Receiver<Rc<Line>>,
+) -> io::Result<()> {
+    loop {
+        let text = match heard.recv().await {
+            Ok(line) if Rc::ptr_eq(&line.from, name) => continue,
+            Ok(line) => format!("{}: {}\n", line.from, line.text),
+            Err(RecvError::Lagged(missed)) => format!("-- you missed {missed} lines\n"),
+            Err(RecvError::Closed) => return Ok(()),
+        };
+        writer.write_all(text.as_bytes()).await?;
+    }
+}
+
+async fn client(stream: TcpStream, room: Room) -> io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    writer.write_all(b"-- your name?\n").await?;
+    let mut lines = std::pin::pin!(iter::lines(reader).max_len(LONGEST_LINE));
+    let Some(name) = lines.next().await.transpose()? else { return Ok(()) };
+    let name: Rc<str> = name.trim().into();
+    let heard = room.subscribe();
+    say(&room, &name, "-- has come");
+    let (_, ended) = task::race((listen(&mut lines, &name, &room), tell(writer, &name, heard))).await;
+    say(&room, &name, "-- has gone");
+    ended
+}
+
+async fn serve(listener: TcpListener, stop: CancelToken) {
+    let (room, _) = broadcast::channel(BACKLOG);
+    let mut clients = JoinSet::new();
+    let mut incoming = std::pin::pin!(listener.incoming());
+    while let Some(Some(accepted)) = stop.run_until_cancelled(incoming.next()).await {
+        match accepted {
+            Ok((stream, peer)) => drop(clients.spawn_named(peer.to_string(), client(stream, room.clone()))),
+            Err(error) => println!("a client could not come in: {error}"),
+        }
+        while let Some(gone) = clients.try_join_next() {
+            if let Ok(Err(error)) = gone {
+                println!("a client was lost: {error}");
+            }
+        }
+    }
+    say(&room, &"server".into(), "goodbye");
+    task::yield_now().await;
+    println!("{} clients were there", clients.len());
+}
+
+fn main() -> io::Result<()> {
+    postlude::run(async {
+        let listener = TcpListener::bind(ADDRESS)?;
+        println!("listening on {ADDRESS}; Ctrl-C ends");
+        let stop = CancelToken::new();
+        let mut ctrl_c = signal::ctrl_c()?;
+        task::spawn({
+            let stop = stop.clone();
+            async move {
+                if ctrl_c.recv().await.is_ok() {
+                    stop.cancel();
+                }
+            }
+        });
+        serve(listener, stop).await;
+        Ok(())
+    })?
+}
