@@ -83,15 +83,20 @@ async fn serve(listener: TcpListener, stop: CancelToken) {
             Ok((stream, peer)) => drop(clients.spawn_named(peer.to_string(), client(stream, room.clone()))),
             Err(error) => println!("a client could not come in: {error}"),
         }
-        while let Some(gone) = clients.try_join_next() {
-            if let Ok(Err(error)) = gone {
-                println!("a client was lost: {error}");
-            }
-        }
+        forget_those_who_left(&mut clients);
     }
     say(&room, &"server".into(), "goodbye");
     task::yield_now().await;
-    println!("{} clients were there", clients.len());
+    forget_those_who_left(&mut clients);
+    println!("said goodbye to {}", clients.len());
+}
+
+fn forget_those_who_left(clients: &mut JoinSet<io::Result<()>>) {
+    while let Some(left) = clients.try_join_next() {
+        if let Ok(Err(error)) = left {
+            println!("a client was lost: {error}");
+        }
+    }
 }
 
 fn main() -> io::Result<()> {
