@@ -41,6 +41,7 @@ use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{Input, Output};
 use super::chunked::{self, BodyLimits, Decoder};
+use super::delivery::Watch;
 use super::handler::{Answer, Answering};
 use super::parse::{Framing, HeadParser};
 use super::request::{Record, Request};
@@ -173,6 +174,7 @@ impl Drop for Active {
     fn drop(&mut self) {
         if self.calling {
             drop(self.trigger(None));
+            drop(Watch::new(self.record.take_watchers(), None, 0));
         }
     }
 }
@@ -499,6 +501,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.settle_continue(!bodyless && matches!(response.payload, Payload::Stream(_)));
         let keep = self.keeps_alive(&response) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
+        self.begin_watch(response.status);
         let (stream, big) = match response.payload {
             payload if bodyless => {
                 discard(payload);
@@ -519,7 +522,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if let Some(stream) = stream {
             self.answer_stream(stream, length).await?;
         }
-        self.mark(trigger);
+        self.active.output.mark(trigger);
         if big {
             self.flush().await?;
         }
@@ -538,9 +541,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    fn mark(&mut self, trigger: Option<Trigger>) {
-        if let Some(trigger) = trigger {
-            self.active.output.mark(trigger);
+    /// From here on the output knows who is told of the answer's end.
+    fn begin_watch(&mut self, status: StatusCode) {
+        let Active { output, record, .. } = &mut *self.active;
+        if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
+            output.watch(watch);
         }
     }
 

@@ -4,6 +4,7 @@
 //! the 404 or 405. It is given to [`Router::with`](super::Router::with). A route without layers pays nothing for their existence.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use super::delivery::Delivery;
 use super::request::Request;
 use super::response::Response;
 use super::router::{Call, Route};
@@ -109,4 +111,137 @@ pub fn request_id() -> impl AsyncFn(Request, Next) -> Response + 'static {
 
 fn is_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
+/// A layer that reports each request when its answer has ended: not when the handler gave it, but when the socket accepted the last byte, or when
+/// that became impossible. A client that hangs up, a handler that panics and a connection that is dropped are reported, too.
+///
+/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never becomes a call of this group is not seen:
+/// a request that cannot be parsed or does not arrive in time. As the first layer of the outermost router it sees all the others.
+///
+/// ```
+/// use std::io::Write;
+/// use postlude::http::{Router, middleware};
+/// let router = Router::new().get("/", async || "hello").with(middleware::access_log(|access| {
+///     let _ = writeln!(std::io::stderr(), "{access}");
+/// }));
+/// ```
+pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static {
+    let report = Rc::new(report);
+    async move |request, next| {
+        let (method, target) = (request.method_name(), request.target());
+        let (line, method) = (format!("{method} {target}"), method.len());
+        let (peer, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
+        let report = Rc::clone(&report);
+        request.on_delivery(move |delivery| {
+            let time = crate::time::now().saturating_duration_since(begin);
+            report(&Access { line, method, peer, number, time, delivery });
+        });
+        next.run(request).await
+    }
+}
+
+/// One request and what became of its answer: see [`access_log`].
+///
+/// As text it is one line without its end, whose columns are the client, method, target, status, body bytes, seconds, and `complete` or `aborted`;
+/// `-` stands for what is not known.
+///
+/// ```
+/// use postlude::http::{Router, middleware};
+/// // Prints lines like `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
+/// let router = Router::new().with(middleware::access_log(|access| eprintln!("{access}")));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Method, a space, target.
+    line: String,
+    /// The method's length.
+    method: usize,
+    peer: Option<SocketAddr>,
+    number: u64,
+    time: Duration,
+    delivery: Delivery,
+}
+
+impl Access {
+    /// The method's name, as it was sent.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.method()));
+    /// ```
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.line[..self.method]
+    }
+
+    /// The request target, as it was sent: graphic ASCII without quotes.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.target()));
+    /// ```
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.line[self.method + 1..]
+    }
+
+    /// The client's end of the connection, if it is known: see [`Request::peer_addr`].
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{:?}", access.peer_addr()));
+    /// ```
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The request's number: see [`Request::number`].
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.number()));
+    /// ```
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// From the layer's call, when the head was there, to the answer's end.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{:?}", access.time()));
+    /// ```
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// Status, bytes, and whether the answer is complete.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.delivery().is_complete()));
+    /// ```
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "{peer} {} ", self.line)?,
+            None => write!(f, "- {} ", self.line)?,
+        }
+        match self.delivery.status() {
+            Some(status) => f.write_str(status.as_str())?,
+            None => f.write_str("-")?,
+        }
+        let ending = if self.delivery.is_complete() { "complete" } else { "aborted" };
+        write!(f, " {} {:.6} {ending}", self.delivery.bytes(), self.time.as_secs_f64())
+    }
 }

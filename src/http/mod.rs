@@ -30,6 +30,7 @@
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
+//! | `delivery` | telling who asked how an answer ended |
 //! | `files` | files as answers |
 //! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
@@ -39,6 +40,7 @@ mod body;
 mod buffer;
 pub mod chunked;
 mod connection;
+mod delivery;
 mod error;
 mod extract;
 pub mod files;
@@ -57,6 +59,7 @@ mod upgrade;
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
 pub use body::{Body, BodyError};
+pub use delivery::Delivery;
 pub use error::{Error, Result};
 pub use extract::{Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
 pub use handler::Handler;

@@ -4,7 +4,7 @@
 //! if the handler let go of it. A [`Request`] is a handle on that record, so it costs no allocation and can be kept as long as
 //! anybody likes.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,6 +14,7 @@ use http::Method;
 
 use super::background::BackgroundTasks;
 use super::body::Body;
+use super::delivery::{Callback, Delivery};
 use super::parse::Head;
 use super::router::Route;
 use super::server::Shared;
@@ -32,6 +33,10 @@ pub(crate) struct Record {
     pub(crate) number: u64,
     /// The request's one list; empty until somebody asks for it.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
+    /// Who is told of the answer's end. The connection takes them when the answer begins.
+    watchers: RefCell<Vec<Callback>>,
+    /// Set then: nobody may be added.
+    answered: Cell<bool>,
     pub(crate) shared: Rc<Shared>,
 }
 
@@ -45,6 +50,8 @@ impl Record {
             peer,
             number: 0,
             tasks: OnceCell::new(),
+            watchers: RefCell::default(),
+            answered: Cell::new(false),
             shared,
         }
     }
@@ -56,6 +63,13 @@ impl Record {
         self.route = None;
         self.parameters.clear();
         self.tasks = OnceCell::new();
+        self.answered.set(false);
+    }
+
+    /// Closes the list of those who are told, and gives it.
+    pub(crate) fn take_watchers(&self) -> Vec<Callback> {
+        self.answered.set(true);
+        self.watchers.take()
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -186,6 +200,26 @@ impl Request {
     #[must_use]
     pub fn tasks(&self) -> BackgroundTasks {
         self.record.tasks().clone()
+    }
+
+    /// Has a function called once, when the last byte of the answer was accepted by the socket, or when it is certain that this will not happen. It runs
+    /// on the loop between two writes, so it should not take long. One that is given after the answer has begun is dropped without being called.
+    ///
+    /// A panic of it ends there and is reported on stderr.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use postlude::http::{Next, Request, Router};
+    /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
+    ///     let begin = Instant::now();
+    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes(), begin.elapsed()));
+    ///     next.run(request).await
+    /// });
+    /// ```
+    pub fn on_delivery(&self, callback: impl FnOnce(Delivery) + 'static) {
+        if !self.record.answered.get() {
+            self.record.watchers.borrow_mut().push(Box::new(callback));
+        }
     }
 
     /// The body; whoever comes second gets an empty one.
