@@ -5,16 +5,19 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use super::background::text_of;
+use super::connection::{UNANSWERED, tell_of_panic};
 use super::delivery::Delivery;
 use super::request::Request;
-use super::response::Response;
+use super::response::{IntoResponse, Response};
 use super::router::{Call, Route};
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
@@ -91,6 +94,78 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
             ready @ Poll::Ready(_) => ready,
         })
         .await
+    }
+}
+
+/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer like any other; the panic is told on stderr with the
+/// request's line, and background tasks that were added until then do not run.
+///
+/// Without it a panic ends the whole call, layers included, and the connection answers 500: the client sees the same, but no layer adds its fields
+/// to the answer. Neither is about the stream of a response, which runs when the layers have returned; a panic there breaks the answer off.
+///
+/// ```
+/// use postlude::http::{Router, middleware};
+/// let router = Router::new()
+///     .get("/", async || -> &'static str { panic!("a bug") })
+///     .with(middleware::request_id())
+///     .with(middleware::catch_panic());
+/// ```
+pub fn catch_panic() -> impl AsyncFn(Request, Next) -> Response + 'static {
+    catch_panic_with(|_| Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
+}
+
+/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before you send that to the client.
+///
+/// ```
+/// use postlude::http::{Response, Router, middleware};
+/// let router = Router::new().get("/", async || -> &'static str { panic!("a bug") }).with(middleware::catch_panic_with(|text| {
+///     eprintln!("we should look at this: {text}");
+///     Response::new(500).with_field("content-type", "text/html").with_body("<h1>It is not your fault</h1>")
+/// }));
+/// ```
+pub fn catch_panic_with<R>(answer: impl Fn(&str) -> R + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static
+where
+    R: IntoResponse,
+{
+    async move |request, next| {
+        let record = Rc::clone(&request.record);
+        match Caught::new(next.run(request)).await {
+            Ok(response) => response,
+            Err(text) => {
+                tell_of_panic(&text, &record);
+                let mut response = answer(&text).into_response();
+                response.failed = true;
+                response
+            }
+        }
+    }
+}
+
+/// A future whose panics, in polls and in its destructor, are texts.
+struct Caught<F> {
+    /// Set until it has ended.
+    inside: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Caught<F> {
+    fn new(inside: F) -> Self {
+        Self { inside: Some(Box::pin(inside)) }
+    }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, String>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(inside) = &mut self.inside else { return Poll::Pending };
+        let output = match catch_unwind(AssertUnwindSafe(|| inside.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(text_of(payload)),
+        };
+        let ended = self.inside.take();
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
+        Poll::Ready(output.and_then(|output| dropped.map(|()| output)))
     }
 }
 

@@ -28,6 +28,7 @@
 //! | `connection` | one connection: read, call, answer, in order |
 //! | `upgrade` | the socket for another protocol |
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `problem` | the form of error answers |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
 //! | `delivery` | telling who asked how an answer ended |
@@ -48,6 +49,7 @@ mod handler;
 pub mod middleware;
 pub mod parse;
 mod path;
+mod problem;
 mod request;
 mod response;
 mod router;

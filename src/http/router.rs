@@ -387,16 +387,23 @@ impl Route {
     fn answer(self: &Rc<Self>, method: &str) -> Found {
         match self.call(method) {
             Some(call) => Found::Handler(self.layered(call)),
-            None if self.layers.is_empty() => Found::Answer(self.method_not_allowed()),
             None => {
                 let route = Rc::clone(self);
-                let refuse: Call = Rc::new(move |_| {
-                    let response = route.method_not_allowed();
-                    Box::pin(async { Answer { response, failed: false } })
-                });
-                Found::Handler(self.layered(refuse))
+                self.refuse(move || route.method_not_allowed())
             }
         }
+    }
+
+    /// An answer that no handler gives, which the layers see.
+    pub(crate) fn refuse(self: &Rc<Self>, answer: impl Fn() -> Response + 'static) -> Found {
+        if self.layers.is_empty() {
+            return Found::Answer(answer());
+        }
+        let call: Call = Rc::new(move |_| {
+            let response = answer();
+            Box::pin(async { Answer { response, failed: false } })
+        });
+        Found::Handler(self.layered(call))
     }
 
     fn layered(self: &Rc<Self>, call: Call) -> Call {

@@ -1,11 +1,13 @@
-//! The ready layers, and forms.
+//! The ready layers, the form of error answers, and forms.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postlude::http::{Form, Request, Response, Router, middleware};
+use postlude::http::{
+    BackgroundTasks, Error, Form, Json, Rejection, Request, Response, Router, Server, StatusCode, middleware,
+};
 use postlude::{spawn, time};
 
 use crate::http::{connect, exchange_with, get, paused, post, read_until, server, slow};
@@ -174,4 +176,169 @@ fn whoever_asks_after_the_answer_has_begun_is_not_told_and_a_callback_that_panic
         client.write_all(get("/").as_bytes()).await.unwrap();
         read_until(&client, "hello").await;
     });
+}
+
+/// A handler that drops something that panics, one that panics at once, one that does later, and one that does not.
+fn bugs() -> Router {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    Router::new()
+        .get("/now", async || {
+            if true {
+                panic!("at once")
+            }
+        })
+        .get("/later", async || {
+            time::sleep(SECOND).await;
+            if true {
+                panic!("later");
+            }
+        })
+        .get("/drop", async || {
+            let _bomb = Bomb;
+            "never"
+        })
+        .get("/fine", async || "fine")
+}
+
+#[test]
+fn the_layers_around_catch_panic_see_the_answer_to_a_panic() {
+    let log = Log::default();
+    let app = log.around(bugs().with(middleware::request_id()).with(middleware::catch_panic()));
+    let paths = ["/now", "/later", "/drop", "/fine"];
+    let answers = paused(exchange_with(server(app), &paths.map(get).concat()));
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["500", "500", "500", "200"], "{answers}");
+    assert_eq!(answers.matches("x-request-id: ").count(), 4, "{answers}");
+    assert_eq!(log.lines().len(), 4);
+}
+
+#[test]
+fn without_catch_panic_the_connection_answers_and_no_layer_sees_it() {
+    let answer = exchange(bugs().with(middleware::request_id()), &get("/now"));
+    assert!(answer.starts_with("HTTP/1.1 500") && !answer.contains("x-request-id"), "{answer}");
+}
+
+#[test]
+fn the_answer_to_a_panic_can_be_shaped_and_background_tasks_do_not_run() {
+    let ran = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&ran);
+    let handler = async move |tasks: BackgroundTasks| {
+        let count = Rc::clone(&count);
+        tasks.add(async move { *count.borrow_mut() += 1 }).unwrap();
+        if true {
+            panic!("number {}", 7);
+        }
+    };
+    let shape = middleware::catch_panic_with(|text| (StatusCode::BAD_GATEWAY, format!("sorry: {text}")));
+    paused(async {
+        let server = server(Router::new().get("/", handler).with(shape)).on_task_error(|_| {});
+        let answer = exchange_with(server, &get("/")).await;
+        assert!(answer.starts_with("HTTP/1.1 502") && answer.ends_with("sorry: number 7"), "{answer}");
+        time::sleep(SECOND).await;
+    });
+    assert_eq!(*ran.borrow(), 0);
+}
+
+/// Every kind of error: path and what its answer is.
+const ERRORS: [(&str, &str, u16, &str); 8] = [
+    ("GET", "/none", 404, "there is nothing at this path"),
+    ("DELETE", "/json", 405, "this path does not take this method"),
+    ("POST", "/json", 415, "the content-type must be application/json"),
+    ("GET", "/own", 422, "\"quoted\""),
+    ("GET", "/io", 500, "the server could not answer"),
+    ("GET", "/panic", 500, "the server could not answer"),
+    ("GET", "/rejection", 400, "no"),
+    ("GET", "/busy", 503, "too many background tasks are waiting; try again later"),
+];
+
+fn failing() -> Server {
+    let app = Router::new()
+        .post("/json", async |Json(number): Json<u8>| number.to_string())
+        .get("/own", async || Err::<(), _>(Error::new(422, "\"quoted\"")))
+        .get("/io", async || Err::<(), _>(Error::from(std::io::Error::other("secret"))))
+        .get("/panic", async || {
+            if true {
+                panic!("secret")
+            }
+        })
+        .get("/rejection", async || Err::<(), _>(Rejection::new(400, "no")))
+        .get("/busy", async || Response::new(200).background(async {}))
+        .post("/text", async |text: String| text)
+        .get("/chosen", async || (StatusCode::NOT_FOUND, "chosen"));
+    server(app).background_limits(0, 0).max_body(4)
+}
+
+#[test]
+fn every_error_is_a_problem_for_clients_that_prefer_json_and_a_text_for_others() {
+    for (method, path, status, detail) in ERRORS {
+        let request =
+            |accept: &str| format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{accept}Connection: close\r\n\r\n");
+        for accept in ["", "Accept: */*\r\n", "Accept: text/plain, application/json\r\n"] {
+            let answer = paused(exchange_with(failing(), &request(accept)));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert!(answer.contains("content-type: text/plain; charset=utf-8\r\n"), "{answer}");
+            assert!(answer.contains("vary: accept\r\n") && answer.ends_with(&format!("\r\n\r\n{detail}")), "{answer}");
+        }
+        let answer = paused(exchange_with(failing(), &request("Accept: application/json\r\n")));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert_eq!(answer.matches("content-type: ").count(), 1, "{answer}");
+        assert!(answer.contains("content-type: application/problem+json\r\nvary: accept\r\n"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        let title = StatusCode::from_u16(status).unwrap().canonical_reason();
+        let expected = serde_json::json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        assert_eq!(problem, expected);
+    }
+}
+
+#[test]
+fn an_answer_that_the_handler_chose_stays_as_it_is() {
+    let request = "GET /chosen HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n";
+    let answer = paused(exchange_with(failing(), request));
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.ends_with("\r\n\r\nchosen"), "{answer}");
+    assert!(answer.contains("text/plain") && !answer.contains("vary"), "{answer}");
+}
+
+#[test]
+fn a_layer_may_replace_the_text_of_an_error() {
+    let app = Router::new().with(async |request: Request, next: postlude::http::Next| {
+        next.run(request).await.with_body("<h1>nothing here</h1>")
+    });
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n";
+    assert!(exchange(app, request).ends_with("\r\n\r\n<h1>nothing here</h1>"));
+}
+
+#[test]
+fn a_head_has_the_length_of_the_problem_and_no_body() {
+    let request = "HEAD /none HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n";
+    let answer = paused(exchange_with(failing(), request));
+    let problem = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"there is nothing at this path"}"#;
+    assert!(answer.contains(&format!("content-length: {}\r\n", problem.len())), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn what_is_no_request_is_answered_with_a_text() {
+    let answer = paused(exchange_with(failing(), "GET / HTTP/1.1\r\nAccept: application/json\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("content-type: text/plain"), "{answer}");
+}
+
+#[test]
+fn a_body_that_is_too_large_is_seen_by_layers_refused_and_ends_the_connection() {
+    let log = Log::default();
+    let called = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&called);
+    let app = Router::new().post("/", async move || *count.borrow_mut() += 1);
+    let server = server(log.around(app)).max_body(4);
+    let accept = "Accept: application/json\r\n";
+    let answer = paused(exchange_with(server, &(post("/", accept, "12345") + &get("/"))));
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("application/problem+json"), "{answer}");
+    assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+    assert_eq!((log.lines().len(), *called.borrow()), (1, 0));
 }
