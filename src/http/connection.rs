@@ -389,8 +389,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let limit = self.active.record.route.as_ref().and_then(|route| route.max_body);
-        let allowance = limit.unwrap_or(self.shared.config.max_body);
+        let allowance = self.active.record.max_body().unwrap_or(self.shared.config.max_body);
         let too_large = left.is_some_and(|length| length > allowance);
         let cell = Rc::new(BodyCell::default());
         if too_large {

@@ -6,18 +6,20 @@
 use std::pin::Pin;
 use std::rc::Rc;
 
+use super::endpoint::Endpoint;
 use super::extract::FromRequest;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+
+/// A handler as the router keeps it.
+pub(crate) type Call = Rc<dyn Fn(Request) -> Answering>;
 
 /// The future of one call.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// A response, and whether the handler failed.
-#[doc(hidden)]
 #[derive(Debug)]
-#[allow(unreachable_pub, reason = "it stands in a hidden method of a public trait")]
-pub struct Answer {
+pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) failed: bool,
 }
@@ -35,7 +37,8 @@ impl Answer {
 
 /// An async function or closure that answers requests. Its parameters, at most eight, are extractors.
 ///
-/// It is implemented for what fits and not meant to be implemented by hand. The type parameter only tells the numbers of parameters apart.
+/// It is implemented for what fits, and for an [`Endpoint`], and not meant to be implemented by hand. The type parameter only tells the numbers of
+/// parameters apart.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -51,7 +54,13 @@ impl Answer {
 )]
 pub trait Handler<Parameters>: 'static {
     #[doc(hidden)]
-    fn call(self: Rc<Self>, request: Request) -> Pin<Box<dyn Future<Output = Answer>>>;
+    fn into_endpoint(self) -> Endpoint;
+}
+
+impl Handler<Endpoint> for Endpoint {
+    fn into_endpoint(self) -> Endpoint {
+        self
+    }
 }
 
 macro_rules! handler {
@@ -63,17 +72,21 @@ macro_rules! handler {
             $($parameter: FromRequest + 'static,)*
         {
             #[allow(non_snake_case, unused_mut, reason = "the parameters' types name them too, and there may be none")]
-            fn call(self: Rc<Self>, mut request: Request) -> Answering {
-                Box::pin(async move {
-                    $(
-                        let $parameter = match $parameter::from_request(&mut request).await {
-                            Ok(value) => value,
-                            Err(rejection) => return Answer::failed(rejection.into_response()),
-                        };
-                    )*
-                    drop(request);
-                    Answer::of(self($($parameter),*).await)
-                })
+            fn into_endpoint(self) -> Endpoint {
+                let handler = Rc::new(self);
+                Endpoint::new(Rc::new(move |mut request| {
+                    let handler = Rc::clone(&handler);
+                    Box::pin(async move {
+                        $(
+                            let $parameter = match $parameter::from_request(&mut request).await {
+                                Ok(value) => value,
+                                Err(rejection) => return Answer::failed(rejection.into_response()),
+                            };
+                        )*
+                        drop(request);
+                        Answer::of(handler($($parameter),*).await)
+                    })
+                }))
             }
         }
     };

@@ -16,11 +16,40 @@ use http::{HeaderValue, StatusCode};
 use super::background::text_of;
 use super::connection::{UNANSWERED, tell_of_panic};
 use super::delivery::Delivery;
+use super::handler::{Answer, Call};
 use super::request::Request;
 use super::response::{IntoResponse, Response};
-use super::router::{Call, Route};
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
+
+pub(crate) fn layer_of<F, R>(layer: F) -> Layer
+where
+    F: AsyncFn(Request, Next) -> R + 'static,
+    R: IntoResponse + 'static,
+{
+    let layer = Rc::new(layer);
+    Rc::new(move |request, next| {
+        let layer = Rc::clone(&layer);
+        Box::pin(async move {
+            let answer = Answer::of(layer(request, next).await);
+            let mut response = answer.response;
+            response.failed |= answer.failed;
+            response
+        })
+    })
+}
+
+/// A call with layers around it, the first one outermost.
+pub(crate) fn layered(layers: &Rc<[Layer]>, call: Call) -> Call {
+    if layers.is_empty() {
+        return call;
+    }
+    let layers = Rc::clone(layers);
+    Rc::new(move |request| {
+        let next = Next { layers: Rc::clone(&layers), at: 0, call: Rc::clone(&call) };
+        Box::pin(async { Answer::of(next.run(request).await) })
+    })
+}
 
 /// What is inside of a layer: the layers after it and the handler.
 ///
@@ -32,10 +61,10 @@ pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = 
 /// ```
 #[must_use = "the handler runs when `run` is awaited"]
 pub struct Next {
-    pub(crate) route: Rc<Route>,
+    layers: Rc<[Layer]>,
     /// The layer to run next.
-    pub(crate) at: usize,
-    pub(crate) call: Call,
+    at: usize,
+    call: Call,
 }
 
 impl Next {
@@ -56,7 +85,7 @@ impl Next {
     /// });
     /// ```
     pub async fn run(mut self, request: Request) -> Response {
-        let Some(layer) = self.route.layers.get(self.at).map(Rc::clone) else {
+        let Some(layer) = self.layers.get(self.at).map(Rc::clone) else {
             let answer = (self.call)(request).await;
             let mut response = answer.response;
             response.failed |= answer.failed;
@@ -69,7 +98,7 @@ impl Next {
 
 impl fmt::Debug for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Next").field("layers", &(self.route.layers.len() - self.at)).finish_non_exhaustive()
+        f.debug_struct("Next").field("layers", &(self.layers.len() - self.at)).finish_non_exhaustive()
     }
 }
 
