@@ -17,19 +17,19 @@ struct Case {
 }
 
 const NO_HANDLER: &str = "is no handler";
-const SHAPE: &str = "a handler is an `async fn` or async closure whose parameters (at most 8) implement `FromRequest` and whose output implements \
+const SHAPE: &str = "a handler is an `async fn` or async closure; its parameters, at most 8, implement `FromRequest`, its output implements \
                      `IntoResponse`";
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     Case {
         name: "argument",
         program: "async fn wrong(_: std::time::Instant) -> &'static str { \"\" } let _ = Router::new().get(\"/\", wrong);",
-        says: &[NO_HANDLER, SHAPE],
+        says: &["`Instant` cannot be taken from a request", "a handler's parameters are extractors: `Path`, `Query`,"],
     },
     Case {
         name: "output",
         program: "async fn wrong() -> std::time::Instant { std::time::Instant::now() } let _ = Router::new().get(\"/\", wrong);",
-        says: &[NO_HANDLER, SHAPE],
+        says: &["`Instant` cannot be answered", "answer a text, bytes, a `StatusCode`,"],
     },
     Case {
         name: "sync",
@@ -41,6 +41,16 @@ const CASES: [Case; 6] = [
         program: "async fn wrong(_: Method, _: Method, _: Method, _: Method, _: Method, _: Method, _: Method, _: Method, _: Method) {} \
                   let _ = Router::new().get(\"/\", wrong);",
         says: &[NO_HANDLER, SHAPE],
+    },
+    Case {
+        name: "second",
+        program: "let _ = Router::new().get(\"/\", async |_: Method, _: u8, _: String| \"\");",
+        says: &["`u8` cannot be taken from a request"],
+    },
+    Case {
+        name: "endpoint",
+        program: "let _ = Router::new().get(\"/\", endpoint(async || 7_u8).max_body(8));",
+        says: &["`u8` cannot be answered"],
     },
     Case {
         name: "layer",

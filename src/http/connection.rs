@@ -366,12 +366,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             }
             found => found,
         };
-        let call = match found {
-            Found::Handler(call) => call,
+        let next = match found {
+            Found::Handler(next) => next,
             Found::Answer(response) => return Err(self.begin_answer(Answer { response, failed: false })),
         };
         self.active.calling = true;
-        Ok(call(Request::new(Rc::clone(&self.active.record), body)))
+        Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
     }
 
     async fn run(&mut self, handler: Answering) -> Begun {

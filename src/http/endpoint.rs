@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::extensions::Extensions;
-use super::handler::{Call, Handler};
-use super::middleware::{self, Layer, Next, layer_of, layered};
+use super::handler::{Call, Handler, Parameters};
+use super::middleware::{self, Layer, Next, layer_of};
 use super::request::Request;
 use super::response::IntoResponse;
 
@@ -25,7 +25,7 @@ use super::response::IntoResponse;
 ///     .post("/upload", endpoint(upload).max_body(64 << 20).timeout(Duration::from_secs(60)).state("/srv/uploads"))
 ///     .get("/upload", async || "send a file");
 /// ```
-pub fn endpoint<P>(handler: impl Handler<P>) -> Endpoint {
+pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -> Endpoint {
     handler.into_endpoint()
 }
 
@@ -104,7 +104,10 @@ impl Endpoint {
 
     /// With its layers around its call.
     pub(crate) fn finished(mut self) -> Self {
-        self.call = layered(&Rc::from(std::mem::take(&mut self.layers)), self.call);
+        if !self.layers.is_empty() {
+            let (layers, call) = (Rc::from(std::mem::take(&mut self.layers)), self.call);
+            self.call = Rc::new(move |request| Next::new(&layers, &call).start(request));
+        }
         self
     }
 }

@@ -16,7 +16,7 @@ use http::{HeaderValue, StatusCode};
 use super::background::text_of;
 use super::connection::{UNANSWERED, tell_of_panic};
 use super::delivery::Delivery;
-use super::handler::{Answer, Call};
+use super::handler::{Answer, Answering, Call};
 use super::request::Request;
 use super::response::{IntoResponse, Response};
 
@@ -39,18 +39,6 @@ where
     })
 }
 
-/// A call with layers around it, the first one outermost.
-pub(crate) fn layered(layers: &Rc<[Layer]>, call: Call) -> Call {
-    if layers.is_empty() {
-        return call;
-    }
-    let layers = Rc::clone(layers);
-    Rc::new(move |request| {
-        let next = Next { layers: Rc::clone(&layers), at: 0, call: Rc::clone(&call) };
-        Box::pin(async { Answer::of(next.run(request).await) })
-    })
-}
-
 /// What is inside of a layer: the layers after it and the handler.
 ///
 /// ```
@@ -68,6 +56,19 @@ pub struct Next {
 }
 
 impl Next {
+    /// All of these layers, the first one outermost, and the call.
+    pub(crate) fn new(layers: &Rc<[Layer]>, call: &Call) -> Self {
+        Self { layers: Rc::clone(layers), at: 0, call: Rc::clone(call) }
+    }
+
+    /// As [`run`](Self::run), for the connection. Without layers it is the call itself.
+    pub(crate) fn start(self, request: Request) -> Answering {
+        if self.layers.is_empty() {
+            return (self.call)(request);
+        }
+        Box::pin(async { Answer::of(self.run(request).await) })
+    }
+
     /// Runs what is inside, and gives its response. If the handler failed, the response remembers it: its background tasks do not run as long as
     /// the layer passes this response on and not one of its own.
     ///

@@ -69,7 +69,7 @@ pub use endpoint::{Endpoint, endpoint};
 pub use error::{Error, Result};
 pub use extensions::Extensions;
 pub use extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
-pub use handler::Handler;
+pub use handler::{Handler, Parameters};
 pub use middleware::Next;
 pub use request::Request;
 pub use response::{IntoResponse, Response};

@@ -12,8 +12,8 @@ use http::{HeaderValue, StatusCode};
 
 use super::endpoint::Endpoint;
 use super::extensions::Extensions;
-use super::handler::{Answer, Call, Handler};
-use super::middleware::{Layer, Next, layer_of, layered};
+use super::handler::{Answer, Call, Handler, Parameters};
+use super::middleware::{Layer, Next, layer_of};
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
 
@@ -35,7 +35,7 @@ pub(crate) struct Route {
 
 /// What becomes of a request.
 pub(crate) enum Found {
-    Handler(Call),
+    Handler(Next),
     /// No handler: the answer is known at once.
     Answer(Response),
 }
@@ -92,7 +92,12 @@ impl Router {
     /// let router = postlude::http::Router::new().route("PURGE", "/cache/{*key}", async || "gone");
     /// ```
     #[must_use]
-    pub fn route<P>(mut self, method: &str, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn route<P: Parameters>(
+        mut self,
+        method: &str,
+        path: &str,
+        handler: impl Handler<P, Output: IntoResponse>,
+    ) -> Self {
         let index = self.index_of(path);
         let endpoint = Rc::new(handler.into_endpoint().finished());
         let route = Rc::get_mut(&mut self.routes[index]).expect("a router being built is not shared");
@@ -124,7 +129,7 @@ impl Router {
     /// let router = postlude::http::Router::new().get("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn get<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn get<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("GET", path, handler)
     }
 
@@ -138,7 +143,7 @@ impl Router {
     /// let router = postlude::http::Router::new().post("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn post<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn post<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("POST", path, handler)
     }
 
@@ -152,7 +157,7 @@ impl Router {
     /// let router = postlude::http::Router::new().put("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn put<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn put<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PUT", path, handler)
     }
 
@@ -166,7 +171,7 @@ impl Router {
     /// let router = postlude::http::Router::new().patch("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn patch<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn patch<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PATCH", path, handler)
     }
 
@@ -180,7 +185,7 @@ impl Router {
     /// let router = postlude::http::Router::new().delete("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn delete<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn delete<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("DELETE", path, handler)
     }
 
@@ -208,7 +213,7 @@ impl Router {
     /// let router = Router::new().fallback(async || (StatusCode::NOT_FOUND, "try the front page"));
     /// ```
     #[must_use]
-    pub fn fallback<P>(mut self, handler: impl Handler<P>) -> Self {
+    pub fn fallback<P: Parameters>(mut self, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         let any = Some(Rc::new(handler.into_endpoint().finished()));
         self.add_fallback(String::new(), Rc::new(Route { any, ..Route::default() }));
         self
@@ -349,7 +354,7 @@ impl Router {
         *taken = Some(Rc::clone(route));
         *endpoint = route.endpoint(head.method(bytes)).map(Rc::clone);
         match endpoint {
-            Some(endpoint) => Found::Handler(layered(&route.layers, Rc::clone(&endpoint.call))),
+            Some(endpoint) => Found::Handler(Next::new(&route.layers, &endpoint.call)),
             None => route.answer(head.method(bytes)),
         }
     }
@@ -358,7 +363,7 @@ impl Router {
     fn answer_for_all(&self, taken: &mut Option<Rc<Route>>) -> Found {
         let methods: Vec<_> = self.routes.iter().flat_map(|route| &route.methods).map(|(method, _)| method).collect();
         let allow = allow_of(methods.into_iter().map(String::as_str));
-        let answer = move || allowing(Response::of(StatusCode::NO_CONTENT), &allow);
+        let answer = move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref());
         match self.fallbacks.iter().find(|(prefix, _)| prefix.is_empty()) {
             Some((_, route)) => {
                 *taken = Some(Rc::clone(route));
@@ -398,11 +403,10 @@ impl Route {
     fn answer(&self, method: &str) -> Found {
         let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
         if method == "OPTIONS" {
-            self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), &allow))
-        } else {
-            let text = "this path does not take this method";
-            self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), &allow))
+            return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
         }
+        let text = "this path does not take this method";
+        self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))
     }
 
     /// An answer that no handler gives, which the layers see.
@@ -414,7 +418,7 @@ impl Route {
             let response = answer();
             Box::pin(async { Answer { response, failed: false } })
         });
-        Found::Handler(layered(&self.layers, call))
+        Found::Handler(Next::new(&self.layers, &call))
     }
 }
 
@@ -430,8 +434,8 @@ fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     HeaderValue::from_str(&allow.join(", ")).ok()
 }
 
-fn allowing(mut response: Response, allow: &Option<HeaderValue>) -> Response {
-    response.fields.extend(allow.iter().map(|allow| (header::ALLOW, allow.clone())));
+fn allowing(mut response: Response, allow: Option<&HeaderValue>) -> Response {
+    response.fields.extend(allow.map(|allow| (header::ALLOW, allow.clone())));
     response
 }
 
