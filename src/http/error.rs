@@ -91,11 +91,7 @@ impl IntoResponse for Error {
         if let Some(source) = &self.source {
             say(format_args!("a handler failed: {source}"));
         }
-        if self.status.is_informational() {
-            self.status.into_response()
-        } else {
-            Response::text(self.status, self.text)
-        }
+        Response::text(self.status, self.text)
     }
 }
 

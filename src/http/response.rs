@@ -85,11 +85,9 @@ impl Response {
         Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new(), failed: false }
     }
 
-    /// An error's answer: see [`problem`](super::problem).
+    /// An error's answer: see `problem`.
     pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
-        let mut response = with(TEXT, Payload::Problem(text.into()));
-        response.status = status;
-        response
+        (status, with(TEXT, Payload::Problem(text.into()))).into_response()
     }
 
     /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.

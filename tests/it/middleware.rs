@@ -306,6 +306,15 @@ fn an_answer_that_the_handler_chose_stays_as_it_is() {
 }
 
 #[test]
+fn an_error_with_an_interim_status_is_a_500() {
+    let app = Router::new()
+        .get("/error", async || Err::<(), _>(Error::new(100, "early")))
+        .get("/rejection", async || Err::<(), _>(Rejection::new(103, "early")));
+    let answers = exchange(app, &(get("/error") + &get("/rejection")));
+    assert_eq!(answers.matches("HTTP/1.1 500").count(), 2, "{answers}");
+}
+
+#[test]
 fn a_layer_may_replace_the_text_of_an_error() {
     let app = Router::new().with(async |request: Request, next: postlude::http::Next| {
         next.run(request).await.with_body("<h1>nothing here</h1>")
