@@ -103,7 +103,7 @@ fn a_logged_time_goes_on_while_the_client_does_not_read() {
 #[test]
 fn a_client_that_hangs_up_gets_a_line_with_what_it_had() {
     let log = Log::default();
-    let app = Router::new().get("/stream", async || slow(&["a", "b", "c"], SECOND)).get("/wait", async || {
+    let app = Router::new().get("/stream", async || slow(&["a", "b", "c", "d"], SECOND)).get("/wait", async || {
         time::sleep(SECOND).await;
         "late"
     });
@@ -171,8 +171,10 @@ fn whoever_asks_after_the_answer_has_begun_is_not_told_and_a_callback_that_panic
         read_until(&client, "hello").await;
         let told = Rc::new(());
         let count = Rc::clone(&told);
-        kept.take().unwrap().on_delivery(move |_| drop(count));
+        let request = kept.take().unwrap();
+        request.on_delivery(move |_| drop(count));
         assert_eq!(Rc::strong_count(&told), 1);
+        drop(request);
         client.write_all(get("/").as_bytes()).await.unwrap();
         read_until(&client, "hello").await;
     });
