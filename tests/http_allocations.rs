@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use postlude::http::{BackgroundTasks, Error, Router, Server};
+use postlude::http::{BackgroundTasks, Error, Next, Request, Router, Server, middleware};
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
@@ -100,6 +100,34 @@ fn a_plain_request_allocates_the_handler_s_future_and_the_fields_of_the_answer()
     let router = Router::new().get("/plaintext", async || "Hello, World!");
     let count = allocations(router, b"GET /plaintext HTTP/1.1\r\nHost: a\r\nUser-Agent: b\r\nAccept: */*\r\n\r\n");
     assert!(count < 2.1, "{count}");
+}
+
+#[test]
+fn layers_and_what_they_leave_in_a_request_have_their_price() {
+    let layers = |count: usize, leave: bool| {
+        let mut router = Router::new().get("/", async || "Hello, World!");
+        for _ in 0..count {
+            router = router.with(async move |mut request: Request, next: Next| {
+                if leave {
+                    request.extensions_mut().insert(7_u32);
+                }
+                next.run(request).await
+            });
+        }
+        allocations(router, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    };
+    let (none, one, two) = (layers(0, false), layers(1, false), layers(2, false));
+    assert!(none < 2.1 && one - none < 2.1 && two - one < 1.1, "{none} without layers, {one} with one, {two} with two");
+    assert!(layers(1, true) - one < 2.1, "the list, and the value in it");
+}
+
+#[test]
+fn a_line_of_an_access_log_has_its_price() {
+    let app = || Router::new().get("/", async || "Hello, World!");
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let plain = allocations(app().with(async |request: Request, next: Next| next.run(request).await), request);
+    let logged = allocations(app().with(middleware::access_log(|_| {})), request);
+    assert!(logged - plain < 3.1, "{plain} with a layer that does nothing, {logged} with the log");
 }
 
 #[test]

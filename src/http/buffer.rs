@@ -1,8 +1,8 @@
 //! The connection's two buffers.
 //!
 //! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not yet written: small ones side by side in one buffer,
-//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. Each answer with background tasks
-//! leaves a mark at its end; when the count of written bytes passes it, the tasks start.
+//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. An answer with background tasks, or whose
+//! end somebody wants to know of, leaves a mark there; when the count of written bytes passes it, the tasks start.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::background::{Outcome, Trigger};
+use super::delivery::Watch;
 use super::response::Payload;
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
@@ -99,6 +100,25 @@ const COPIED: usize = 16 * 1024;
 /// What is kept of the buffer when it is empty.
 const KEPT: usize = 16 * 1024;
 
+/// The end of an answer that somebody waits for.
+struct Mark {
+    /// In the count of bytes.
+    end: u64,
+    trigger: Option<Trigger>,
+    watch: Option<Watch>,
+}
+
+impl Mark {
+    fn fire(self, outcome: Outcome, accepted: u64) {
+        if let Some(watch) = self.watch {
+            watch.end(outcome == Outcome::Delivered, accepted.min(self.end));
+        }
+        if let Some(trigger) = self.trigger {
+            trigger.fire(outcome);
+        }
+    }
+}
+
 pub(super) struct Output {
     /// What may wait before it must be written.
     limit: u64,
@@ -112,8 +132,10 @@ pub(super) struct Output {
     queued: u64,
     written: u64,
     flushed: u64,
-    /// Where answers with tasks end, in the count of bytes.
-    marks: VecDeque<(u64, Trigger)>,
+    /// Of answers that are complete and not written.
+    marks: VecDeque<Mark>,
+    /// Of the answer that is being put here.
+    watch: Option<Watch>,
     /// Set when the socket takes no more: from then on everything is thrown away.
     broken: bool,
 }
@@ -130,6 +152,7 @@ impl Output {
             written: 0,
             flushed: 0,
             marks: VecDeque::new(),
+            watch: None,
             broken: false,
         }
     }
@@ -185,20 +208,34 @@ impl Output {
         }
     }
 
-    /// The answer whose tasks these are ends here.
-    pub(super) fn mark(&mut self, trigger: Trigger) {
+    /// Bytes ever put here: the place of the next one.
+    pub(super) fn position(&self) -> u64 {
+        self.queued
+    }
+
+    /// Somebody wants to know of the end of the answer that is being put here.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// An answer ends here, and its tasks may start when it is written.
+    pub(super) fn mark(&mut self, trigger: Option<Trigger>) {
+        let mark = Mark { end: self.queued, trigger, watch: self.watch.take() };
+        if mark.trigger.is_none() && mark.watch.is_none() {
+            return;
+        }
         if self.broken {
-            trigger.fire(Outcome::Aborted);
+            mark.fire(Outcome::Aborted, 0);
         } else {
-            self.marks.push_back((self.queued, trigger));
+            self.marks.push_back(mark);
             self.fire();
         }
     }
 
     fn fire(&mut self) {
-        while self.marks.front().is_some_and(|(end, _)| *end <= self.flushed) {
-            if let Some((_, trigger)) = self.marks.pop_front() {
-                trigger.fire(Outcome::Delivered);
+        while self.marks.front().is_some_and(|mark| mark.end <= self.flushed) {
+            if let Some(mark) = self.marks.pop_front() {
+                mark.fire(Outcome::Delivered, self.flushed);
             }
         }
     }
@@ -260,10 +297,21 @@ impl Output {
 
     /// Gives up: answers on their way are aborted.
     pub(super) fn break_off(&mut self) {
+        let accepted = self.written;
         self.broken = true;
         self.discard();
-        for (_, trigger) in std::mem::take(&mut self.marks) {
-            trigger.fire(Outcome::Aborted);
+        let (marks, watch) = (std::mem::take(&mut self.marks), self.watch.take());
+        for mark in marks {
+            mark.fire(Outcome::Aborted, accepted);
         }
+        if let Some(watch) = watch {
+            watch.end(false, accepted);
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.break_off();
     }
 }

@@ -41,8 +41,10 @@ use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{Input, Output};
 use super::chunked::{self, BodyLimits, Decoder};
+use super::delivery::Watch;
 use super::handler::{Answer, Answering};
 use super::parse::{Framing, HeadParser};
+use super::problem;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Response};
 use super::router::Found;
@@ -58,6 +60,8 @@ const DRAINED: usize = 64 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Bytes a second below which a body uses up its time: slower than any modem, faster than a client that means harm.
 const SLOWEST_BODY: f64 = 1024.0;
+/// What a client is told of a panic.
+pub(super) const UNANSWERED: &str = "the server could not answer";
 /// How long a client that was told off may go on sending.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -173,6 +177,7 @@ impl Drop for Active {
     fn drop(&mut self) {
         if self.calling {
             drop(self.trigger(None));
+            drop(Watch::new(self.record.take_watchers(), None, 0));
         }
     }
 }
@@ -254,7 +259,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
-        let begun = self.call().await?;
+        let begun = self.call().await;
         self.finish_answer(begun).await?;
         self.finish_body().await?;
         // A client that pipelines without reading gets no more than this kept for it.
@@ -341,24 +346,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 2. The handler.
 
-    async fn call(&mut self) -> Result<Begun, End> {
-        match self.route()? {
-            Err(begun) => Ok(begun),
-            Ok(handler) => Ok(self.run(handler).await),
+    async fn call(&mut self) -> Begun {
+        match self.route() {
+            Err(begun) => begun,
+            Ok(handler) => self.run(handler).await,
         }
     }
 
     /// The handler's future, or the answer that needs none.
-    fn route(&mut self) -> Result<Result<Answering, Begun>, End> {
+    fn route(&mut self) -> Result<Answering, Begun> {
         let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
-        let body = self.begin_body()?;
-        let call = match found {
-            Found::Handler(call) => call,
-            Found::Answer(response) => return Ok(Err(self.begin_answer(Answer { response, failed: false }))),
+        let body = self.begin_body();
+        let found = match found {
+            Found::Handler(_) if self.active.body.as_ref().is_some_and(|body| body.failed) => {
+                let route = self.active.record.route.as_ref();
+                let refused = || BodyError::TooLarge.into_response();
+                route.map_or_else(|| Found::Answer(refused()), |route| route.refuse(refused))
+            }
+            found => found,
+        };
+        let next = match found {
+            Found::Handler(next) => next,
+            Found::Answer(response) => return Err(self.begin_answer(Answer { response, failed: false })),
         };
         self.active.calling = true;
-        Ok(Ok(call(Request::new(Rc::clone(&self.active.record), body))))
+        Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
     }
 
     async fn run(&mut self, handler: Answering) -> Begun {
@@ -368,32 +381,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.begin_answer(answer)
     }
 
-    /// Prepares for the request's body. Without one there is nothing to prepare.
-    fn begin_body(&mut self) -> Result<Body, End> {
+    /// Prepares for the request's body. Without one there is nothing to prepare; one that says that it is too large has failed from the start.
+    fn begin_body(&mut self) -> Body {
         let framing = self.active.record.head.framing();
         let left = match framing {
-            Framing::None | Framing::Length(0) => return Ok(Body::default()),
+            Framing::None | Framing::Length(0) => return Body::default(),
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let limit = self.active.record.route.as_ref().and_then(|route| route.max_body);
-        let allowance = limit.unwrap_or(self.shared.config.max_body);
-        if left.is_some_and(|length| length > allowance) {
-            return Err(self.refuse(413, &BodyError::TooLarge.to_string()));
-        }
+        let allowance = self.active.record.max_body().unwrap_or(self.shared.config.max_body);
+        let too_large = left.is_some_and(|length| length > allowance);
         let cell = Rc::new(BodyCell::default());
+        if too_large {
+            cell.fail(BodyError::TooLarge);
+        }
         self.active.body = Some(Incoming {
             decoder: Decoder::new(framing, BodyLimits::default()),
             cell: Rc::clone(&cell),
             allowance,
             left,
             expects_continue: self.active.record.head.expects_continue(),
-            ended: false,
-            failed: false,
+            ended: too_large,
+            failed: too_large,
             patience: self.shared.config.body_timeout,
             waits_since: None,
         });
-        Ok(Body::new(cell))
+        Body::new(cell)
     }
 
     /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits.
@@ -488,6 +501,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         {
             response = upgrade::required(response);
         }
+        problem::settle(&mut response, &self.active.record);
         self.active.calling = false;
         if Rc::strong_count(&self.active.record) > 1 {
             // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
@@ -499,6 +513,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.settle_continue(!bodyless && matches!(response.payload, Payload::Stream(_)));
         let keep = self.keeps_alive(&response) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
+        self.begin_watch(response.status);
         let (stream, big) = match response.payload {
             payload if bodyless => {
                 discard(payload);
@@ -519,7 +534,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if let Some(stream) = stream {
             self.answer_stream(stream, length).await?;
         }
-        self.mark(trigger);
+        self.active.output.mark(trigger);
         if big {
             self.flush().await?;
         }
@@ -538,9 +553,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    fn mark(&mut self, trigger: Option<Trigger>) {
-        if let Some(trigger) = trigger {
-            self.active.output.mark(trigger);
+    /// From here on the output knows who is told of the answer's end.
+    fn begin_watch(&mut self, status: StatusCode) {
+        let Active { output, record, .. } = &mut *self.active;
+        if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
+            output.watch(watch);
         }
     }
 
@@ -851,10 +868,15 @@ fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Conte
     let ended = future.take();
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
     Poll::Ready(answer.and_then(|answer| dropped.map(|()| answer)).unwrap_or_else(|text| {
-        let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
-        say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
-        Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, "the server could not answer"))
+        tell_of_panic(&text, record);
+        Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
     }))
+}
+
+/// Says on stderr that a handler panicked, and for which request.
+pub(super) fn tell_of_panic(text: &str, record: &Record) {
+    let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
+    say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
 }
 
 /// Polls a response's stream; a panic is an error like any other. When it has ended it is dropped.

@@ -21,7 +21,8 @@ use super::response::{IntoResponse, Response};
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A handler's error: a status and a text for the client.
+/// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as `application/problem+json` (RFC 9457) if that is
+/// what its `Accept` prefers. All errors of this module are answered so; those of a head that cannot be read are always text.
 ///
 /// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their status and text; the rest are a 500 whose
 /// text stays on the server, on stderr.
@@ -90,7 +91,7 @@ impl IntoResponse for Error {
         if let Some(source) = &self.source {
             say(format_args!("a handler failed: {source}"));
         }
-        (self.status, self.text).into_response()
+        Response::text(self.status, self.text)
     }
 }
 

@@ -43,7 +43,7 @@ use super::response::{IntoResponse, Response};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a request",
-    note = "a handler's parameters are extractors: `Path`, `Query`, `Json`, `State`, `PeerAddr`, `BackgroundTasks`, `Body`, `String`, `Vec<u8>`, `Method`, `Request`, or your own `FromRequest`"
+    note = "a handler's parameters are extractors: `Path`, `Query`, `Json`, `Form`, `State`, `Extension`, `PeerAddr`, `BackgroundTasks`, `Body`, `String`, `Vec<u8>`, `Method`, `Request`, or your own `FromRequest`"
 )]
 pub trait FromRequest: Sized {
     /// The answer when the request does not hold it.
@@ -245,7 +245,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A clone of the value given to `Router::state`.
+/// A clone of the value given to [`Endpoint::state`](super::Endpoint::state) or [`Router::state`](super::Router::state), the innermost one.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -262,10 +262,36 @@ impl<T: Clone + 'static> FromRequest for State<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
-        let value = request.record.route.as_ref().and_then(|route| route.state_of::<T>()).cloned();
-        value.map(Self).ok_or_else(|| {
+        request.record.state_of::<T>().cloned().map(Self).ok_or_else(|| {
             let kind = std::any::type_name::<T>();
             Rejection::internal(format!("there is no state of type {kind}; give it to `Router::state`"))
+        })
+    }
+}
+
+/// A clone of the value that a layer or another extractor put into the request: see [`Request::extensions_mut`]. Without one it is a 500, as with a
+/// [`State`] that is not there: somebody forgot the layer.
+///
+/// ```
+/// use std::rc::Rc;
+/// use postlude::http::{Extension, Next, Request, Router};
+/// let router = Router::new().get("/", async |Extension(role): Extension<Rc<str>>| role.to_string()).with(
+///     async |mut request: Request, next: Next| {
+///         request.extensions_mut().insert::<Rc<str>>(Rc::from("guest"));
+///         next.run(request).await
+///     },
+/// );
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extension<T>(pub T);
+
+impl<T: Clone + 'static> FromRequest for Extension<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
+        request.extensions().get::<T>().cloned().map(Self).ok_or_else(|| {
+            let kind = std::any::type_name::<T>();
+            Rejection::internal(format!("no layer has put a {kind} into the request; use `Request::extensions_mut`"))
         })
     }
 }
@@ -315,7 +341,7 @@ impl FromRequest for Body {
 impl FromRequest for Request {
     type Rejection = Infallible;
 
-    /// The head, and the body if no extractor before took it.
+    /// The head, and the body and the extensions if no extractor before took them.
     async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
         Ok(request.take())
     }

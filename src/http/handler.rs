@@ -2,22 +2,27 @@
 //!
 //! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the request, runs the extractors in order, lets the
 //! request go and awaits the function.
+//!
+//! That the parameters are extractors and the output an answer is asked for beside the trait and not within it: of a function that is async but
+//! takes or gives something else the compiler then says which type that is, and not only that the function is no handler.
 
 use std::pin::Pin;
 use std::rc::Rc;
 
+use super::endpoint::Endpoint;
 use super::extract::FromRequest;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+
+/// A handler as the router keeps it.
+pub(crate) type Call = Rc<dyn Fn(Request) -> Answering>;
 
 /// The future of one call.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// A response, and whether the handler failed.
-#[doc(hidden)]
 #[derive(Debug)]
-#[allow(unreachable_pub, reason = "it stands in a hidden method of a public trait")]
-pub struct Answer {
+pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) failed: bool,
 }
@@ -33,9 +38,9 @@ impl Answer {
     }
 }
 
-/// An async function or closure that answers requests. Its parameters, at most eight, are extractors.
+/// An async function or closure that answers requests. Its parameters, at most eight, are extractors; its output implements [`IntoResponse`].
 ///
-/// It is implemented for what fits and not meant to be implemented by hand. The type parameter only tells the numbers of parameters apart.
+/// It is implemented for what fits, and for an [`Endpoint`], and not meant to be implemented by hand.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -46,12 +51,65 @@ impl Answer {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler",
-    label = "not an async function of extractors",
-    note = "a handler is an `async fn` or async closure whose parameters (at most 8) implement `FromRequest` and whose output implements `IntoResponse`"
+    label = "not an async function of at most 8 parameters",
+    note = "a handler is an `async fn` or async closure; its parameters, at most 8, implement `FromRequest`, its output implements `IntoResponse`"
 )]
-pub trait Handler<Parameters>: 'static {
+pub trait Handler<P>: Sized + 'static {
+    /// What it answers.
+    type Output: 'static;
+
     #[doc(hidden)]
-    fn call(self: Rc<Self>, request: Request) -> Pin<Box<dyn Future<Output = Answer>>>;
+    fn call(&self, parameters: P) -> impl Future<Output = Self::Output>;
+
+    #[doc(hidden)]
+    fn into_endpoint(self) -> Endpoint
+    where
+        P: Parameters,
+        Self::Output: IntoResponse,
+    {
+        let handler = Rc::new(self);
+        Endpoint::new(Rc::new(move |mut request| {
+            let handler = Rc::clone(&handler);
+            Box::pin(async move {
+                let parameters = match P::take(&mut request).await {
+                    Ok(parameters) => parameters,
+                    Err(rejection) => return Answer::failed(rejection),
+                };
+                drop(request);
+                Answer::of(handler.call(parameters).await)
+            })
+        }))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Handler<(Request,)> for Endpoint {
+    type Output = Response;
+
+    async fn call(&self, (request,): (Request,)) -> Response {
+        let Answer { mut response, failed } = (self.call)(request).await;
+        response.failed |= failed;
+        response
+    }
+
+    fn into_endpoint(self) -> Endpoint {
+        self
+    }
+}
+
+/// The parameters of a handler: a tuple of up to eight extractors, which are run in order.
+///
+/// ```
+/// use postlude::http::{Handler, IntoResponse, Parameters, Router};
+/// fn twice<P: Parameters>(handler: impl Handler<P, Output: IntoResponse> + Clone) -> Router {
+///     Router::new().get("/a", handler.clone()).get("/b", handler)
+/// }
+/// # async fn hello() -> &'static str { "hello" }
+/// # let _ = twice(hello);
+/// ```
+pub trait Parameters: Sized + 'static {
+    #[doc(hidden)]
+    fn take(request: &mut Request) -> impl Future<Output = Result<Self, Response>>;
 }
 
 macro_rules! handler {
@@ -59,21 +117,20 @@ macro_rules! handler {
         impl<F, R, $($parameter,)*> Handler<($($parameter,)*)> for F
         where
             F: AsyncFn($($parameter),*) -> R + 'static,
-            R: IntoResponse + 'static,
-            $($parameter: FromRequest + 'static,)*
+            R: 'static,
         {
-            #[allow(non_snake_case, unused_mut, reason = "the parameters' types name them too, and there may be none")]
-            fn call(self: Rc<Self>, mut request: Request) -> Answering {
-                Box::pin(async move {
-                    $(
-                        let $parameter = match $parameter::from_request(&mut request).await {
-                            Ok(value) => value,
-                            Err(rejection) => return Answer::failed(rejection.into_response()),
-                        };
-                    )*
-                    drop(request);
-                    Answer::of(self($($parameter),*).await)
-                })
+            type Output = R;
+
+            #[allow(non_snake_case, reason = "the parameters' types name them too")]
+            async fn call(&self, ($($parameter,)*): ($($parameter,)*)) -> R {
+                self($($parameter),*).await
+            }
+        }
+
+        impl<$($parameter: FromRequest + 'static,)*> Parameters for ($($parameter,)*) {
+            #[allow(clippy::unused_async, unused_variables, reason = "there may be none")]
+            async fn take(request: &mut Request) -> Result<Self, Response> {
+                Ok(($($parameter::from_request(request).await.map_err(IntoResponse::into_response)?,)*))
             }
         }
     };

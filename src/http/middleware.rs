@@ -4,18 +4,40 @@
 //! the 404 or 405. It is given to [`Router::with`](super::Router::with). A route without layers pays nothing for their existence.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use super::background::text_of;
+use super::connection::{UNANSWERED, tell_of_panic};
+use super::delivery::Delivery;
+use super::handler::{Answer, Answering, Call};
 use super::request::Request;
-use super::response::Response;
-use super::router::{Call, Route};
+use super::response::{IntoResponse, Response};
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
+
+pub(crate) fn layer_of<F, R>(layer: F) -> Layer
+where
+    F: AsyncFn(Request, Next) -> R + 'static,
+    R: IntoResponse + 'static,
+{
+    let layer = Rc::new(layer);
+    Rc::new(move |request, next| {
+        let layer = Rc::clone(&layer);
+        Box::pin(async move {
+            let answer = Answer::of(layer(request, next).await);
+            let mut response = answer.response;
+            response.failed |= answer.failed;
+            response
+        })
+    })
+}
 
 /// What is inside of a layer: the layers after it and the handler.
 ///
@@ -27,13 +49,26 @@ pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = 
 /// ```
 #[must_use = "the handler runs when `run` is awaited"]
 pub struct Next {
-    pub(crate) route: Rc<Route>,
+    layers: Rc<[Layer]>,
     /// The layer to run next.
-    pub(crate) at: usize,
-    pub(crate) call: Call,
+    at: usize,
+    call: Call,
 }
 
 impl Next {
+    /// All of these layers, the first one outermost, and the call.
+    pub(crate) fn new(layers: &Rc<[Layer]>, call: &Call) -> Self {
+        Self { layers: Rc::clone(layers), at: 0, call: Rc::clone(call) }
+    }
+
+    /// As [`run`](Self::run), for the connection. Without layers it is the call itself.
+    pub(crate) fn start(self, request: Request) -> Answering {
+        if self.layers.is_empty() {
+            return (self.call)(request);
+        }
+        Box::pin(async { Answer::of(self.run(request).await) })
+    }
+
     /// Runs what is inside, and gives its response. If the handler failed, the response remembers it: its background tasks do not run as long as
     /// the layer passes this response on and not one of its own.
     ///
@@ -51,7 +86,7 @@ impl Next {
     /// });
     /// ```
     pub async fn run(mut self, request: Request) -> Response {
-        let Some(layer) = self.route.layers.get(self.at).map(Rc::clone) else {
+        let Some(layer) = self.layers.get(self.at).map(Rc::clone) else {
             let answer = (self.call)(request).await;
             let mut response = answer.response;
             response.failed |= answer.failed;
@@ -64,7 +99,7 @@ impl Next {
 
 impl fmt::Debug for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Next").field("layers", &(self.route.layers.len() - self.at)).finish_non_exhaustive()
+        f.debug_struct("Next").field("layers", &(self.layers.len() - self.at)).finish_non_exhaustive()
     }
 }
 
@@ -92,6 +127,78 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
     }
 }
 
+/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer like any other; the panic is told on stderr with the
+/// request's line, and background tasks that were added until then do not run.
+///
+/// Without it a panic ends the whole call, layers included, and the connection answers 500: the client sees the same, but no layer adds its fields
+/// to the answer. Neither is about the stream of a response, which runs when the layers have returned; a panic there breaks the answer off.
+///
+/// ```
+/// use postlude::http::{Router, middleware};
+/// let router = Router::new()
+///     .get("/", async || -> &'static str { panic!("a bug") })
+///     .with(middleware::request_id())
+///     .with(middleware::catch_panic());
+/// ```
+pub fn catch_panic() -> impl AsyncFn(Request, Next) -> Response + 'static {
+    catch_panic_with(|_| Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
+}
+
+/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before you send that to the client.
+///
+/// ```
+/// use postlude::http::{Response, Router, middleware};
+/// let router = Router::new().get("/", async || -> &'static str { panic!("a bug") }).with(middleware::catch_panic_with(|text| {
+///     eprintln!("we should look at this: {text}");
+///     Response::new(500).with_field("content-type", "text/html").with_body("<h1>It is not your fault</h1>")
+/// }));
+/// ```
+pub fn catch_panic_with<R>(answer: impl Fn(&str) -> R + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static
+where
+    R: IntoResponse,
+{
+    async move |request, next| {
+        let record = Rc::clone(&request.record);
+        match Caught::new(next.run(request)).await {
+            Ok(response) => response,
+            Err(text) => {
+                tell_of_panic(&text, &record);
+                let mut response = answer(&text).into_response();
+                response.failed = true;
+                response
+            }
+        }
+    }
+}
+
+/// A future whose panics, in polls and in its destructor, are texts.
+struct Caught<F> {
+    /// Set until it has ended.
+    inside: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Caught<F> {
+    fn new(inside: F) -> Self {
+        Self { inside: Some(Box::pin(inside)) }
+    }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, String>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(inside) = &mut self.inside else { return Poll::Pending };
+        let output = match catch_unwind(AssertUnwindSafe(|| inside.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(text_of(payload)),
+        };
+        let ended = self.inside.take();
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
+        Poll::Ready(output.and_then(|output| dropped.map(|()| output)))
+    }
+}
+
 /// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128 letters, digits or `-_.`, else the request's number.
 ///
 /// ```
@@ -109,4 +216,137 @@ pub fn request_id() -> impl AsyncFn(Request, Next) -> Response + 'static {
 
 fn is_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
+/// A layer that reports each request when its answer has ended: not when the handler gave it, but when the socket accepted the last byte, or when
+/// that became impossible. A client that hangs up, a handler that panics and a connection that is dropped are reported, too.
+///
+/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never becomes a call of this group is not seen:
+/// a request that cannot be parsed or does not arrive in time. As the first layer of the outermost router it sees all the others.
+///
+/// ```
+/// use std::io::Write;
+/// use postlude::http::{Router, middleware};
+/// let router = Router::new().get("/", async || "hello").with(middleware::access_log(|access| {
+///     let _ = writeln!(std::io::stderr(), "{access}");
+/// }));
+/// ```
+pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static {
+    let report = Rc::new(report);
+    async move |request, next| {
+        let (method, target) = (request.method_name(), request.target());
+        let (line, method) = (format!("{method} {target}"), method.len());
+        let (peer, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
+        let report = Rc::clone(&report);
+        request.on_delivery(move |delivery| {
+            let time = crate::time::now().saturating_duration_since(begin);
+            report(&Access { line, method, peer, number, time, delivery });
+        });
+        next.run(request).await
+    }
+}
+
+/// One request and what became of its answer: see [`access_log`].
+///
+/// As text it is one line without its end, whose columns are the client, method, target, status, body bytes, seconds, and `complete` or `aborted`;
+/// `-` stands for what is not known.
+///
+/// ```
+/// use postlude::http::{Router, middleware};
+/// // Prints lines like `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
+/// let router = Router::new().with(middleware::access_log(|access| eprintln!("{access}")));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Method, a space, target.
+    line: String,
+    /// The method's length.
+    method: usize,
+    peer: Option<SocketAddr>,
+    number: u64,
+    time: Duration,
+    delivery: Delivery,
+}
+
+impl Access {
+    /// The method's name, as it was sent.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.method()));
+    /// ```
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.line[..self.method]
+    }
+
+    /// The request target, as it was sent: graphic ASCII without quotes.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.target()));
+    /// ```
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.line[self.method + 1..]
+    }
+
+    /// The client's end of the connection, if it is known: see [`Request::peer_addr`].
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{:?}", access.peer_addr()));
+    /// ```
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The request's number: see [`Request::number`].
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.number()));
+    /// ```
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// From the layer's call, when the head was there, to the answer's end.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{:?}", access.time()));
+    /// ```
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// Status, bytes, and whether the answer is complete.
+    ///
+    /// ```
+    /// # use postlude::http::middleware::access_log;
+    /// let layer = access_log(|access| eprintln!("{}", access.delivery().is_complete()));
+    /// ```
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "{peer} {} ", self.line)?,
+            None => write!(f, "- {} ", self.line)?,
+        }
+        match self.delivery.status() {
+            Some(status) => f.write_str(status.as_str())?,
+            None => f.write_str("-")?,
+        }
+        let ending = if self.delivery.is_complete() { "complete" } else { "aborted" };
+        write!(f, " {} {:.6} {ending}", self.delivery.bytes(), self.time.as_secs_f64())
+    }
 }

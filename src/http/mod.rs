@@ -27,9 +27,12 @@
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
 //! | `upgrade` | the socket for another protocol |
-//! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `router`, `endpoint`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `extensions` | values by type |
+//! | `problem` | the form of error answers |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
+//! | `delivery` | telling who asked how an answer ended |
 //! | `files` | files as answers |
 //! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
@@ -39,13 +42,17 @@ mod body;
 mod buffer;
 pub mod chunked;
 mod connection;
+mod delivery;
+mod endpoint;
 mod error;
+mod extensions;
 mod extract;
 pub mod files;
 mod handler;
 pub mod middleware;
 pub mod parse;
 mod path;
+mod problem;
 mod request;
 mod response;
 mod router;
@@ -57,9 +64,12 @@ mod upgrade;
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
 pub use body::{Body, BodyError};
+pub use delivery::Delivery;
+pub use endpoint::{Endpoint, endpoint};
 pub use error::{Error, Result};
-pub use extract::{Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
-pub use handler::Handler;
+pub use extensions::Extensions;
+pub use extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
+pub use handler::{Handler, Parameters};
 pub use middleware::Next;
 pub use request::Request;
 pub use response::{IntoResponse, Response};

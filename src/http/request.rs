@@ -4,7 +4,7 @@
 //! if the handler let go of it. A [`Request`] is a handle on that record, so it costs no allocation and can be kept as long as
 //! anybody likes.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,6 +14,9 @@ use http::Method;
 
 use super::background::BackgroundTasks;
 use super::body::Body;
+use super::delivery::{Callback, Delivery};
+use super::endpoint::Endpoint;
+use super::extensions::Extensions;
 use super::parse::Head;
 use super::router::Route;
 use super::server::Shared;
@@ -25,6 +28,8 @@ pub(crate) struct Record {
     pub(crate) head: Head,
     /// Where the request went; None until it was routed.
     pub(crate) route: Option<Rc<Route>>,
+    /// The handler that was found; None where there is none.
+    pub(crate) endpoint: Option<Rc<Endpoint>>,
     /// The path's parameters, as places in the path, in the route's order.
     pub(crate) parameters: Vec<Range<usize>>,
     pub(crate) peer: Option<SocketAddr>,
@@ -32,6 +37,10 @@ pub(crate) struct Record {
     pub(crate) number: u64,
     /// The request's one list; empty until somebody asks for it.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
+    /// Who is told of the answer's end. The connection takes them when the answer begins.
+    watchers: RefCell<Vec<Callback>>,
+    /// Set then: nobody may be added.
+    answered: Cell<bool>,
     pub(crate) shared: Rc<Shared>,
 }
 
@@ -41,10 +50,13 @@ impl Record {
             bytes: Vec::new(),
             head: Head::default(),
             route: None,
+            endpoint: None,
             parameters: Vec::new(),
             peer,
             number: 0,
             tasks: OnceCell::new(),
+            watchers: RefCell::default(),
+            answered: Cell::new(false),
             shared,
         }
     }
@@ -53,13 +65,32 @@ impl Record {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.head.clear();
-        self.route = None;
+        (self.route, self.endpoint) = (None, None);
         self.parameters.clear();
         self.tasks = OnceCell::new();
+        self.answered.set(false);
+    }
+
+    /// Closes the list of those who are told, and gives it.
+    pub(crate) fn take_watchers(&self) -> Vec<Callback> {
+        self.answered.set(true);
+        self.watchers.take()
     }
 
     pub(crate) fn path(&self) -> &str {
         self.head.path(&self.bytes)
+    }
+
+    /// The body limit of the handler or its groups, if one of them has any.
+    pub(crate) fn max_body(&self) -> Option<u64> {
+        let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.max_body);
+        own.or_else(|| self.route.as_ref().and_then(|route| route.max_body))
+    }
+
+    /// The value of this type that the handler or the innermost of its groups was given.
+    pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
+        let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.state.get());
+        own.or_else(|| self.route.as_ref().and_then(|route| route.state_of()))
     }
 
     /// The request's list of background tasks.
@@ -82,11 +113,12 @@ impl Record {
 pub struct Request {
     pub(crate) record: Rc<Record>,
     body: Body,
+    extensions: Extensions,
 }
 
 impl Request {
     pub(crate) fn new(record: Rc<Record>, body: Body) -> Self {
-        Self { record, body }
+        Self { record, body, extensions: Extensions::default() }
     }
 
     /// The method's name, as it was sent.
@@ -188,6 +220,26 @@ impl Request {
         self.record.tasks().clone()
     }
 
+    /// Has a function called once, when the last byte of the answer was accepted by the socket, or when it is certain that this will not happen. It runs
+    /// on the loop between two writes, so it should not take long. One that is given after the answer has begun is dropped without being called.
+    ///
+    /// A panic of it ends there and is reported on stderr.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use postlude::http::{Next, Request, Router};
+    /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
+    ///     let begin = Instant::now();
+    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes(), begin.elapsed()));
+    ///     next.run(request).await
+    /// });
+    /// ```
+    pub fn on_delivery(&self, callback: impl FnOnce(Delivery) + 'static) {
+        if !self.record.answered.get() {
+            self.record.watchers.borrow_mut().push(Box::new(callback));
+        }
+    }
+
     /// The body; whoever comes second gets an empty one.
     ///
     /// ```
@@ -198,9 +250,39 @@ impl Request {
         std::mem::take(&mut self.body)
     }
 
-    /// Takes all of the request out of the hands of the extractors that follow, which find its head but no body.
+    /// What layers and extractors put into the request.
+    ///
+    /// ```
+    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| {
+    ///     request.extensions().get::<u32>().is_none().to_string()
+    /// });
+    /// ```
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Where a layer or extractor leaves values for what comes after it: see [`Extension`](super::Extension). The first one costs two allocations, each
+    /// further one its own.
+    ///
+    /// ```
+    /// use postlude::http::{Extension, Next, Request, Router};
+    /// #[derive(Clone)]
+    /// struct User(String);
+    /// let router = Router::new().get("/", async |Extension(user): Extension<User>| user.0).with(async |mut request: Request, next: Next| {
+    ///     let user = request.field("x-user").map(|name| User(String::from_utf8_lossy(name).into_owned()));
+    ///     request.extensions_mut().insert(user.unwrap_or(User(String::from("nobody"))));
+    ///     next.run(request).await
+    /// });
+    /// ```
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// Takes all of the request out of the hands of the extractors that follow, which find its head but no body and no extensions.
     pub(crate) fn take(&mut self) -> Self {
-        Self { record: Rc::clone(&self.record), body: self.take_body() }
+        let extensions = std::mem::take(&mut self.extensions);
+        Self { record: Rc::clone(&self.record), body: self.take_body(), extensions }
     }
 
     /// The path's parameters by name, still percent-encoded.

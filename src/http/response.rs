@@ -24,6 +24,8 @@ pub(crate) enum Payload {
     Empty,
     Static(&'static [u8]),
     Bytes(Vec<u8>),
+    /// What went wrong, in words; the client's `Accept` says in which form it goes out.
+    Problem(String),
     Stream(Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>),
     /// None: the connection's socket goes to this function.
     Upgrade(OnUpgrade),
@@ -40,6 +42,7 @@ impl Payload {
             Self::Empty => Some(&[]),
             Self::Static(bytes) => Some(bytes),
             Self::Bytes(bytes) => Some(bytes),
+            Self::Problem(text) => Some(text.as_bytes()),
             Self::Stream(_) | Self::Upgrade(_) => None,
         }
     }
@@ -82,10 +85,9 @@ impl Response {
         Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new(), failed: false }
     }
 
+    /// An error's answer: see `problem`.
     pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
-        let mut response = text.into().into_response();
-        response.status = status;
-        response
+        (status, with(TEXT, Payload::Problem(text.into()))).into_response()
     }
 
     /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.

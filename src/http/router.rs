@@ -3,55 +3,53 @@
 //! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests (`/static/{*path}`). The parameters of a request are kept as places
 //! in its path and copied only if a handler extracts them.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
 
 use http::header;
 use http::{HeaderValue, StatusCode};
 
-use super::handler::{Answer, Answering, Handler};
-use super::middleware::{Layer, Next};
+use super::endpoint::Endpoint;
+use super::extensions::Extensions;
+use super::handler::{Answer, Call, Handler, Parameters};
+use super::middleware::{Layer, Next, layer_of};
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
-
-pub(crate) type Call = Rc<dyn Fn(Request) -> Answering>;
-
-type States = HashMap<TypeId, Box<dyn Any>>;
 
 /// One path's handlers, or a group's fallback.
 #[derive(Default)]
 pub(crate) struct Route {
     /// The parameters' names, in the order they stand in the path.
     pub(crate) names: Vec<String>,
-    methods: Vec<(String, Call)>,
+    methods: Vec<(String, Rc<Endpoint>)>,
     /// For every method, if it is a fallback.
-    any: Option<Call>,
+    any: Option<Rc<Endpoint>>,
     /// Outermost first; complete once the server has the router.
-    pub(crate) layers: Vec<Layer>,
+    layers: Rc<[Layer]>,
     /// Of the groups around it, innermost first.
-    states: Vec<Rc<States>>,
+    states: Vec<Rc<Extensions>>,
     /// None: as the server says.
     pub(crate) max_body: Option<u64>,
 }
 
 /// What becomes of a request.
 pub(crate) enum Found {
-    Handler(Call),
+    Handler(Next),
     /// No handler: the answer is known at once.
     Answer(Response),
 }
 
 /// Which handler answers which path and method.
 ///
-/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. Unknown paths go to the fallback, a 404 if not
-/// said; other methods are a 405 with `Allow`.
+/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. `OPTIONS` is answered with a 204 and `Allow` where it has
+/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, a 404 if not said.
 ///
-/// A path is matched as it stands: `/a` and `/a/` are two paths, and where only one has a route the other is not found.
+/// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where only one has a route the other is not found; no
+/// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
 ///
 /// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes wherever it is [nested](Self::nest) or
-/// [merged](Self::merge), in whatever order they were said.
+/// [merged](Self::merge), in whatever order they were said. What holds for one handler alone is said with [`endpoint`](super::endpoint).
 ///
 /// ```
 /// use postlude::http::{Path, Router, State};
@@ -68,7 +66,7 @@ pub struct Router {
     routes: Vec<Rc<Route>>,
     /// Fallbacks by the prefix they hold for; the longest prefix wins.
     fallbacks: Vec<(String, Rc<Route>)>,
-    states: States,
+    states: Extensions,
     layers: Vec<Layer>,
     max_body: Option<u64>,
 }
@@ -94,12 +92,17 @@ impl Router {
     /// let router = postlude::http::Router::new().route("PURGE", "/cache/{*key}", async || "gone");
     /// ```
     #[must_use]
-    pub fn route<P>(mut self, method: &str, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn route<P: Parameters>(
+        mut self,
+        method: &str,
+        path: &str,
+        handler: impl Handler<P, Output: IntoResponse>,
+    ) -> Self {
         let index = self.index_of(path);
-        let call = call_of(handler);
+        let endpoint = Rc::new(handler.into_endpoint().finished());
         let route = Rc::get_mut(&mut self.routes[index]).expect("a router being built is not shared");
         assert!(route.methods.iter().all(|(known, _)| known != method), "{method} {path} has a handler already");
-        route.methods.push((method.to_owned(), call));
+        route.methods.push((method.to_owned(), endpoint));
         self
     }
 
@@ -126,7 +129,7 @@ impl Router {
     /// let router = postlude::http::Router::new().get("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn get<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn get<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("GET", path, handler)
     }
 
@@ -140,7 +143,7 @@ impl Router {
     /// let router = postlude::http::Router::new().post("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn post<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn post<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("POST", path, handler)
     }
 
@@ -154,7 +157,7 @@ impl Router {
     /// let router = postlude::http::Router::new().put("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn put<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn put<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PUT", path, handler)
     }
 
@@ -168,7 +171,7 @@ impl Router {
     /// let router = postlude::http::Router::new().patch("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn patch<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn patch<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PATCH", path, handler)
     }
 
@@ -182,7 +185,7 @@ impl Router {
     /// let router = postlude::http::Router::new().delete("/thing", async || "done");
     /// ```
     #[must_use]
-    pub fn delete<P>(self, path: &str, handler: impl Handler<P>) -> Self {
+    pub fn delete<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("DELETE", path, handler)
     }
 
@@ -193,7 +196,7 @@ impl Router {
     /// ```
     #[must_use]
     pub fn state<T: 'static>(mut self, value: T) -> Self {
-        self.states.insert(TypeId::of::<T>(), Box::new(value));
+        self.states.insert(value);
         self
     }
 
@@ -210,9 +213,9 @@ impl Router {
     /// let router = Router::new().fallback(async || (StatusCode::NOT_FOUND, "try the front page"));
     /// ```
     #[must_use]
-    pub fn fallback<P>(mut self, handler: impl Handler<P>) -> Self {
-        let route = Route { any: Some(call_of(handler)), ..Route::default() };
-        self.add_fallback(String::new(), Rc::new(route));
+    pub fn fallback<P: Parameters>(mut self, handler: impl Handler<P, Output: IntoResponse>) -> Self {
+        let any = Some(Rc::new(handler.into_endpoint().finished()));
+        self.add_fallback(String::new(), Rc::new(Route { any, ..Route::default() }));
         self
     }
 
@@ -250,16 +253,7 @@ impl Router {
         F: AsyncFn(Request, Next) -> R + 'static,
         R: IntoResponse + 'static,
     {
-        let layer = Rc::new(layer);
-        self.layers.push(Rc::new(move |request, next| {
-            let layer = Rc::clone(&layer);
-            Box::pin(async move {
-                let answer = Answer::of(layer(request, next).await);
-                let mut response = answer.response;
-                response.failed |= answer.failed;
-                response
-            })
-        }));
+        self.layers.push(layer_of(layer));
         self
     }
 
@@ -322,7 +316,8 @@ impl Router {
     pub(crate) fn finished(mut self) -> Self {
         if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
             let not_found: Call = Rc::new(|_| Box::pin(async { Answer { response: not_found(), failed: false } }));
-            self.fallbacks.push((String::new(), Rc::new(Route { any: Some(not_found), ..Route::default() })));
+            let any = Some(Rc::new(Endpoint::new(not_found)));
+            self.fallbacks.push((String::new(), Rc::new(Route { any, ..Route::default() })));
         }
         self.spread()
     }
@@ -333,7 +328,7 @@ impl Router {
         let fallbacks = self.fallbacks.iter_mut().map(|(_, route)| route);
         for route in self.routes.iter_mut().chain(fallbacks) {
             let route = Rc::get_mut(route).expect("a router being built is not shared");
-            route.layers.splice(0..0, self.layers.iter().cloned());
+            route.layers = self.layers.iter().chain(&*route.layers).cloned().collect();
             route.states.push(Rc::clone(&states));
             route.max_body = route.max_body.or(self.max_body);
         }
@@ -342,31 +337,46 @@ impl Router {
 
     /// Finds the handler, and notes route and parameters in the record.
     pub(crate) fn find(&self, record: &mut Record) -> Found {
-        let Record { bytes, head, route: taken, parameters, .. } = record;
+        let Record { bytes, head, route: taken, endpoint, parameters, .. } = record;
         let path = head.path(bytes);
-        let Ok(found) = self.tree.at(path) else {
+        let route = if let Ok(found) = self.tree.at(path) {
+            parameters.extend(found.params.iter().map(|(_, value)| {
+                let start = value.as_ptr().addr() - path.as_ptr().addr();
+                start..start + value.len()
+            }));
+            &self.routes[*found.value]
+        } else if path == "*" {
+            return self.answer_for_all(taken);
+        } else {
             let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
-            *taken = Some(Rc::clone(route));
-            return route.answer(head.method(bytes));
+            route
         };
-        let route = &self.routes[*found.value];
-        parameters.extend(found.params.iter().map(|(_, value)| {
-            let start = value.as_ptr().addr() - path.as_ptr().addr();
-            start..start + value.len()
-        }));
         *taken = Some(Rc::clone(route));
-        route.answer(head.method(bytes))
+        *endpoint = route.endpoint(head.method(bytes)).map(Rc::clone);
+        match endpoint {
+            Some(endpoint) => Found::Handler(Next::new(&route.layers, &endpoint.call)),
+            None => route.answer(head.method(bytes)),
+        }
+    }
+
+    /// `OPTIONS *` asks for the server, not for a path: the methods it knows anywhere.
+    fn answer_for_all(&self, taken: &mut Option<Rc<Route>>) -> Found {
+        let methods: Vec<_> = self.routes.iter().flat_map(|route| &route.methods).map(|(method, _)| method).collect();
+        let allow = allow_of(methods.into_iter().map(String::as_str));
+        let answer = move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref());
+        match self.fallbacks.iter().find(|(prefix, _)| prefix.is_empty()) {
+            Some((_, route)) => {
+                *taken = Some(Rc::clone(route));
+                route.refuse(answer)
+            }
+            None => Found::Answer(answer()),
+        }
     }
 
     fn fallback_of(&self, path: &str) -> Option<&Rc<Route>> {
         let holds = self.fallbacks.iter().filter(|(prefix, _)| is_below(path, prefix));
         holds.max_by_key(|(prefix, _)| prefix.len()).map(|(_, route)| route)
     }
-}
-
-fn call_of<P>(handler: impl Handler<P>) -> Call {
-    let handler = Rc::new(handler);
-    Rc::new(move |request| Rc::clone(&handler).call(request))
 }
 
 fn not_found() -> Response {
@@ -381,51 +391,52 @@ fn is_below(path: &str, prefix: &str) -> bool {
 
 impl Route {
     pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
-        self.states.iter().find_map(|states| states.get(&TypeId::of::<T>()))?.downcast_ref()
+        self.states.iter().find_map(|states| states.get())
     }
 
-    fn answer(self: &Rc<Self>, method: &str) -> Found {
-        match self.call(method) {
-            Some(call) => Found::Handler(self.layered(call)),
-            None if self.layers.is_empty() => Found::Answer(self.method_not_allowed()),
-            None => {
-                let route = Rc::clone(self);
-                let refuse: Call = Rc::new(move |_| {
-                    let response = route.method_not_allowed();
-                    Box::pin(async { Answer { response, failed: false } })
-                });
-                Found::Handler(self.layered(refuse))
-            }
+    fn endpoint(&self, method: &str) -> Option<&Rc<Endpoint>> {
+        let of = |method| self.methods.iter().find(|(known, _)| known == method).map(|(_, endpoint)| endpoint);
+        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or(self.any.as_ref())
+    }
+
+    /// The answer for a method that has no handler here.
+    fn answer(&self, method: &str) -> Found {
+        let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
+        if method == "OPTIONS" {
+            return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
         }
+        let text = "this path does not take this method";
+        self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))
     }
 
-    fn layered(self: &Rc<Self>, call: Call) -> Call {
+    /// An answer that no handler gives, which the layers see.
+    pub(crate) fn refuse(&self, answer: impl Fn() -> Response + 'static) -> Found {
         if self.layers.is_empty() {
-            return call;
+            return Found::Answer(answer());
         }
-        let route = Rc::clone(self);
-        Rc::new(move |request| {
-            let next = Next { route: Rc::clone(&route), at: 0, call: Rc::clone(&call) };
-            Box::pin(async { Answer::of(next.run(request).await) })
-        })
+        let call: Call = Rc::new(move |_| {
+            let response = answer();
+            Box::pin(async { Answer { response, failed: false } })
+        });
+        Found::Handler(Next::new(&self.layers, &call))
     }
+}
 
-    fn call(&self, method: &str) -> Option<Call> {
-        let of = |method| self.methods.iter().find(|(known, _)| known == method).map(|(_, call)| Rc::clone(call));
-        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or_else(|| self.any.clone())
+/// Which methods have an answer, each once: `HEAD` comes with `GET`, and `OPTIONS` with any.
+fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+    let mut allow: Vec<&str> = methods.collect();
+    if allow.contains(&"GET") {
+        allow.push("HEAD");
     }
+    allow.push("OPTIONS");
+    let mut seen = HashSet::new();
+    allow.retain(|method| seen.insert(*method));
+    HeaderValue::from_str(&allow.join(", ")).ok()
+}
 
-    fn method_not_allowed(&self) -> Response {
-        let mut allow: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
-        if allow.contains(&"GET") && !allow.contains(&"HEAD") {
-            allow.push("HEAD");
-        }
-        let mut response = Response::text(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method");
-        if let Ok(allow) = HeaderValue::from_str(&allow.join(", ")) {
-            response.fields.push((header::ALLOW, allow));
-        }
-        response
-    }
+fn allowing(mut response: Response, allow: Option<&HeaderValue>) -> Response {
+    response.fields.extend(allow.map(|allow| (header::ALLOW, allow.clone())));
+    response
 }
 
 /// The names between braces; doubled braces are text.

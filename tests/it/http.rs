@@ -219,7 +219,7 @@ fn head_is_answered_like_get_without_the_body() {
 fn unknown_paths_are_404_and_other_methods_405_with_allow() {
     let answers = exchange(plain(), &(get("/nothing") + &post("/plaintext", "", "")));
     assert_eq!(statuses(&answers), ["404", "405"]);
-    assert!(answers.contains("allow: GET, HEAD\r\n"), "{answers}");
+    assert!(answers.contains("allow: GET, HEAD, OPTIONS\r\n"), "{answers}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Groups of routes: nesting, merging, fallbacks, limits, state, and the layers around them.
+//! Routes and groups of them: nesting, merging, fallbacks, limits, state, what layers leave in a request, and the answers nobody wrote.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
-use postlude::http::{Error, Next, Path, Request, Response, Router, State, StatusCode};
+use postlude::http::{Error, Extension, Next, Path, Request, Response, Router, State, StatusCode, endpoint};
+use postlude::time::sleep;
 
 use crate::http::{exchange_with, get, paused, post, server};
 
@@ -53,6 +55,132 @@ fn a_trailing_slash_is_another_path() {
     let app = || Router::new().get("/a", async || "a");
     assert_eq!(status(&exchange(app(), &get("/a"))), "200");
     assert_eq!(status(&exchange(app(), &get("/a/"))), "404");
+}
+
+#[test]
+fn no_trailing_slash_is_added_or_taken_away_with_parameters_and_below_prefixes() {
+    let app = || {
+        let inner = Router::new().get("/", async || "front").get("/b/", async || "with");
+        Router::new().nest("/in", inner).get("/p/{name}", async || "name").get("/r/{*rest}", async || "rest")
+    };
+    let cases = [
+        ("/in/", "200"),
+        ("/in", "404"),
+        ("/in/b/", "200"),
+        ("/in/b", "404"),
+        ("/p/x", "200"),
+        ("/p/x/", "404"),
+        ("/p/", "404"),
+        ("/r/x/", "200"),
+        ("/r/", "404"),
+        ("/r", "404"),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(status(&exchange(app(), &get(path))), expected, "{path}");
+    }
+}
+
+fn options(path: &str) -> String {
+    format!("OPTIONS {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+fn allow(answer: &str) -> Option<&str> {
+    answer.split("\r\n").find_map(|line| line.strip_prefix("allow: "))
+}
+
+#[test]
+fn options_are_answered_where_nobody_else_does() {
+    let app = || {
+        Router::new()
+            .get("/a", async || "")
+            .post("/a", async || "")
+            .put("/b", async || "")
+            .route("OPTIONS", "/own", async || "mine")
+            .merge(Router::new().delete("/c", async || ""))
+    };
+    let of = |path| exchange(app(), &options(path));
+    let cases = [
+        ("/a", "204", Some("GET, POST, HEAD, OPTIONS")),
+        ("/b", "204", Some("PUT, OPTIONS")),
+        ("/own", "200", None),
+        ("/none", "404", None),
+        ("*", "204", Some("GET, POST, PUT, OPTIONS, DELETE, HEAD")),
+    ];
+    for (path, expected, allowed) in cases {
+        let answer = of(path);
+        assert_eq!((status(&answer), allow(&answer)), (expected, allowed), "{path}");
+        assert!(expected != "204" || !answer.contains("content-length"), "{answer}");
+    }
+    let refused = exchange(app(), &post("/own", "", ""));
+    assert_eq!((status(&refused), allow(&refused)), ("405", Some("OPTIONS")));
+}
+
+#[test]
+fn layers_see_options_and_a_fallback_takes_them() {
+    let layer = async |request: Request, next: Next| next.run(request).await.with_field("x-seen", "yes");
+    let app = || Router::new().get("/", async || "").with(layer);
+    for path in ["/", "*"] {
+        let answer = exchange(app(), &options(path));
+        assert!(answer.starts_with("HTTP/1.1 204") && answer.contains("x-seen: yes"), "{answer}");
+    }
+    let fallback = || app().fallback(async || "fallback");
+    assert_eq!(body(&exchange(fallback(), &options("/none"))), "fallback");
+    assert_eq!(status(&exchange(fallback(), &options("*"))), "204");
+}
+
+#[test]
+fn one_route_has_limits_state_and_layers_of_its_own() {
+    let read = async |State(text): State<&'static str>, body: String| format!("{text} {body}");
+    let mark = |mark: &'static str| {
+        async move |request: Request, next: Next| next.run(request).await.with_field("x-mark", mark)
+    };
+    let app = || {
+        let own = endpoint(read).max_body(8).state("own").with(mark("first")).with(mark("second"));
+        Router::new().max_body(4).state("group").post("/", read).put("/", own).with(mark("group"))
+    };
+    let put = |body: &str| post("/", "", body).replacen("POST", "PUT", 1);
+    assert_eq!(body(&exchange(app(), &post("/", "", "1234"))), "group 1234");
+    assert_eq!(status(&exchange(app(), &post("/", "", "12345"))), "413");
+    assert_eq!(status(&exchange(app(), &put("123456789"))), "413");
+    let answer = exchange(app(), &put("12345678"));
+    assert_eq!(body(&answer), "own 12345678");
+    let marks: Vec<_> = answer.split("x-mark: ").skip(1).map(|rest| rest.split("\r\n").next().unwrap()).collect();
+    assert_eq!(marks, ["second", "first", "group"], "a layer adds its field on the way out");
+}
+
+#[test]
+fn one_route_has_a_time_limit_of_its_own() {
+    let wait = |seconds| async move || sleep(Duration::from_secs(seconds)).await;
+    let app = || {
+        let limited = |seconds| endpoint(wait(seconds)).timeout(Duration::from_secs(5));
+        Router::new().get("/short", limited(4)).get("/long", limited(6)).get("/free", wait(60))
+    };
+    for (path, expected) in [("/short", "200"), ("/long", "503"), ("/free", "200")] {
+        assert_eq!(status(&exchange(app(), &get(path))), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_handler_finds_what_a_layer_left_and_the_next_request_does_not() {
+    let app = || {
+        let read = async |user: Result<Extension<Rc<str>>, _>| user.map_or(Rc::from("none"), |user| user.0).to_string();
+        Router::new().get("/", read).get("/none", async |Extension(_): Extension<u32>| "never").with(
+            async |mut request: Request, next: Next| {
+                if let Some(user) = request.field("x-user") {
+                    let user: Rc<str> = String::from_utf8_lossy(user).into();
+                    request.extensions_mut().insert(user);
+                }
+                next.run(request).await
+            },
+        )
+    };
+    let named = "GET / HTTP/1.1\r\nHost: a\r\nX-User: ann\r\n\r\n";
+    let answers = exchange(app(), &(named.to_owned() + &get("/")));
+    let bodies: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(body).collect();
+    assert_eq!(bodies, ["ann", "none"]);
+    let missing = exchange(app(), &get("/none"));
+    assert_eq!(status(&missing), "500");
+    assert!(body(&missing).contains("no layer has put a u32 into the request"), "{missing}");
 }
 
 #[test]
@@ -113,7 +241,7 @@ fn a_layer_s_background_task_runs_and_not_after_a_failed_handler() {
         });
         paused(async {
             exchange_with(server(app), &get("/")).await;
-            postlude::time::sleep(std::time::Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         });
         assert_eq!(ran.get(), runs);
     }

@@ -1,0 +1,122 @@
+//! A handler with what holds for it alone.
+//!
+//! Every handler becomes an endpoint when the router gets it; [`endpoint`] makes one by hand, to say more about it than its method and path. So what is
+//! said of one route stands beside its handler, and needs no group. A request keeps its endpoint, which is asked before the groups around it.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::extensions::Extensions;
+use super::handler::{Call, Handler, Parameters};
+use super::middleware::{self, Layer, Next, layer_of};
+use super::request::Request;
+use super::response::IntoResponse;
+
+/// A handler with a body limit, a time limit, state and layers of its own, which go before those of the groups it is in.
+///
+/// ```
+/// use std::time::Duration;
+/// use postlude::http::{Router, State, endpoint};
+/// async fn upload(State(folder): State<&'static str>, file: Vec<u8>) -> String {
+///     format!("{} bytes for {folder}", file.len())
+/// }
+/// let router = Router::new()
+///     .post("/upload", endpoint(upload).max_body(64 << 20).timeout(Duration::from_secs(60)).state("/srv/uploads"))
+///     .get("/upload", async || "send a file");
+/// ```
+pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -> Endpoint {
+    handler.into_endpoint()
+}
+
+/// See [`endpoint`].
+///
+/// ```
+/// use postlude::http::{Endpoint, Router, endpoint};
+/// fn upload() -> Endpoint {
+///     endpoint(async |file: Vec<u8>| file.len().to_string()).max_body(64 << 20)
+/// }
+/// let router = Router::new().post("/upload", upload());
+/// ```
+#[must_use = "an endpoint does nothing until it is given to a router"]
+pub struct Endpoint {
+    pub(crate) call: Call,
+    pub(crate) state: Extensions,
+    /// None: as the group says.
+    pub(crate) max_body: Option<u64>,
+    /// Outermost first; empty once they are around `call`.
+    layers: Vec<Layer>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(call: Call) -> Self {
+        Self { call, state: Extensions::default(), max_body: None, layers: Vec::new() }
+    }
+
+    /// How many bytes a request body may have here; beyond that the answer is 413.
+    ///
+    /// ```
+    /// use postlude::http::{Router, endpoint};
+    /// let router = Router::new().post("/note", endpoint(async |note: String| note).max_body(1024));
+    /// ```
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.max_body = Some(bytes);
+        self
+    }
+
+    /// Answers 503 if the handler takes longer: [`middleware::timeout`] as a layer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, endpoint};
+    /// let router = Router::new().get("/report", endpoint(async || "done").timeout(Duration::from_secs(30)));
+    /// ```
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with(middleware::timeout(limit))
+    }
+
+    /// Gives the handler and its layers a value: see [`State`](super::State). One per type; a second one takes the place of the first.
+    ///
+    /// ```
+    /// use postlude::http::{Router, State, endpoint};
+    /// let router = Router::new().get("/", endpoint(async |State(text): State<&'static str>| text).state("hello"));
+    /// ```
+    pub fn state<T: 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Puts a layer around the handler, inside of those of its groups. The first one added is the outermost.
+    ///
+    /// ```
+    /// use postlude::http::{Next, Request, Router, endpoint};
+    /// let no_store = async |request: Request, next: Next| next.run(request).await.with_field("cache-control", "no-store");
+    /// let router = Router::new().get("/account", endpoint(async || "yours").with(no_store));
+    /// ```
+    pub fn with<F, R>(mut self, layer: F) -> Self
+    where
+        F: AsyncFn(Request, Next) -> R + 'static,
+        R: IntoResponse + 'static,
+    {
+        self.layers.push(layer_of(layer));
+        self
+    }
+
+    /// With its layers around its call.
+    pub(crate) fn finished(mut self) -> Self {
+        if !self.layers.is_empty() {
+            let (layers, call) = (Rc::from(std::mem::take(&mut self.layers)), self.call);
+            self.call = Rc::new(move |request| Next::new(&layers, &call).start(request));
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("max_body", &self.max_body)
+            .field("layers", &self.layers.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! Error answers: a text, or problem details (RFC 9457) for a client that prefers JSON.
+//!
+//! Whatever goes wrong with a request that has a head, here or in a handler that gives an [`Error`](super::Error), becomes a response with
+//! `Payload::Problem`: its text. Only when the answer is written is it settled which form that takes, so that every error goes this one way
+//! and those who make one need not know the request.
+//!
+//! # How it works
+//!
+//! The request's `Accept` gives each form a weight, that of the most specific range that matches it (RFC 9110 section 12.5.1). The larger one wins.
+//! Where they are the same, a form that is named wins over one that only a wildcard stands for, and of two that are named the first;
+//! otherwise it is the text.
+
+use http::header::{self, HeaderName, HeaderValue};
+
+use super::request::Record;
+use super::response::{Payload, Response};
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const ACCEPT: HeaderValue = HeaderValue::from_static("accept");
+
+/// Gives an error the form that the client prefers; other answers stay as they are.
+pub(crate) fn settle(response: &mut Response, record: &Record) {
+    let Payload::Problem(detail) = &response.payload else { return };
+    let fields = record.head.fields(&record.bytes);
+    let accept = fields.filter(|(name, _)| name.eq_ignore_ascii_case("accept")).map(|(_, value)| value);
+    if prefers_json(accept) {
+        response.payload = Payload::Bytes(json_of(response, detail));
+        response.fields.retain(|(name, _)| *name != header::CONTENT_TYPE);
+        response.fields.push((header::CONTENT_TYPE, PROBLEM));
+    }
+    add(response, header::VARY, ACCEPT);
+}
+
+fn add(response: &mut Response, name: HeaderName, value: HeaderValue) {
+    if !response.fields.contains(&(name.clone(), value.clone())) {
+        response.fields.push((name, value));
+    }
+}
+
+fn json_of(response: &Response, detail: &str) -> Vec<u8> {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut json = String::from(r#"{"type":"about:blank""#);
+    if let Some(title) = response.status.canonical_reason() {
+        json.extend([r#","title":"#, &quoted(title)]);
+    }
+    json.extend([r#","status":"#, response.status.as_str()]);
+    if !detail.is_empty() {
+        json.extend([r#","detail":"#, &quoted(detail)]);
+    }
+    json.push('}');
+    json.into_bytes()
+}
+
+/// What a form is worth to the client.
+#[derive(Clone, Copy, Debug, Default)]
+struct Worth {
+    /// How specific the range is that says so; 0: none does.
+    rank: u8,
+    /// In thousandths.
+    weight: u16,
+    /// Counts ranges.
+    place: usize,
+}
+
+impl Worth {
+    fn take(&mut self, other: Self) {
+        if other.rank > 0 && (other.rank, other.weight) > (self.rank, self.weight) {
+            *self = other;
+        }
+    }
+
+    /// Whether the range names the form.
+    fn is_named(self) -> bool {
+        self.rank >= NAMED
+    }
+}
+
+const WILD: u8 = 1;
+const WILD_SUBTYPE: u8 = 2;
+const NAMED: u8 = 3;
+const NAMED_EXACTLY: u8 = 4;
+
+fn rank_of_json(kind: &str, subtype: &str) -> u8 {
+    match (kind, subtype) {
+        ("application", "problem+json") => NAMED_EXACTLY,
+        ("application", "json") => NAMED,
+        ("application", "*") => WILD_SUBTYPE,
+        ("*", "*") => WILD,
+        _ => 0,
+    }
+}
+
+fn rank_of_text(kind: &str, subtype: &str) -> u8 {
+    match (kind, subtype) {
+        ("text", "plain") => NAMED_EXACTLY,
+        ("text", "*") => WILD_SUBTYPE,
+        ("*", "*") => WILD,
+        _ => 0,
+    }
+}
+
+fn prefers_json<'a>(accept: impl Iterator<Item = &'a [u8]>) -> bool {
+    let (mut json, mut text) = (Worth::default(), Worth::default());
+    let values = accept.filter_map(|value| std::str::from_utf8(value).ok());
+    for (place, range) in values.flat_map(|value| pieces(value, ',')).enumerate() {
+        let Some((range, weight)) = weighed(range) else { continue };
+        let Some((kind, subtype)) = range.split_once('/') else { continue };
+        json.take(Worth { rank: rank_of_json(kind, subtype), weight, place });
+        text.take(Worth { rank: rank_of_text(kind, subtype), weight, place });
+    }
+    match json.weight.cmp(&text.weight) {
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Equal => {
+            json.weight > 0 && json.is_named() && (!text.is_named() || json.place < text.place)
+        }
+    }
+}
+
+/// A media range in lower case, without parameters, and its weight. None if it is malformed.
+fn weighed(range: &str) -> Option<(String, u16)> {
+    let mut parts = pieces(range, ';').map(str::trim);
+    let range = parts.next()?.to_ascii_lowercase();
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    Some((range, weight.map_or(Some(1000), thousandths)?))
+}
+
+/// `0`, `1`, or with up to three digits behind a point (RFC 9110 section 12.4.2).
+fn thousandths(weight: &str) -> Option<u16> {
+    let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
+    let digits = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    match whole {
+        "0" if digits => format!("{fraction:0<3}").parse().ok(),
+        "1" if digits && fraction.bytes().all(|byte| byte == b'0') => Some(1000),
+        _ => None,
+    }
+}
+
+/// Splits where the separator stands outside of quotes.
+fn pieces(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character| {
+        let literal = std::mem::take(&mut escaped);
+        match character {
+            '"' if !literal => quoted = !quoted,
+            '\\' if quoted && !literal => escaped = true,
+            _ => {}
+        }
+        character == separator && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefers(accept: &[&str]) -> bool {
+        prefers_json(accept.iter().map(|value| value.as_bytes()))
+    }
+
+    #[test]
+    fn json_is_for_those_who_prefer_it() {
+        for accept in [
+            "application/json",
+            "application/problem+json",
+            "Application/JSON; charset=utf-8",
+            "application/*",
+            "application/json, text/plain, */*",
+            "application/json, */*",
+            "text/plain;q=0.5, application/json;q=0.501",
+            "text/html, application/json;q=0.9, */*;q=0.8",
+            "text/*;q=0.9, */*",
+            "text/plain;q=0, */*",
+            "text/plain;a=\"x, y;q=1\\\"\";q=0.1, application/json;q=0.2",
+        ] {
+            assert!(prefers(&[accept]), "{accept}");
+        }
+        assert!(prefers(&["text/html", "application/json"]), "two fields are one list");
+    }
+
+    #[test]
+    fn text_is_for_everybody_else() {
+        for accept in [
+            "",
+            "*/*",
+            "text/plain",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "text/plain, application/json",
+            "text/plain, */*",
+            "application/json;q=0",
+            "application/json;q=0.5, text/plain",
+            "application/json;q=0.5, */*",
+            "application/problem+json;q=0, application/json",
+            "application/json;q=2",
+            "application/json;q=0.1234",
+            "application/json;q=1.001",
+            "application/json;q=-1",
+            "json",
+            "\"application/json, application/json",
+        ] {
+            assert!(!prefers(&[accept]), "{accept}");
+        }
+        assert!(!prefers(&[]));
+        assert!(!prefers_json([b"application/json\xff".as_slice()].into_iter()));
+    }
+}
