@@ -37,6 +37,8 @@ mod shutdown;
 mod signal;
 #[cfg(feature = "http")]
 mod sse;
+#[cfg(feature = "http")]
+mod streams;
 mod sync;
 mod threads;
 mod timer;
