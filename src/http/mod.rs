@@ -30,7 +30,7 @@
 //! | `router`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
-//! | `files` | files as answers |
+//! | `files`, `conditional` | files as answers; what a condition or a range makes of an answer |
 //! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
 
@@ -38,6 +38,7 @@ mod background;
 mod body;
 mod buffer;
 pub mod chunked;
+mod conditional;
 mod connection;
 mod error;
 mod extract;
