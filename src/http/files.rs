@@ -6,10 +6,10 @@
 //!
 //! # How it works
 //!
-//! 1. [`relative`]: a request's path becomes one below the root, or nothing: dots, separators and nulls in a segment are not looked for.
-//! 2. [`open`]: open, ask the handle, and look whether the path without symbolic links is below the root and still that same file.
-//! 3. [`conditional`](super::conditional): whole, part, 304, 412 or 416.
-//! 4. [`Pieces`]: the bytes.
+//! 1. `relative`: a request's path becomes one below the root, or nothing: dots, separators and nulls in a segment are not looked for.
+//! 2. `open`: open, ask the handle, and look whether the path without symbolic links is below the root and still that same file.
+//! 3. `conditional`: whole, part, 304, 412 or 416.
+//! 4. `Pieces`: the bytes.
 //!
 //! # Invariants
 //!
