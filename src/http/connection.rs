@@ -351,7 +351,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn route(&mut self) -> Result<Result<Answering, Begun>, End> {
         let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
-        let body = self.begin_body()?;
+        let limited = matches!(found, Found::Handler(_));
+        let body = self.begin_body(limited)?;
         let call = match found {
             Found::Handler(call) => call,
             Found::Answer(response) => return Ok(Err(self.begin_answer(Answer { response, failed: false }))),
@@ -367,8 +368,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.begin_answer(answer)
     }
 
-    /// Prepares for the request's body. Without one there is nothing to prepare.
-    fn begin_body(&mut self) -> Result<Body, End> {
+    /// Prepares for the request's body. Without one there is nothing to prepare. Where nobody will read it, the answer says why, and not that it is
+    /// too large.
+    fn begin_body(&mut self, limited: bool) -> Result<Body, End> {
         let framing = self.active.record.head.framing();
         let left = match framing {
             Framing::None | Framing::Length(0) => return Ok(Body::default()),
@@ -377,7 +379,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         };
         let limit = self.active.record.route.as_ref().and_then(|route| route.max_body);
         let allowance = limit.unwrap_or(self.shared.config.max_body);
-        if left.is_some_and(|length| length > allowance) {
+        if limited && left.is_some_and(|length| length > allowance) {
             return Err(self.refuse(413, &BodyError::TooLarge.to_string()));
         }
         let cell = Rc::new(BodyCell::default());

@@ -104,7 +104,8 @@ impl Response {
 
     /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.
     ///
-    /// An error of the stream ends the connection, so that the client cannot take the part for the whole.
+    /// An error of the stream ends the connection, so that the client cannot take the part for the whole; one that speaks HTTP/1.0 has no other mark
+    /// of the end, and does. Where the length is known, [`stream_sized`](Self::stream_sized) is the better one.
     ///
     /// ```
     /// # use std::{io, pin::Pin, task::{Context, Poll}};

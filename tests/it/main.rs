@@ -6,6 +6,8 @@ mod background;
 mod blocking;
 mod cancel;
 #[cfg(feature = "http")]
+mod clients;
+#[cfg(feature = "http")]
 mod conformance;
 mod counts;
 mod drop;
