@@ -32,7 +32,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
@@ -46,7 +45,7 @@ use super::handler::{Answer, Answering};
 use super::parse::{Framing, HeadParser};
 use super::problem;
 use super::request::{Record, Request};
-use super::response::{IntoResponse, Payload, Response};
+use super::response::{IntoResponse, Payload, Pieces, Response};
 use super::router::Found;
 use super::server::Shared;
 use super::timer::Timer;
@@ -339,7 +338,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn refuse(&mut self, status: u16, text: &str) -> End {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
-        self.write_head(&response, false, Length::Known(text.len()));
+        self.write_head(&response, false, Length::Known(text.len() as u64));
         self.active.output.append_payload(response.payload);
         End::Linger
     }
@@ -510,7 +509,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let trigger = self.active.trigger(failed.then_some(response.status));
         let bodyless = self.is_head() || matches!(response.status.as_u16(), 204 | 304);
         let length = self.length_of(&response);
-        self.settle_continue(!bodyless && matches!(response.payload, Payload::Stream(_)));
+        self.settle_continue(!bodyless && response.payload.is_stream());
         let keep = self.keeps_alive(&response) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
         self.begin_watch(response.status);
@@ -519,7 +518,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 discard(payload);
                 (None, false)
             }
-            Payload::Stream(stream) => (Some(stream), false),
+            Payload::Stream(stream) | Payload::Sized(_, stream) => (Some(stream), false),
             Payload::Upgrade(on_upgrade) => {
                 self.active.on_upgrade = Some(on_upgrade);
                 (None, true)
@@ -530,9 +529,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     async fn finish_answer(&mut self, begun: Begun) -> Result<(), End> {
-        let Begun { stream, big, length, keep, trigger } = begun;
+        let Begun { stream, big, length, mut keep, trigger } = begun;
         if let Some(stream) = stream {
-            self.answer_stream(stream, length).await?;
+            keep &= self.answer_stream(stream, length).await?;
         }
         self.active.output.mark(trigger);
         if big {
@@ -578,7 +577,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn keeps_alive(&mut self, response: &Response) -> bool {
         let asked_to_close =
             response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
-        let streams = matches!(response.payload, Payload::Stream(_));
+        let streams = response.payload.is_stream();
         let Active { input, record, body, .. } = &mut *self.active;
         record.head.keep_alive()
             && !asked_to_close
@@ -630,23 +629,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         });
     }
 
-    async fn answer_stream(&mut self, stream: Pieces, length: Length) -> Result<(), End> {
+    /// Sends a stream's pieces. False: it had more than the length it came with.
+    async fn answer_stream(&mut self, stream: Pieces, length: Length) -> Result<bool, End> {
         let mut stream = Some(stream);
-        loop {
-            let piece = self.drive(|cx| poll_piece(&mut stream, cx)).await;
-            match piece {
-                Ok(Some(piece)) => self.active.output.append(|out| match length {
-                    Length::Chunks if piece.is_empty() => {}
-                    Length::Chunks => chunked::write_chunk(out, &piece),
-                    _ => out.extend_from_slice(&piece),
-                }),
-                Ok(None) => break,
-                Err(text) => {
-                    say(format_args!("a response's stream failed: {text}"));
-                    let _ = self.flush().await;
-                    return Err(End::Broken);
+        let mut left = if let Length::Known(length) = length { length } else { u64::MAX };
+        let mut fits = true;
+        while left > 0 {
+            let mut piece = match self.drive(|cx| poll_piece(&mut stream, cx)).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) if matches!(length, Length::Known(_)) => {
+                    return Err(self.give_up(&format!("it ended {left} bytes before its length")).await);
                 }
+                Ok(None) => break,
+                Err(text) => return Err(self.give_up(&text).await),
+            };
+            if piece.len() as u64 > left {
+                say(format_args!("a response's stream has more than its length; the rest is cut off"));
+                piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                fits = false;
             }
+            if matches!(length, Length::Known(_)) {
+                left -= piece.len() as u64;
+            }
+            self.active.output.append(|out| match length {
+                Length::Chunks if piece.is_empty() => {}
+                Length::Chunks => chunked::write_chunk(out, &piece),
+                _ => out.extend_from_slice(&piece),
+            });
             if self.active.output.is_broken() {
                 return Err(End::Broken);
             }
@@ -654,10 +663,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 self.flush().await?;
             }
         }
+        discard(stream);
         if length == Length::Chunks {
             self.active.output.append(chunked::write_last_chunk);
         }
-        Ok(())
+        Ok(fits)
+    }
+
+    /// What came so far goes out, and no end.
+    async fn give_up(&mut self, text: &str) -> End {
+        say(format_args!("a response's stream failed: {text}"));
+        let _ = self.flush().await;
+        End::Broken
     }
 
     /// Whether the next request's turn comes.
@@ -855,8 +872,6 @@ impl Incoming {
     }
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Vec<u8>>>>>;
-
 /// Polls the handler's future; a panic, there or in its destructor, is a 500.
 fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
     let Some(running) = future else { return Poll::Pending };
@@ -908,7 +923,7 @@ struct Begun {
 /// How a response says where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
-    Known(usize),
+    Known(u64),
     Chunks,
     UntilClose,
     /// It has no body by its status.
@@ -916,7 +931,7 @@ enum Length {
 }
 
 /// The length a handler gave for a body that it did not.
-fn declared(response: &Response) -> Option<usize> {
+fn declared(response: &Response) -> Option<u64> {
     response.field("content-length")?.to_str().ok()?.parse().ok()
 }
 
@@ -947,7 +962,7 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_length(out: &mut Vec<u8>, mut length: usize) {
+fn write_length(out: &mut Vec<u8>, mut length: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {

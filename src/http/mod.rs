@@ -33,7 +33,7 @@
 //! | `middleware` | closures around the handlers of a group |
 //! | `background` | the tasks after the answer, and their books |
 //! | `delivery` | telling who asked how an answer ended |
-//! | `files` | files as answers |
+//! | `files`, `conditional` | files as answers; what a condition or a range makes of an answer |
 //! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
 
@@ -41,6 +41,7 @@ mod background;
 mod body;
 mod buffer;
 pub mod chunked;
+mod conditional;
 mod connection;
 mod delivery;
 mod endpoint;

@@ -1,6 +1,7 @@
 //! The response, and what can be turned into one.
 //!
-//! A response is a status, a list of fields and a payload. A payload whose length is known goes out with `Content-Length`, a stream in chunks.
+//! A response is a status, a list of fields and a payload. A payload whose length is known goes out with `Content-Length`, a stream whose length is
+//! not in chunks.
 //! The connection writes `Date`, `Connection` and the framing fields itself.
 
 use std::borrow::Cow;
@@ -19,6 +20,9 @@ use super::upgrade::OnUpgrade;
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// A body as it comes into being.
+pub(crate) type Pieces = Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>;
+
 /// The bytes of a response.
 pub(crate) enum Payload {
     Empty,
@@ -26,15 +30,25 @@ pub(crate) enum Payload {
     Bytes(Vec<u8>),
     /// What went wrong, in words; the client's `Accept` says in which form it goes out.
     Problem(String),
-    Stream(Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>),
+    Stream(Pieces),
+    /// A stream, and how many of its bytes are the body.
+    Sized(u64, Pieces),
     /// None: the connection's socket goes to this function.
     Upgrade(OnUpgrade),
 }
 
 impl Payload {
     /// Its length; None if only its end will tell.
-    pub(crate) fn length(&self) -> Option<usize> {
-        self.bytes().map(<[u8]>::len)
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Sized(length, _) => Some(*length),
+            other => other.bytes().map(|bytes| bytes.len() as u64),
+        }
+    }
+
+    /// Whether it comes piece by piece.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Sized(..))
     }
 
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
@@ -43,7 +57,7 @@ impl Payload {
             Self::Static(bytes) => Some(bytes),
             Self::Bytes(bytes) => Some(bytes),
             Self::Problem(text) => Some(text.as_bytes()),
-            Self::Stream(_) | Self::Upgrade(_) => None,
+            Self::Stream(_) | Self::Sized(..) | Self::Upgrade(_) => None,
         }
     }
 }
@@ -92,7 +106,8 @@ impl Response {
 
     /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.
     ///
-    /// An error of the stream ends the connection, so that the client cannot take the part for the whole.
+    /// An error of the stream ends the connection, so that the client cannot take the part for the whole; one that speaks HTTP/1.0 has no other mark
+    /// of the end, and does. Where the length is known, [`stream_sized`](Self::stream_sized) is the better one.
     ///
     /// ```
     /// # use std::{io, pin::Pin, task::{Context, Poll}};
@@ -111,6 +126,26 @@ impl Response {
     pub fn stream(stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
         let mut response = Self::of(StatusCode::OK);
         response.payload = Payload::Stream(Box::pin(stream));
+        response
+    }
+
+    /// A response whose bytes come from a stream of which it is known how many bytes they are: with `Content-Length`, so that the client can
+    /// show its progress and the connection goes on for clients that speak HTTP/1.0, too.
+    ///
+    /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream that ends earlier or fails breaks the
+    /// connection off, so that the client cannot take the part for the whole. Of a piece that goes beyond, the rest is cut off, and the
+    /// connection closes after the answer, for its length and its bytes do not belong together. Both are told on stderr.
+    ///
+    /// ```
+    /// use postlude::http::Response;
+    /// let parts = futures::stream::iter([Ok(b"Hello, ".to_vec()), Ok(b"World!".to_vec())]);
+    /// let response = Response::stream_sized(13, parts).with_field("content-type", "text/plain");
+    /// assert_eq!(response.status(), 200);
+    /// ```
+    #[must_use]
+    pub fn stream_sized(length: u64, stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
+        let mut response = Self::of(StatusCode::OK);
+        response.payload = Payload::Sized(length, Box::pin(stream));
         response
     }
 

@@ -8,6 +8,8 @@ mod branches;
 mod buffered;
 mod cancel;
 #[cfg(feature = "http")]
+mod clients;
+#[cfg(feature = "http")]
 mod conformance;
 mod counts;
 mod drop;
@@ -39,6 +41,8 @@ mod shutdown;
 mod signal;
 #[cfg(feature = "http")]
 mod sse;
+#[cfg(feature = "http")]
+mod streams;
 mod sync;
 mod tee;
 mod threads;
