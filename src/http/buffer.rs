@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::background::{Outcome, Trigger};
 use super::response::Payload;
+use super::timer::Patience;
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
 const SMALL: usize = 8 * 1024;
@@ -114,12 +116,14 @@ pub(super) struct Output {
     flushed: u64,
     /// Where answers with tasks end, in the count of bytes.
     marks: VecDeque<(u64, Trigger)>,
+    /// How long the client may still let it wait.
+    patience: Patience,
     /// Set when the socket takes no more: from then on everything is thrown away.
     broken: bool,
 }
 
 impl Output {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, patience: Patience) -> Self {
         Self {
             limit: limit as u64,
             buffer: Vec::new(),
@@ -130,6 +134,7 @@ impl Output {
             written: 0,
             flushed: 0,
             marks: VecDeque::new(),
+            patience,
             broken: false,
         }
     }
@@ -206,12 +211,28 @@ impl Output {
     /// Writes all that waits. A socket that takes no more breaks the output, which counts as done.
     pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
         while !self.is_empty() {
-            match ready!(self.poll_write(io, cx)) {
+            let before = self.written;
+            let polled = self.poll_write(io, cx);
+            if self.written > before {
+                self.patience.earn(self.written - before);
+            }
+            match ready!(polled) {
                 Ok(()) => self.fire(),
                 Err(_) => self.break_off(),
             }
         }
+        self.patience.pause();
         Poll::Ready(())
+    }
+
+    /// When a client that takes nothing more will have been waited for long enough.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        self.patience.deadline()
+    }
+
+    /// Prepares for another connection. There must be nothing in it.
+    pub(super) fn reset(&mut self) {
+        self.patience.reset();
     }
 
     fn poll_write<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
