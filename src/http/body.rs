@@ -21,6 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use http::StatusCode;
 
+use super::parse;
 use super::response::{IntoResponse, Response};
 
 /// Why the rest of a request body will not come.
@@ -34,10 +35,11 @@ use super::response::{IntoResponse, Response};
 pub enum BodyError {
     /// It is longer than `Server::max_body` allows.
     TooLarge,
-    /// The client sent nothing for as long as `Server::body_timeout` allows.
+    /// The client sent too little for as long as `Server::body_timeout` allows.
     TimedOut,
-    /// Its framing breaks the rules of HTTP/1.1.
-    Malformed,
+    /// Its framing breaks the rules of HTTP/1.1 or a limit of [`BodyLimits`](super::chunked::BodyLimits); what and where is in it, and so is the
+    /// status.
+    Malformed(parse::Error),
     /// The connection ended in the middle of it.
     Disconnected,
 }
@@ -54,19 +56,20 @@ impl BodyError {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
-            Self::Malformed | Self::Disconnected => StatusCode::BAD_REQUEST,
+            Self::Malformed(error) => StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::Disconnected => StatusCode::BAD_REQUEST,
         }
     }
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLarge => "the request body is larger than this server accepts",
-            Self::TimedOut => "the request body did not arrive in time; send it without pauses",
-            Self::Malformed => "the request body is not framed as HTTP/1.1 asks",
-            Self::Disconnected => "the connection ended before the request body was complete",
-        })
+        match self {
+            Self::TooLarge => f.write_str("the request body is larger than this server accepts"),
+            Self::TimedOut => f.write_str("the request body did not arrive in time; send it without pauses"),
+            Self::Malformed(error) => write!(f, "the request body is not framed as HTTP/1.1 asks: {error}"),
+            Self::Disconnected => f.write_str("the connection ended before the request body was complete"),
+        }
     }
 }
 
@@ -75,7 +78,7 @@ impl std::error::Error for BodyError {}
 impl From<BodyError> for io::Error {
     fn from(error: BodyError) -> Self {
         let kind = match error {
-            BodyError::TooLarge | BodyError::Malformed => io::ErrorKind::InvalidData,
+            BodyError::TooLarge | BodyError::Malformed(_) => io::ErrorKind::InvalidData,
             BodyError::TimedOut => io::ErrorKind::TimedOut,
             BodyError::Disconnected => io::ErrorKind::UnexpectedEof,
         };
@@ -128,6 +131,7 @@ impl Body {
     /// # }
     /// ```
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, BodyError>> {
+        let _asking = self.cell.clone().map(Asking);
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
@@ -145,6 +149,7 @@ impl Body {
     /// ```
     pub async fn collect(&mut self) -> Result<Vec<u8>, BodyError> {
         let Some(cell) = &self.cell else { return Ok(Vec::new()) };
+        let _asking = Asking(Rc::clone(cell));
         let all = std::future::poll_fn(|cx| cell.poll_whole(cx)).await;
         self.cell = None;
         all
@@ -179,6 +184,15 @@ impl Drop for Body {
         if let Some(cell) = &self.cell {
             cell.state.borrow_mut().wanted = Wanted::Nothing;
         }
+    }
+}
+
+/// A handler that waits for bytes. One that gives up asks for nothing: the connection then neither reads nor counts the time.
+struct Asking(Rc<BodyCell>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.state.borrow_mut().wanted = Wanted::Nothing;
     }
 }
 

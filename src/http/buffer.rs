@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::background::{Outcome, Trigger};
 use super::delivery::Watch;
 use super::response::Payload;
+use super::timer::Patience;
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
 const SMALL: usize = 8 * 1024;
@@ -136,12 +138,14 @@ pub(super) struct Output {
     marks: VecDeque<Mark>,
     /// Of the answer that is being put here.
     watch: Option<Watch>,
+    /// How long the client may still let it wait.
+    patience: Patience,
     /// Set when the socket takes no more: from then on everything is thrown away.
     broken: bool,
 }
 
 impl Output {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, patience: Patience) -> Self {
         Self {
             limit: limit as u64,
             buffer: Vec::new(),
@@ -153,6 +157,7 @@ impl Output {
             flushed: 0,
             marks: VecDeque::new(),
             watch: None,
+            patience,
             broken: false,
         }
     }
@@ -243,12 +248,28 @@ impl Output {
     /// Writes all that waits. A socket that takes no more breaks the output, which counts as done.
     pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
         while !self.is_empty() {
-            match ready!(self.poll_write(io, cx)) {
+            let before = self.written;
+            let polled = self.poll_write(io, cx);
+            if self.written > before {
+                self.patience.earn(self.written - before);
+            }
+            match ready!(polled) {
                 Ok(()) => self.fire(),
                 Err(_) => self.break_off(),
             }
         }
+        self.patience.pause();
         Poll::Ready(())
+    }
+
+    /// When a client that takes nothing more will have been waited for long enough.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        self.patience.deadline()
+    }
+
+    /// Prepares for another connection. There must be nothing in it.
+    pub(super) fn reset(&mut self) {
+        self.patience.reset();
     }
 
     fn poll_write<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

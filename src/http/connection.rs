@@ -39,7 +39,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{Input, Output};
-use super::chunked::{self, BodyLimits, Decoder};
+use super::chunked::{self, Decoder};
 use super::delivery::Watch;
 use super::handler::{Answer, Answering};
 use super::parse::{Framing, HeadParser};
@@ -48,7 +48,7 @@ use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Pieces, Response};
 use super::router::Found;
 use super::server::Shared;
-use super::timer::Timer;
+use super::timer::{self, Patience, Timer};
 use super::upgrade::{self, OnUpgrade, Running, Upgraded};
 use crate::task::poll_proceed;
 use crate::time::now;
@@ -57,8 +57,6 @@ use crate::time::now;
 const DRAINED: usize = 64 * 1024;
 /// RFC 9110, section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// Bytes a second below which a body uses up its time: slower than any modem, faster than a client that means harm.
-const SLOWEST_BODY: f64 = 1024.0;
 /// What a client is told of a panic.
 pub(super) const UNANSWERED: &str = "the server could not answer";
 /// How long a client that was told off may go on sending.
@@ -89,10 +87,8 @@ struct Incoming {
     expects_continue: bool,
     ended: bool,
     failed: bool,
-    /// How much longer may be waited for bytes: waiting uses it up, bytes earn it back.
-    patience: Duration,
-    /// Since when bytes are waited for.
-    waits_since: Option<Instant>,
+    /// How long the client may still let the handler wait.
+    patience: Patience,
 }
 
 pub(super) struct Connection<IO> {
@@ -111,6 +107,8 @@ pub(super) struct Active {
     input: Input,
     output: Output,
     parser: HeadParser,
+    /// When the first byte of a head was seen that is not complete.
+    head_since: Option<Instant>,
     record: Rc<Record>,
     body: Option<Incoming>,
     /// Set while a handler runs and its tasks have no trigger yet.
@@ -121,10 +119,12 @@ pub(super) struct Active {
 
 impl Active {
     fn new(shared: &Rc<Shared>) -> Self {
+        let config = &shared.config;
         Self {
             input: Input::default(),
-            output: Output::new(shared.config.max_buffer),
-            parser: HeadParser::new(shared.config.head),
+            output: Output::new(config.max_buffer, Patience::new(config.write_timeout, config.write_rate)),
+            parser: HeadParser::new(config.head),
+            head_since: None,
             record: Rc::new(Record::new(Rc::clone(shared), None)),
             body: None,
             calling: false,
@@ -211,6 +211,7 @@ impl<IO> Connection<IO> {
     fn rest(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
             active.input.shrink();
+            active.output.reset();
             self.shared.give_back(active);
         }
     }
@@ -270,7 +271,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     async fn read_head(&mut self) -> Result<(), End> {
         self.rise();
         self.fresh_record();
-        self.timer.clear();
+        self.active.head_since = None;
         loop {
             if !self.active.input.is_empty() && self.parse_head()? {
                 return Ok(());
@@ -301,17 +302,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let idle = self.active.input.is_empty();
         if idle {
             self.timer.set(self.shared.config.idle_timeout);
-        } else if !self.timer.is_set() {
-            self.timer.set(self.shared.config.header_timeout);
+        } else {
+            let deadline = self.head_deadline();
+            self.timer.set_at(deadline);
         }
-        let read = poll_fn(|cx| self.poll_head_bytes(idle, cx)).await;
-        if idle {
-            self.timer.clear();
-        }
-        match read? {
+        match poll_fn(|cx| self.poll_head_bytes(idle, cx)).await? {
             0 => Err(End::Close),
             _ => Ok(()),
         }
+    }
+
+    fn head_deadline(&mut self) -> Option<Instant> {
+        let Active { input, head_since, .. } = &mut *self.active;
+        let config = &self.shared.config;
+        let since = *head_since.get_or_insert_with(now);
+        timer::head_deadline(since, input.bytes().len(), config.header_rate, config.header_grace, config.header_timeout)
     }
 
     fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
@@ -395,15 +400,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             cell.fail(BodyError::TooLarge);
         }
         self.active.body = Some(Incoming {
-            decoder: Decoder::new(framing, BodyLimits::default()),
+            decoder: Decoder::new(framing, self.shared.config.chunks),
             cell: Rc::clone(&cell),
             allowance,
             left,
             expects_continue: self.active.record.head.expects_continue(),
             ended: too_large,
             failed: too_large,
-            patience: self.shared.config.body_timeout,
-            waits_since: None,
+            patience: Patience::new(self.shared.config.body_timeout, self.shared.config.body_rate),
         });
         Body::new(cell)
     }
@@ -432,7 +436,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     /// Moves bytes both ways while the handler waits. True: the handler should be polled again.
     fn feed(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.active.output.waiting();
         let fed = self.poll_body(cx).is_ready();
         let writing = self.active.output.poll_flush(&mut self.io, cx).is_pending();
         if fed {
@@ -441,14 +444,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
         let reading =
             self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Wanted::Nothing);
-        if !reading && !writing {
-            self.timer.clear();
-            return false;
+        let Active { output, body, .. } = &mut *self.active;
+        let deadline = match body {
+            Some(body) if reading => body.patience.deadline(),
+            _ if writing => output.deadline(),
+            _ => None,
+        };
+        if let Some(body) = body.as_mut().filter(|_| !reading) {
+            // The handler does something else, and that is not the client's time.
+            body.patience.pause();
         }
-        if !self.timer.is_set() || self.active.output.waiting() < before {
-            let body = self.active.body.as_mut().filter(|_| reading);
-            self.timer.set(body.map_or(self.shared.config.write_timeout, Incoming::waits));
-        }
+        self.timer.set_at(deadline);
         if !self.timer.expired(cx) {
             return false;
         }
@@ -483,9 +489,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                     body.fail(BodyError::Disconnected, cx);
                     return Poll::Ready(());
                 }
-                Ok(bytes) => body.received(bytes, self.shared.config.body_timeout),
+                Ok(bytes) => body.patience.earn(bytes as u64),
             }
-            self.timer.clear();
         }
     }
 
@@ -634,47 +639,57 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let mut stream = Some(stream);
         let mut left = if let Length::Known(length) = length { length } else { u64::MAX };
         let mut fits = true;
-        while left > 0 {
-            let mut piece = match self.drive(|cx| poll_piece(&mut stream, cx)).await {
-                Ok(Some(piece)) => piece,
+        let whole = loop {
+            if left == 0 {
+                break true;
+            }
+            match self.drive(|cx| poll_piece(&mut stream, cx)).await {
+                Ok(Some(piece)) => fits &= self.append_piece(piece, length, &mut left),
                 Ok(None) if matches!(length, Length::Known(_)) => {
-                    return Err(self.give_up(&format!("it ended {left} bytes before its length")).await);
+                    say(format_args!("a response's stream failed: it ended {left} bytes before its length"));
+                    break false;
                 }
-                Ok(None) => break,
-                Err(text) => return Err(self.give_up(&text).await),
-            };
-            if piece.len() as u64 > left {
-                say(format_args!("a response's stream has more than its length; the rest is cut off"));
-                piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-                fits = false;
+                Ok(None) => break true,
+                Err(text) => {
+                    say(format_args!("a response's stream failed: {text}"));
+                    break false;
+                }
             }
-            if matches!(length, Length::Known(_)) {
-                left -= piece.len() as u64;
-            }
-            self.active.output.append(|out| match length {
-                Length::Chunks if piece.is_empty() => {}
-                Length::Chunks => chunked::write_chunk(out, &piece),
-                _ => out.extend_from_slice(&piece),
-            });
             if self.active.output.is_broken() {
                 return Err(End::Broken);
             }
             if self.active.output.is_full() {
                 self.flush().await?;
             }
-        }
+        };
         discard(stream);
+        if !whole {
+            // What came so far goes out, and no end.
+            self.flush().await?;
+            return Err(End::Broken);
+        }
         if length == Length::Chunks {
             self.active.output.append(chunked::write_last_chunk);
         }
         Ok(fits)
     }
 
-    /// What came so far goes out, and no end.
-    async fn give_up(&mut self, text: &str) -> End {
-        say(format_args!("a response's stream failed: {text}"));
-        let _ = self.flush().await;
-        End::Broken
+    /// False if there was more of it than was `left`.
+    fn append_piece(&mut self, mut piece: Vec<u8>, length: Length, left: &mut u64) -> bool {
+        let fits = piece.len() as u64 <= *left;
+        if !fits {
+            say(format_args!("a response's stream has more than its length; the rest is cut off"));
+            piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+        }
+        if matches!(length, Length::Known(_)) {
+            *left -= piece.len() as u64;
+        }
+        self.active.output.append(|out| match length {
+            Length::Chunks if piece.is_empty() => {}
+            Length::Chunks => chunked::write_chunk(out, &piece),
+            _ => out.extend_from_slice(&piece),
+        });
+        fits
     }
 
     /// Whether the next request's turn comes.
@@ -690,22 +705,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Waits until all that was answered is written.
     async fn flush(&mut self) -> Result<(), End> {
         if !self.active.output.is_empty() {
-            self.timer.clear();
             poll_fn(|cx| self.poll_flush_in_time(cx)).await;
-            self.timer.clear();
         }
         if self.active.output.is_broken() { Err(End::Broken) } else { Ok(()) }
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let before = self.active.output.waiting();
             if self.active.output.poll_flush(&mut self.io, cx).is_ready() {
                 return Poll::Ready(());
             }
-            if !self.timer.is_set() || self.active.output.waiting() < before {
-                self.timer.set(self.shared.config.write_timeout);
-            }
+            self.timer.set_at(self.active.output.deadline());
             if !self.timer.expired(cx) {
                 return Poll::Pending;
             }
@@ -723,10 +733,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         body.allowance = body.allowance.min(DRAINED as u64);
         while !body.skip(&mut self.active.input) {
             self.flush().await?;
-            self.timer.set(body.waits());
+            self.timer.set_at(body.patience.deadline());
             let bytes = poll_fn(|cx| self.poll_drain(cx)).await?;
-            body.received(bytes, self.shared.config.body_timeout);
-            self.timer.clear();
+            body.patience.earn(bytes as u64);
         }
         if body.failed { Err(End::Linger) } else { Ok(()) }
     }
@@ -785,24 +794,6 @@ impl Drop for Incoming {
 }
 
 impl Incoming {
-    /// Begins to wait for bytes; says for how long at most.
-    fn waits(&mut self) -> Duration {
-        let now = now();
-        if let Some(since) = self.waits_since.replace(now) {
-            self.patience = self.patience.saturating_sub(now.saturating_duration_since(since));
-        }
-        self.patience
-    }
-
-    /// Some bytes came: the wait is paid for, and they earn more of it, up to `most`.
-    fn received(&mut self, bytes: usize, most: Duration) {
-        if let Some(since) = self.waits_since.take() {
-            let waited = now().saturating_duration_since(since);
-            let earned = Duration::from_secs_f64(bytes as f64 / SLOWEST_BODY);
-            self.patience = (self.patience.saturating_sub(waited) + earned).min(most);
-        }
-    }
-
     /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
     fn decode(&mut self, input: &mut Input, cx: &Context<'_>) -> bool {
         let grow = input.is_full();
@@ -825,7 +816,7 @@ impl Incoming {
 
     /// Decodes once; gives the number of bytes taken.
     fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
-        let found = self.decoder.decode(input.bytes()).map_err(|_| BodyError::Malformed)?;
+        let found = self.decoder.decode(input.bytes()).map_err(BodyError::Malformed)?;
         let data = &input.bytes()[found.data];
         let count = data.len() as u64;
         self.allowance = self.allowance.checked_sub(count).ok_or(BodyError::TooLarge)?;

@@ -43,7 +43,8 @@ pub(crate) enum Found {
 /// Which handler answers which path and method.
 ///
 /// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. `OPTIONS` is answered with a 204 and `Allow` where it has
-/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, a 404 if not said.
+/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`, and
+/// `CONNECT` is a 501. Unknown paths go to the fallback, a 404 if not said.
 ///
 /// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where only one has a route the other is not found; no
 /// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
@@ -315,8 +316,11 @@ impl Router {
     /// Completes a router that has its own part of the paths: its layers see what is not found there.
     pub(crate) fn finished(mut self) -> Self {
         if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
-            let not_found: Call = Rc::new(|_| Box::pin(async { Answer { response: not_found(), failed: false } }));
-            let any = Some(Rc::new(Endpoint::new(not_found)));
+            let nothing: Call = Rc::new(|request| {
+                let response = nothing_for(request.method_name());
+                Box::pin(async { Answer { response, failed: false } })
+            });
+            let any = Some(Rc::new(Endpoint::new(nothing)));
             self.fallbacks.push((String::new(), Rc::new(Route { any, ..Route::default() })));
         }
         self.spread()
@@ -348,7 +352,7 @@ impl Router {
         } else if path == "*" {
             return self.answer_for_all(taken);
         } else {
-            let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
+            let Some(route) = self.fallback_of(path) else { return Found::Answer(nothing_for(head.method(bytes))) };
             route
         };
         *taken = Some(Rc::clone(route));
@@ -379,8 +383,18 @@ impl Router {
     }
 }
 
-fn not_found() -> Response {
-    Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
+/// What a path without a route answers.
+fn nothing_for(method: &str) -> Response {
+    match method {
+        "CONNECT" => no_tunnel(),
+        _ => Response::text(StatusCode::NOT_FOUND, "there is nothing at this path"),
+    }
+}
+
+/// What follows the head of a `CONNECT` is meant for somebody else, so the connection ends with the answer.
+fn no_tunnel() -> Response {
+    let text = "this server opens no tunnels; send the request to the origin itself";
+    Response::text(StatusCode::NOT_IMPLEMENTED, text).with_field("connection", "close")
 }
 
 /// Whether a path is in the group with this prefix, whose parameters stand for any segment.
@@ -404,6 +418,9 @@ impl Route {
         let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
         if method == "OPTIONS" {
             return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
+        }
+        if method == "CONNECT" {
+            return self.refuse(no_tunnel);
         }
         let text = "this path does not take this method";
         self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))

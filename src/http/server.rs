@@ -23,6 +23,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use slab::Slab;
 
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
+use super::chunked::BodyLimits;
 use super::connection::{Active, Connection};
 use super::parse;
 use super::router::Router;
@@ -34,14 +35,29 @@ use crate::{JoinHandle, spawn, time};
 /// How many connections' buffers are kept for the next that needs some.
 const SPARE: usize = 64;
 
+/// A head slower than this is no client's on any line that still exists; a client that means harm sends a byte a second or less.
+const HEADER_RATE: u32 = 256;
+/// Two lost packets and their repetitions fit into it.
+const HEADER_GRACE: Duration = Duration::from_secs(5);
+/// Bytes a second of bodies and answers, over a time that `body_timeout` and `write_timeout` say: slower than any modem.
+const RATE: u32 = 1024;
+/// A connection that waits costs about a kilobyte here and some more in the kernel, one that is busy 200 KiB at worst before its handler's own
+/// needs: ten thousand are no burden, a hundred thousand should be somebody's decision.
+const CONNECTIONS: usize = 16 * 1024;
+
 /// What the builder methods set.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) head: parse::Limits,
+    pub(crate) chunks: BodyLimits,
     pub(crate) header_timeout: Duration,
+    pub(crate) header_rate: u32,
+    pub(crate) header_grace: Duration,
     pub(crate) body_timeout: Duration,
+    pub(crate) body_rate: u32,
     pub(crate) idle_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    pub(crate) write_rate: u32,
     pub(crate) max_body: u64,
     pub(crate) max_buffer: usize,
     pub(crate) max_requests: u32,
@@ -201,6 +217,40 @@ type Hook = Box<dyn Fn(&TaskFailure)>;
 
 /// A server on one address, with its limits.
 ///
+/// # Limits
+///
+/// All are on unless said otherwise. An answer with one of these statuses says `Connection: close`, and the connection ends after it.
+///
+/// | limit | default | beyond it | set by |
+/// | --- | --- | --- | --- |
+/// | bytes of a head | 16 KiB | 431 | [`head_limits`](Self::head_limits) |
+/// | bytes of a target | 8 KiB | 414 | [`head_limits`](Self::head_limits) |
+/// | fields of a head | 100 | 431 | [`head_limits`](Self::head_limits) |
+/// | time for a head | 10 s | 408 | [`header_timeout`](Self::header_timeout) |
+/// | bytes a second of a head | 256 after 5 s | 408 | [`min_header_rate`](Self::min_header_rate) |
+/// | bytes of a body | 2 MiB | 413 | [`max_body`](Self::max_body), [`Router::max_body`] for a group of routes |
+/// | bytes of chunk extensions | 16 KiB a body | 413 | [`chunk_limits`](Self::chunk_limits) |
+/// | bytes and fields of trailers | 16 KiB, 100 | 431 | [`chunk_limits`](Self::chunk_limits) |
+/// | waiting for a body | 30 s, earned back by its bytes | 408 | [`body_timeout`](Self::body_timeout) |
+/// | bytes a second of a body | 1024 | 408 | [`min_body_rate`](Self::min_body_rate) |
+/// | body left unread by the handler | 64 KiB | closed after the answer | |
+/// | waiting for a client that reads slowly | 30 s, earned back by its bytes | closed | [`write_timeout`](Self::write_timeout) |
+/// | bytes a second it reads | 1024 | closed | [`min_write_rate`](Self::min_write_rate) |
+/// | answers that wait for it | 64 KiB and one piece | nothing more is read | [`max_buffer`](Self::max_buffer) |
+/// | time without a request | 60 s | closed | [`idle_timeout`](Self::idle_timeout) |
+/// | requests of a connection | 100 000 | closed after the answer | [`max_requests_per_connection`](Self::max_requests_per_connection) |
+/// | connections | 16 384 | they wait in the kernel's queue | [`max_connections`](Self::max_connections) |
+/// | open files | the system's | they wait, and are tried again every 100 ms | `ulimit -n` |
+/// | background tasks | 10 000, 1 000 a request | 503 | [`background_limits`](Self::background_limits) |
+/// | time to stop | 30 s | reported | [`drain_limit`](Self::drain_limit) |
+///
+/// A head or a body that is not what HTTP/1.1 asks is 400, an unknown transfer coding, an endless method or `CONNECT` 501, another major version
+/// 505, an expectation that is none 417.
+///
+/// Memory: a connection that waits for a request holds about a kilobyte. While it is served it holds what was read of a head or body (8 KiB,
+/// while a head is incomplete at most twice the limit of a head, while a body comes fast 128 KiB), the answers that wait, and whatever the handler
+/// collects, at most the limit of a body.
+///
 /// ```
 /// use postlude::http::{Router, Server};
 /// # fn main() -> std::io::Result<()> {
@@ -246,14 +296,19 @@ impl Server {
             listener: TcpListener::bind(address)?,
             config: Config {
                 head: parse::Limits::default(),
+                chunks: BodyLimits::default(),
                 header_timeout: Duration::from_secs(10),
+                header_rate: HEADER_RATE,
+                header_grace: HEADER_GRACE,
                 body_timeout: Duration::from_secs(30),
+                body_rate: RATE,
                 idle_timeout: Duration::from_secs(60),
                 write_timeout: Duration::from_secs(30),
+                write_rate: RATE,
                 max_body: 2 * 1024 * 1024,
                 max_buffer: 64 * 1024,
                 max_requests: 100_000,
-                max_connections: usize::MAX,
+                max_connections: CONNECTIONS,
                 drain_limit: Duration::from_secs(30),
                 tasks: Limits { per_server: 10_000, per_request: 1_000, threads: 4 },
             },
@@ -298,7 +353,7 @@ impl Server {
     }
 
     /// How long the head of a request may take from its first byte to its last, however short the gaps; 10 s if not said. Then the answer
-    /// is 408.
+    /// is 408. A head that comes slowly is cut off before: see [`min_header_rate`](Self::min_header_rate).
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -314,9 +369,29 @@ impl Server {
         self
     }
 
+    /// How many bytes a second of a head must have come, on average, once it has taken `grace`; 256 after 5 s if not said, 0 for any number. Then
+    /// the answer is 408.
+    ///
+    /// So a client that sends a byte just in time holds its connection no longer than one that sends none.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.min_header_rate(1000, Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn min_header_rate(mut self, bytes_per_second: u32, grace: Duration) -> Self {
+        (self.config.header_rate, self.config.header_grace) = (bytes_per_second, grace);
+        self
+    }
+
     /// How long a request body may be waited for; 30 s if not said. Then the answer is 408.
     ///
-    /// Each kilobyte of a body earns a second of it back, so a body of any size may come, but not at less than 1 KiB/s for long.
+    /// Its bytes earn the time back, as [`min_body_rate`](Self::min_body_rate) says, so a body of any size may come. Only the time counts in which
+    /// the handler asks for bytes and there are none.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -332,8 +407,27 @@ impl Server {
         self
     }
 
-    /// How long a client may take no byte of an answer that waits for it; 30 s if not said. Then the connection is closed, and background tasks that
+    /// How many bytes of a request body earn back a second of [`body_timeout`](Self::body_timeout), and so how many a second must come on average;
+    /// 1024 if not said. With 0 any byte earns all of it back, and a client may send one just in time for ever.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.min_body_rate(64 * 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn min_body_rate(mut self, bytes_per_second: u32) -> Self {
+        self.config.body_rate = bytes_per_second;
+        self
+    }
+
+    /// How long answers may wait for a client that does not take them; 30 s if not said. Then the connection is closed, and background tasks that
     /// asked for delivery learn that there was none.
+    ///
+    /// What it takes earns the time back, as [`min_write_rate`](Self::min_write_rate) says, so an answer of any size may be sent. What counts is what
+    /// the kernel takes: its buffer lets the client fall behind by some hundred kilobytes before anything waits here.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -346,6 +440,22 @@ impl Server {
     #[must_use]
     pub fn write_timeout(mut self, limit: Duration) -> Self {
         self.config.write_timeout = limit;
+        self
+    }
+
+    /// How many bytes of answers earn back a second of [`write_timeout`](Self::write_timeout), and so how many a second a client must take on
+    /// average; 1024 if not said. With 0 any byte earns all of it back.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.min_write_rate(64 * 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn min_write_rate(mut self, bytes_per_second: u32) -> Self {
+        self.config.write_rate = bytes_per_second;
         self
     }
 
@@ -427,7 +537,24 @@ impl Server {
         self
     }
 
-    /// How many connections may be open; no limit if not said. Further ones wait in the kernel's queue.
+    /// What a chunked request body may hold beside its data: see [`BodyLimits`].
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server, chunked::BodyLimits};
+    /// let limits = BodyLimits { trailer_fields: 0, ..BodyLimits::default() };
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.chunk_limits(limits);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn chunk_limits(mut self, limits: BodyLimits) -> Self {
+        self.config.chunks = limits;
+        self
+    }
+
+    /// How many connections may be open; 16 384 if not said, at least 1. Further ones wait in the kernel's queue until one ends: nobody is
+    /// turned away. The same happens when the system gives no more open files (`ulimit -n`), whatever is said here.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -2,6 +2,9 @@
 //!
 //! Moving the deadline away, which happens with every request, touches no timer. The sleep then fires at the old time, finds the deadline in the
 //! future and goes to sleep again.
+//!
+//! Where the deadline lies is said by two rules, so that a client that moves a byte just in time is no better off than one that moves none:
+//! [`head_deadline`] for heads, which are small, and [`Patience`] for bodies and answers, which may be of any size.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -20,15 +23,15 @@ pub(super) struct Timer {
 impl Timer {
     /// The deadline is so far away; a time beyond what an `Instant` can say is none.
     pub(super) fn set(&mut self, limit: Duration) {
-        self.deadline = now().checked_add(limit);
+        self.set_at(now().checked_add(limit));
+    }
+
+    pub(super) fn set_at(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     pub(super) fn clear(&mut self) {
         self.deadline = None;
-    }
-
-    pub(super) fn is_set(&self) -> bool {
-        self.deadline.is_some()
     }
 
     /// Whether the deadline has passed; if not, the task is woken when it does.
@@ -45,5 +48,104 @@ impl Timer {
             sleep.reset(deadline);
         }
         false
+    }
+}
+
+/// A rate in bytes a second, below which a client is cut off; 0 for none.
+pub(super) fn time_for(bytes: u64, rate: u32) -> Duration {
+    Duration::try_from_secs_f64(bytes as f64 / f64::from(rate)).unwrap_or(Duration::MAX)
+}
+
+/// When a head that began at `since`, and of which so many bytes are there, must be complete: in `limit`, and, after a time of grace, not later
+/// than its bytes pay for.
+pub(super) fn head_deadline(
+    since: Instant,
+    bytes: usize,
+    rate: u32,
+    grace: Duration,
+    limit: Duration,
+) -> Option<Instant> {
+    since.checked_add(time_for(bytes as u64, rate).max(grace).min(limit))
+}
+
+/// How much longer may be waited for a client: waiting uses it up, bytes earn it back.
+///
+/// So any number of bytes may be waited for, but not for long at less than the rate.
+#[derive(Debug)]
+pub(super) struct Patience {
+    left: Duration,
+    /// What it is at first, and never more than.
+    most: Duration,
+    rate: u32,
+    /// Set while something is waited for.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn new(most: Duration, rate: u32) -> Self {
+        Self { left: most, most, rate, since: None }
+    }
+
+    /// Begins to wait, or goes on; gives the end of it. None: beyond what an `Instant` can say.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        self.since.get_or_insert_with(now).checked_add(self.left)
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn pause(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.left = self.left.saturating_sub(now().saturating_duration_since(since));
+        }
+    }
+
+    /// Bytes went over the wire.
+    pub(super) fn earn(&mut self, bytes: u64) {
+        self.pause();
+        if self.left < self.most {
+            self.left = self.left.saturating_add(time_for(bytes, self.rate)).min(self.most);
+        }
+    }
+
+    /// All is forgotten: another client's turn.
+    pub(super) fn reset(&mut self) {
+        (self.left, self.since) = (self.most, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_head_is_given_its_grace_then_what_its_bytes_pay_for_then_no_more() {
+        let start = Instant::now();
+        let at = |bytes, rate| head_deadline(start, bytes, rate, 5 * SECOND, 10 * SECOND).unwrap() - start;
+        assert_eq!([at(1, 100), at(700, 100), at(5000, 100), at(1, 0)], [5, 7, 10, 10].map(|n| n * SECOND));
+        let hasty = head_deadline(start, 1, 100, 5 * SECOND, 2 * SECOND).unwrap();
+        assert_eq!(hasty - start, 2 * SECOND);
+        assert_eq!(head_deadline(start, 1, 0, SECOND, Duration::MAX), None);
+    }
+
+    #[test]
+    fn waiting_uses_patience_up_and_bytes_earn_it_back_up_to_the_most() {
+        let runtime = crate::Runtime::builder().paused_clock().build().unwrap();
+        let waited = async {
+            let mut patience = Patience::new(10 * SECOND, 100);
+            let start = now();
+            assert_eq!(patience.deadline(), Some(start + 10 * SECOND));
+            crate::time::sleep(4 * SECOND).await;
+            assert_eq!(patience.deadline(), Some(start + 10 * SECOND));
+            patience.earn(100);
+            assert_eq!(patience.deadline(), Some(start + 11 * SECOND));
+            patience.pause();
+            crate::time::sleep(100 * SECOND).await;
+            assert_eq!(patience.deadline(), Some(now() + 7 * SECOND));
+            patience.earn(1_000_000);
+            assert_eq!(patience.deadline(), Some(now() + 10 * SECOND));
+            assert_eq!(Patience::new(Duration::MAX, 0).deadline(), None);
+        };
+        runtime.block_on(waited).unwrap();
     }
 }

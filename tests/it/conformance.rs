@@ -644,7 +644,7 @@ fn a_chunk_size_is_hexadecimal_digits_and_fits() {
     check(&bodies.iter().map(|body| chunked(body, REFUSED)).collect::<Vec<_>>());
     for size in ["10000000000000005", "100000000000000000", "fffffffffffffffff"] {
         let body = format!("{size}\r\nhello\r\n0\r\n\r\n");
-        check(&[chunked(&body, REFUSED)]);
+        check(&[chunked(&body, Want::Closed(&[413]))]);
     }
 }
 
@@ -857,8 +857,14 @@ fn limits_have_their_status() {
     let trailer = format!("0\r\nX: {}\r\n\r\n", long(20_000));
     let trailers = format!("0\r\n{}\r\n", "X:\r\n".repeat(101));
     let zeros = format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(20_000));
-    for body in [&extension, &extensions, &trailer, &trailers, &zeros] {
-        check(&[("a body's framing", chunked(body, REFUSED).1, REFUSED)]);
+    for (body, want) in [
+        (&extension, Want::Closed(&[413])),
+        (&extensions, Want::Closed(&[413])),
+        (&zeros, Want::Closed(&[413])),
+        (&trailer, Want::Closed(&[431])),
+        (&trailers, Want::Closed(&[431])),
+    ] {
+        check(&[("a body's framing", chunked(body, REFUSED).1, want)]);
     }
 }
 

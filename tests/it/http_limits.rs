@@ -1,11 +1,16 @@
 //! What a client cannot do to the server, and the way out of HTTP. Socket pairs, the paused clock.
 
 use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{AsyncReadExt, AsyncWriteExt};
-use postlude::http::{BackgroundTasks, Error, Response, Router, Server, Upgraded};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use postlude::http::chunked::{BodyLimits, Decoder};
+use postlude::http::parse::Framing;
+use postlude::http::{BackgroundTasks, Body, BodyError, Error, Response, Router, Server, Upgraded};
 use postlude::net::UnixStream;
 use postlude::{spawn, time};
 
@@ -15,18 +20,25 @@ fn plain() -> Router {
     Router::new().get("/", async || "hello").post("/echo", async |body: Vec<u8>| body)
 }
 
-/// Sends a byte a second until the server has enough of it; gives the answer and the seconds it took.
-async fn trickle(server: Server, bytes: String) -> (String, u64) {
+/// A head of so many bytes that never ends.
+fn head_of(bytes: usize) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(bytes))
+}
+
+/// Sends `bytes` in equal pieces with a second between them; gives the answer and the seconds it took.
+async fn pour(server: Server, head: &str, bytes: String, a_second: usize) -> (String, u64) {
     let client = Rc::new(connect(&Rc::new(server)));
+    client.write_all(head.as_bytes()).await.unwrap();
     let begin = time::now();
     let writer = Rc::clone(&client);
     let writing = spawn(async move {
-        for byte in bytes.into_bytes() {
-            if writer.write_all(&[byte]).await.is_err() {
+        for piece in bytes.as_bytes().chunks(a_second) {
+            if writer.write_all(piece).await.is_err() {
                 break;
             }
             time::sleep(Duration::from_secs(1)).await;
         }
+        let _ = writer.shutdown(std::net::Shutdown::Write);
     });
     let answer = read_to_end(&client).await;
     writing.abort();
@@ -34,35 +46,227 @@ async fn trickle(server: Server, bytes: String) -> (String, u64) {
 }
 
 #[test]
-fn a_head_that_trickles_in_is_408_however_short_the_gaps() {
-    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(1000));
-    let (answer, seconds) = paused(trickle(server(plain()), head));
+fn a_head_that_trickles_in_is_408_after_its_grace_however_short_the_gaps() {
+    let (answer, seconds) = paused(pour(server(plain()), "", head_of(1000), 1));
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
-    assert!((10..=12).contains(&seconds), "{seconds}");
+    assert_eq!(seconds, 5);
+    let grace = server(plain()).min_header_rate(256, Duration::from_secs(2));
+    assert_eq!(paused(pour(grace, "", head_of(1000), 100)).1, 2);
+}
+
+#[test]
+fn a_head_pays_for_its_time_with_bytes_but_not_for_more_than_the_whole() {
+    // 16 KiB would take a minute at the least rate; the time for the whole head is over before.
+    let (answer, seconds) = paused(pour(server(plain()), "", head_of(16_000), 300));
+    assert!(answer.starts_with("HTTP/1.1 408 ") && (10..=11).contains(&seconds), "{seconds}: {answer}");
+    let no_rate = server(plain()).min_header_rate(0, Duration::ZERO);
+    let (answer, seconds) = paused(pour(no_rate, "", head_of(1000), 1));
+    assert!(answer.starts_with("HTTP/1.1 408 ") && (10..=11).contains(&seconds), "{seconds}: {answer}");
+    let (answer, seconds) = paused(pour(server(plain()), "", head_of(1500) + "\r\n\r\n", 300));
+    assert!(answer.starts_with("HTTP/1.1 200 ") && seconds >= 5, "{seconds}: {answer}");
+}
+
+#[test]
+fn a_slow_head_behind_an_answered_request_has_its_own_time() {
+    paused(async {
+        let client = connect(&Rc::new(server(plain())));
+        for _ in 0..3 {
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            time::sleep(Duration::from_secs(4)).await;
+            client.write_all(b"Host: a\r\n\r\n").await.unwrap();
+            read_until(&client, "hello").await;
+        }
+    });
+}
+
+/// The head of a request with a body of so many bytes.
+fn body_of(bytes: usize) -> String {
+    format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n")
 }
 
 #[test]
 fn a_body_that_trickles_in_is_408_however_short_the_gaps() {
-    let (answer, seconds) = paused(async {
-        let client = Rc::new(connect(&Rc::new(server(plain()))));
-        let request = post("/echo", "", &"x".repeat(1000));
-        let (head, body) = request.split_at(request.len() - 1000);
-        client.write_all(head.as_bytes()).await.unwrap();
-        let (begin, writer, body) = (time::now(), Rc::clone(&client), body.to_owned());
-        let writing = spawn(async move {
-            for byte in body.into_bytes() {
-                if writer.write_all(&[byte]).await.is_err() {
-                    break;
-                }
-                time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        let answer = read_to_end(&client).await;
-        writing.abort();
-        (answer, (time::now() - begin).as_secs())
-    });
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let (answer, seconds) = paused(pour(server(plain()), &body_of(1000), "x".repeat(1000), 1));
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert!((30..=33).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn a_body_earns_its_time_with_bytes_at_the_rate_that_is_set() {
+    let body = || "x".repeat(200_000);
+    let (answer, seconds) = paused(pour(server(plain()), &body_of(200_000), body(), 2000));
+    assert!(answer.starts_with("HTTP/1.1 200 ") && seconds >= 99, "{seconds}: {}", &answer[..40]);
+    // Each second costs one and earns half of one.
+    let fast = server(plain()).min_body_rate(4000);
+    let (answer, seconds) = paused(pour(fast, &body_of(200_000), body(), 2000));
+    assert!(answer.starts_with("HTTP/1.1 408 ") && (58..=63).contains(&seconds), "{seconds}: {answer}");
+    let any = server(plain()).min_body_rate(0).body_timeout(Duration::from_secs(2));
+    let (answer, seconds) = paused(pour(any, &body_of(100), "x".repeat(100), 1));
+    assert!(answer.starts_with("HTTP/1.1 200 ") && seconds >= 99, "{seconds}: {answer}");
+}
+
+#[test]
+fn the_time_in_which_the_handler_asks_for_nothing_is_not_the_clients() {
+    let router = Router::new().post("/echo", async |mut body: Body| {
+        let mut bytes = 0;
+        // Asks, gives up, works, and asks again.
+        let early = time::timeout(Duration::from_secs(1), body.next()).await;
+        assert!(early.is_err());
+        time::sleep(Duration::from_secs(100)).await;
+        while let Some(piece) = body.next().await {
+            bytes += piece?.len();
+        }
+        Ok::<_, Error>(bytes.to_string())
+    });
+    paused(async {
+        let client = connect(&Rc::new(server(router)));
+        client.write_all(body_of(4).as_bytes()).await.unwrap();
+        time::sleep(Duration::from_secs(105)).await;
+        client.write_all(b"body").await.unwrap();
+        assert!(read_until(&client, "4").await.starts_with("HTTP/1.1 200 "));
+    });
+}
+
+/// Sends one request, and takes so many bytes of the answer at a time, with a pause before each.
+struct Sipping {
+    request: &'static [u8],
+    sip: usize,
+    pause: Duration,
+    resting: Option<time::Sleep>,
+    taken: Rc<Cell<usize>>,
+}
+
+impl futures::AsyncRead for Sipping {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let request = std::mem::take(&mut self.request);
+        if request.is_empty() {
+            return Poll::Pending;
+        }
+        buffer[..request.len()].copy_from_slice(request);
+        Poll::Ready(Ok(request.len()))
+    }
+}
+
+impl futures::AsyncWrite for Sipping {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let pause = self.pause;
+        let resting = self.resting.get_or_insert_with(|| time::sleep(pause));
+        ready!(Pin::new(resting).poll(cx));
+        self.resting = None;
+        let count = self.sip.min(bytes.len());
+        self.taken.set(self.taken.get() + count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How many bytes such a client was sent, and the seconds until the connection ended.
+fn sip(server: impl FnOnce(Router) -> Server, sip: usize, pause: u64) -> (usize, u64) {
+    let router = Router::new()
+        .get("/", async || vec![b'x'; 100_000])
+        .get("/stream", async || Response::stream(futures::stream::repeat_with(|| Ok(vec![b'x'; 1000])).take(100)));
+    let server = server(router);
+    let mut results = ["/", "/stream"].map(|path| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").leak().as_bytes();
+        let taken = Rc::new(Cell::new(0));
+        let client =
+            Sipping { request, sip, pause: Duration::from_secs(pause), resting: None, taken: Rc::clone(&taken) };
+        let seconds = paused(async {
+            let begin = time::now();
+            server.serve_connection(client).await;
+            (time::now() - begin).as_secs()
+        });
+        (taken.get(), seconds)
+    });
+    results.sort_unstable();
+    let [least, most] = results;
+    assert!(most.1 - least.1 <= 25 && most.0 - least.0 < 2000, "a body and a stream alike: {results:?}");
+    least
+}
+
+#[test]
+fn a_client_that_takes_a_byte_just_in_time_is_cut_off_like_one_that_takes_none() {
+    let (bytes, seconds) = sip(server, 1, 5);
+    assert!(bytes < 10 && (30..=31).contains(&seconds), "{bytes} in {seconds} s");
+    let (bytes, seconds) = sip(server, 0x1000, 2);
+    assert!(bytes > 100_000 && (48..=60).contains(&seconds), "2 KiB/s is served to the end: {bytes} in {seconds} s");
+    let (bytes, seconds) = sip(|router| server(router).min_write_rate(8192), 0x1000, 2);
+    assert!(bytes < 100_000 && (38..=42).contains(&seconds), "2 KiB/s of 8: {bytes} in {seconds} s");
+    let (bytes, seconds) = sip(|router| server(router).min_write_rate(0), 1000, 25);
+    assert!(bytes > 100_000 && seconds >= 2500, "any byte will do: {bytes} in {seconds} s");
+}
+
+#[test]
+fn a_body_whose_framing_is_refused_has_the_status_its_error_has() {
+    let long = "x".repeat(20_000);
+    let bodies = [
+        ("5\r\nhello\r\n0\r\nX: y\r\n\r\n".to_owned(), 200),
+        ("0x5\r\nhello\r\n0\r\n\r\n".to_owned(), 400),
+        ("5\nhello\n0\n\n".to_owned(), 400),
+        ("5\r\nhelloXX".to_owned(), 400),
+        ("0\r\nbad line\r\n\r\n".to_owned(), 400),
+        ("10000000000000005\r\nhello".to_owned(), 413),
+        (format!("5;a={long}\r\nhello\r\n0\r\n\r\n"), 413),
+        (format!("0\r\nX: {long}\r\n\r\n"), 431),
+        (format!("0\r\n{}\r\n", "X: y\r\n".repeat(101)), 431),
+    ];
+    for (body, status) in bodies {
+        let mut decoder = Decoder::new(Framing::Chunked, BodyLimits::default());
+        let mut rest = body.as_bytes();
+        let error = loop {
+            match decoder.decode(rest) {
+                Ok(_) if decoder.is_complete() => break None,
+                Ok(found) => rest = &rest[found.consumed..],
+                Err(error) => break Some(error),
+            }
+        };
+        let answer = paused(exchange_with(
+            server(plain()),
+            &format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"),
+        ));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        if let Some(error) = error {
+            assert_eq!(error.status(), status);
+            assert_eq!(BodyError::Malformed(error).status(), status);
+            assert!(answer.contains("connection: close\r\n") && answer.contains(&error.to_string()), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn what_a_chunked_body_may_hold_is_the_servers_to_say() {
+    let limits = BodyLimits { trailer_fields: 0, extension_bytes: 4, ..BodyLimits::default() };
+    for (body, status) in
+        [("5\r\nhello\r\n0\r\n\r\n", 200), ("5;a=b\r\nhello\r\n0\r\n\r\n", 413), ("0\r\nX: y\r\n\r\n", 431)]
+    {
+        let request = format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let answer = paused(exchange_with(server(plain()).chunk_limits(limits), &request));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+    }
+}
+
+#[test]
+fn the_defaults_are_what_the_documentation_says() {
+    let text = format!("{:?}", server(plain()));
+    for value in [
+        "head_bytes: 16384, target_bytes: 8192, fields: 100",
+        "extension_bytes: 16384, trailer_bytes: 16384, trailer_fields: 100",
+        "header_timeout: 10s, header_rate: 256, header_grace: 5s",
+        "body_timeout: 30s, body_rate: 1024",
+        "idle_timeout: 60s",
+        "write_timeout: 30s, write_rate: 1024",
+        "max_body: 2097152, max_buffer: 65536, max_requests: 100000, max_connections: 16384, drain_limit: 30s",
+        "per_server: 10000, per_request: 1000, threads: 4",
+    ] {
+        assert!(text.contains(value), "{value}: {text}");
+    }
 }
 
 #[test]
@@ -248,8 +452,13 @@ fn an_upgraded_connection_that_panics_ends_alone() {
 
 #[test]
 fn connect_is_refused() {
-    let request = "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n";
-    let answer = paused(exchange_with(server(plain()), request));
-    let status: u16 = answer[9..12].parse().unwrap();
-    assert!((400..=501).contains(&status), "{answer}");
+    for target in ["example.org:443", "127.0.0.1:80"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        // What is meant for the tunnel is no request.
+        let answer = paused(exchange_with(server(plain()), &(request + &get("/"))));
+        assert!(answer.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("this server opens no tunnels; send the request to the origin itself"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
 }

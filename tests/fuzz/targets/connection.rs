@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -14,6 +14,9 @@ use postlude::Runtime;
 use postlude::http::chunked::{BodyLimits, Decoder};
 use postlude::http::parse::{Framing, Head, HeadParser, Limits};
 use postlude::http::{Body, Response, Router, Server};
+
+/// Polls of a connection before the runtime has its turn: most inputs need one turn, and the turn is what an input costs.
+const POLLS: usize = 64;
 
 thread_local! {
     /// Made once and never dropped: an input costs no descriptor.
@@ -50,13 +53,29 @@ fn stage() -> (Runtime, Server) {
 /// What the server writes when `wire` arrives in pieces of `piece` bytes and then ends.
 fn serve(wire: &[u8], piece: usize) -> Vec<u8> {
     let written = Rc::default();
-    let io = Wire { rest: wire.to_vec(), piece, rested: false, written: Rc::clone(&written) };
-    STAGE.with(|(runtime, server)| runtime.block_on(server.serve_connection(io)).unwrap());
+    let io = Wire { bytes: wire.to_vec(), read: 0, piece, rested: false, written: Rc::clone(&written) };
+    STAGE.with(|(runtime, server)| {
+        let mut connection = pin!(server.serve_connection(io));
+        let mut polls = 0;
+        let served = std::future::poll_fn(|cx| {
+            // Whatever is pending here has woken itself, but for the times, which need the runtime's turn.
+            for _ in 0..POLLS {
+                polls += 1;
+                if connection.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        });
+        runtime.block_on(served).unwrap();
+        assert!(polls <= 64 * (wire.len() + POLLS), "{polls} polls for {} bytes", wire.len());
+    });
     written.take()
 }
 
 struct Wire {
-    rest: Vec<u8>,
+    bytes: Vec<u8>,
+    read: usize,
     piece: usize,
     rested: bool,
     written: Rc<RefCell<Vec<u8>>>,
@@ -69,9 +88,10 @@ impl AsyncRead for Wire {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let count = self.piece.min(self.rest.len()).min(buffer.len());
-        buffer[..count].copy_from_slice(&self.rest[..count]);
-        self.rest.drain(..count);
+        let rest = &self.bytes[self.read..];
+        let count = self.piece.min(rest.len()).min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.read += count;
         Poll::Ready(Ok(count))
     }
 }
