@@ -141,6 +141,24 @@ fn a_stream_that_fails_and_a_handler_that_panics_get_a_line() {
 }
 
 #[test]
+fn an_upgrade_is_logged_when_the_switch_is_out() {
+    let log = Log::default();
+    let app = log.around(Router::new().get("/", async || {
+        Response::upgrade("echo", async |socket: postlude::http::Upgraded| {
+            time::sleep(5 * SECOND).await;
+            drop(socket);
+        })
+    }));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    paused(async {
+        let client = connect(&Rc::new(server(app)));
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&client, "\r\n\r\n").await;
+        assert_eq!(log.lines(), ["- GET / 101 0 0.000000 complete"]);
+    });
+}
+
+#[test]
 fn a_connection_that_is_dropped_while_the_handler_runs_gets_a_line_without_a_status() {
     let log = Log::default();
     let app = log.around(Router::new().get("/", async || time::sleep(5 * SECOND).await));
