@@ -17,7 +17,7 @@ use super::middleware::{Layer, Next, layer_of};
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
 
-/// One path's handlers, or a group's fallback.
+/// One path's handlers, or a group's fallback. With neither it is where layers see what is not found.
 #[derive(Default)]
 pub(crate) struct Route {
     /// The parameters' names, in the order they stand in the path.
@@ -315,9 +315,7 @@ impl Router {
     /// Completes a router that has its own part of the paths: its layers see what is not found there.
     pub(crate) fn finished(mut self) -> Self {
         if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
-            let not_found: Call = Rc::new(|_| Box::pin(async { Answer { response: not_found(), failed: false } }));
-            let any = Some(Rc::new(Endpoint::new(not_found)));
-            self.fallbacks.push((String::new(), Rc::new(Route { any, ..Route::default() })));
+            self.fallbacks.push((String::new(), Rc::default()));
         }
         self.spread()
     }
@@ -401,6 +399,9 @@ impl Route {
 
     /// The answer for a method that has no handler here.
     fn answer(&self, method: &str) -> Found {
+        if self.methods.is_empty() {
+            return self.refuse(not_found);
+        }
         let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
         if method == "OPTIONS" {
             return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));

@@ -371,3 +371,17 @@ fn a_body_that_is_too_large_is_seen_by_layers_refused_and_ends_the_connection() 
     assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
     assert_eq!((log.lines().len(), *called.borrow()), (1, 0));
 }
+
+#[test]
+fn what_has_no_handler_is_told_so_and_not_that_its_body_is_too_large() {
+    let layer = async |request: Request, next: postlude::http::Next| next.run(request).await;
+    for layered in [false, true] {
+        let app = || if layered { Router::new().with(layer) } else { Router::new() };
+        for (path, status) in [("/none", "404"), ("/", "405")] {
+            let server = server(app().get("/", async || "")).max_body(4);
+            let answer = paused(exchange_with(server, &(post(path, "", "12345") + &get("/"))));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+        }
+    }
+}
