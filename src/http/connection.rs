@@ -362,13 +362,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
         let body = self.begin_body();
-        let found = match found {
-            Found::Handler(_) if self.active.body.as_ref().is_some_and(|body| body.failed) => {
-                let route = self.active.record.route.as_ref();
-                let refused = || BodyError::TooLarge.into_response();
-                route.map_or_else(|| Found::Answer(refused()), |route| route.refuse(refused))
-            }
-            found => found,
+        let has_handler = self.active.record.endpoint.is_some();
+        let found = match &self.active.body {
+            Some(body) if body.failed && has_handler => self.instead(|| BodyError::TooLarge.into_response()),
+            _ => found,
         };
         let next = match found {
             Found::Handler(next) => next,
@@ -376,6 +373,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         };
         self.active.calling = true;
         Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
+    }
+
+    /// An answer in the place of the handler's, which the layers around it see.
+    fn instead(&self, answer: fn() -> Response) -> Found {
+        let route = self.active.record.route.as_ref();
+        route.map_or_else(|| Found::Answer(answer()), |route| route.refuse(answer))
     }
 
     async fn run(&mut self, handler: Answering) -> Begun {

@@ -17,7 +17,7 @@ use super::middleware::{Layer, Next, layer_of};
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
 
-/// One path's handlers, or a group's fallback.
+/// One path's handlers, or a group's fallback. With neither it is where layers see what is not found.
 #[derive(Default)]
 pub(crate) struct Route {
     /// The parameters' names, in the order they stand in the path.
@@ -316,12 +316,7 @@ impl Router {
     /// Completes a router that has its own part of the paths: its layers see what is not found there.
     pub(crate) fn finished(mut self) -> Self {
         if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
-            let nothing: Call = Rc::new(|request| {
-                let response = nothing_for(request.method_name());
-                Box::pin(async { Answer { response, failed: false } })
-            });
-            let any = Some(Rc::new(Endpoint::new(nothing)));
-            self.fallbacks.push((String::new(), Rc::new(Route { any, ..Route::default() })));
+            self.fallbacks.push((String::new(), Rc::default()));
         }
         self.spread()
     }
@@ -352,7 +347,7 @@ impl Router {
         } else if path == "*" {
             return self.answer_for_all(taken);
         } else {
-            let Some(route) = self.fallback_of(path) else { return Found::Answer(nothing_for(head.method(bytes))) };
+            let Some(route) = self.fallback_of(path) else { return Found::Answer(unrouted(head.method(bytes))()) };
             route
         };
         *taken = Some(Rc::clone(route));
@@ -384,11 +379,12 @@ impl Router {
 }
 
 /// What a path without a route answers.
-fn nothing_for(method: &str) -> Response {
-    match method {
-        "CONNECT" => no_tunnel(),
-        _ => Response::text(StatusCode::NOT_FOUND, "there is nothing at this path"),
-    }
+fn unrouted(method: &str) -> fn() -> Response {
+    if method == "CONNECT" { no_tunnel } else { not_found }
+}
+
+fn not_found() -> Response {
+    Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
 /// What follows the head of a `CONNECT` is meant for somebody else, so the connection ends with the answer.
@@ -415,12 +411,12 @@ impl Route {
 
     /// The answer for a method that has no handler here.
     fn answer(&self, method: &str) -> Found {
+        if self.methods.is_empty() || method == "CONNECT" {
+            return self.refuse(unrouted(method));
+        }
         let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
         if method == "OPTIONS" {
             return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
-        }
-        if method == "CONNECT" {
-            return self.refuse(no_tunnel);
         }
         let text = "this path does not take this method";
         self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))

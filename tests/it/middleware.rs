@@ -141,6 +141,24 @@ fn a_stream_that_fails_and_a_handler_that_panics_get_a_line() {
 }
 
 #[test]
+fn an_upgrade_is_logged_when_the_switch_is_out() {
+    let log = Log::default();
+    let app = log.around(Router::new().get("/", async || {
+        Response::upgrade("echo", async |socket: postlude::http::Upgraded| {
+            time::sleep(5 * SECOND).await;
+            drop(socket);
+        })
+    }));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    paused(async {
+        let client = connect(&Rc::new(server(app)));
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&client, "\r\n\r\n").await;
+        assert_eq!(log.lines(), ["- GET / 101 0 0.000000 complete"]);
+    });
+}
+
+#[test]
 fn a_connection_that_is_dropped_while_the_handler_runs_gets_a_line_without_a_status() {
     let log = Log::default();
     let app = log.around(Router::new().get("/", async || time::sleep(5 * SECOND).await));
@@ -352,4 +370,18 @@ fn a_body_that_is_too_large_is_seen_by_layers_refused_and_ends_the_connection() 
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("application/problem+json"), "{answer}");
     assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
     assert_eq!((log.lines().len(), *called.borrow()), (1, 0));
+}
+
+#[test]
+fn what_has_no_handler_is_told_so_and_not_that_its_body_is_too_large() {
+    let layer = async |request: Request, next: postlude::http::Next| next.run(request).await;
+    for layered in [false, true] {
+        let app = || if layered { Router::new().with(layer) } else { Router::new() };
+        for (path, status) in [("/none", "404"), ("/", "405")] {
+            let server = server(app().get("/", async || "")).max_body(4);
+            let answer = paused(exchange_with(server, &(post(path, "", "12345") + &get("/"))));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+        }
+    }
 }
