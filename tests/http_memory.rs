@@ -93,8 +93,8 @@ fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed()
         running.abort();
         eprintln!("{each} bytes per idle connection; {left} after it closed, {later} after as many again");
         assert!(each <= 1024, "{each} bytes per idle connection");
-        // Tables of the loop keep their size.
-        assert!(left <= 512 && later <= left, "{left} bytes per closed connection, then {later}");
+        // Tables of the loop keep their size; the server's list of connections does not, though one is still open.
+        assert!(left <= 400 && later <= left, "{left} bytes per closed connection, then {later}");
     })
     .unwrap();
 }

@@ -3,6 +3,9 @@
 //! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not yet written: small ones side by side in one buffer,
 //! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. An answer with background tasks, or whose
 //! end somebody wants to know of, leaves a mark there; when the count of written bytes passes it, the tasks start.
+//!
+//! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's work on our thread. So bytes cost budget like
+//! operations do, and one connection moves at most some 128 KiB before the others have their turn.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -16,11 +19,22 @@ use super::background::{Outcome, Trigger};
 use super::delivery::Watch;
 use super::response::Payload;
 use super::timer::Patience;
+use crate::task::budget;
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
 const SMALL: usize = 8 * 1024;
-/// What it grows to while a client sends as fast as it is read.
+/// What it grows to while a client sends as fast as it is read, and the most that is written at once.
 const LARGE: usize = 128 * 1024;
+/// Bytes that cost as much of a task's budget as an operation: copying them takes about as long as a system call without them. A whole budget
+/// is then `LARGE`.
+const BYTES_PER_OPERATION: usize = 1024;
+
+/// Takes moved bytes off the task's budget.
+fn spend(bytes: usize) {
+    for _ in 0..bytes / BYTES_PER_OPERATION {
+        budget::spend();
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Input {
@@ -64,8 +78,10 @@ impl Input {
         io: &mut IO,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        ready!(budget::poll_available(cx));
         self.make_room();
         let count = ready!(Pin::new(io).poll_read(cx, &mut self.buffer[self.end..]))?;
+        spend(count);
         self.end += count;
         Poll::Ready(Ok(count))
     }
@@ -119,6 +135,11 @@ impl Mark {
             trigger.fire(outcome);
         }
     }
+}
+
+/// What is written at once.
+fn first(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(LARGE)]
 }
 
 pub(super) struct Output {
@@ -275,11 +296,12 @@ impl Output {
     fn poll_write<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = Pin::new(io);
         if self.waiting() > 0 {
-            let small = &self.buffer[self.sent..];
+            ready!(budget::poll_available(cx));
+            let small = first(&self.buffer[self.sent..]);
             let count = match self.big.as_ref().and_then(Payload::bytes) {
                 None => ready!(io.as_mut().poll_write(cx, small))?,
                 Some(big) => {
-                    let parts = [IoSlice::new(small), IoSlice::new(&big[self.big_sent..])];
+                    let parts = [IoSlice::new(small), IoSlice::new(first(&big[self.big_sent..]))];
                     let parts = if small.is_empty() { &parts[1..] } else { &parts[..] };
                     ready!(io.as_mut().poll_write_vectored(cx, parts))?
                 }
@@ -287,6 +309,7 @@ impl Output {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            spend(count);
             self.advance(count);
         }
         ready!(io.poll_flush(cx))?;

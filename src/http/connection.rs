@@ -50,7 +50,7 @@ use super::router::Found;
 use super::server::Shared;
 use super::timer::{self, Patience, Timer};
 use super::upgrade::{self, OnUpgrade, Running, Upgraded};
-use crate::task::poll_proceed;
+use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
 /// What a handler may leave unread of a body before the connection is closed rather than the rest read.
@@ -331,8 +331,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
-            // Only if nothing has arrived: a request that has is answered.
-            Poll::Pending if idle && self.shared.is_stopping(self.place.key, cx) => Poll::Ready(Err(End::Close)),
+            // Only if nothing has arrived, as far as one may look: a request that has is answered.
+            Poll::Pending if idle && has_budget() && self.shared.is_stopping(self.place.key, cx) => {
+                Poll::Ready(Err(End::Close))
+            }
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(End::Close)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),

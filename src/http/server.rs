@@ -112,7 +112,12 @@ impl Shared {
     pub(super) fn leave(&self, key: usize) {
         let (entry, last) = {
             let mut connections = self.connections.borrow_mut();
-            (connections.try_remove(key), connections.is_empty())
+            let entry = connections.try_remove(key);
+            // At powers of two, so that the walk through the list is paid for by those who left since the last.
+            if connections.len().is_power_of_two() && connections.len() < connections.capacity() / 4 {
+                connections.shrink_to_fit();
+            }
+            (entry, connections.is_empty())
         };
         drop(entry);
         if last {

@@ -343,6 +343,74 @@ fn answers_that_wait_hold_back_the_requests_behind_them() {
     });
 }
 
+/// A client that sends and takes as fast as it is asked to, and a socket that knows of no budget.
+struct Torrent {
+    head: Vec<u8>,
+    body: usize,
+    moved: Rc<Cell<usize>>,
+}
+
+impl Torrent {
+    fn count(&self, bytes: usize) -> Poll<io::Result<usize>> {
+        self.moved.set(self.moved.get() + bytes);
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl futures::AsyncRead for Torrent {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let head = std::mem::take(&mut self.head);
+        if !head.is_empty() {
+            buffer[..head.len()].copy_from_slice(&head);
+            return self.count(head.len());
+        }
+        let count = self.body.min(buffer.len());
+        self.body -= count;
+        self.count(count)
+    }
+}
+
+impl futures::AsyncWrite for Torrent {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.count(bytes.len())
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.count(parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_connection_that_is_always_ready_lets_the_others_run_every_256_kib() {
+    const BODY: usize = 8 * 1024 * 1024;
+    paused(async {
+        let moved = Rc::new(Cell::new(0));
+        let client = Torrent { head: body_of(BODY).into_bytes(), body: BODY, moved: Rc::clone(&moved) };
+        let server = server(plain().max_body(BODY as u64));
+        let serving = spawn(async move { server.serve_connection(client).await });
+        let (mut before, mut most) = (0, 0);
+        while moved.get() < 2 * BODY {
+            most = most.max(moved.get() - before);
+            before = moved.get();
+            postlude::task::yield_now().await;
+        }
+        assert!(most <= 256 * 1024, "{most} bytes in one poll");
+        serving.await.unwrap();
+    });
+}
+
 #[test]
 fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     paused(async {
