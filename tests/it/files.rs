@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postlude::http::files::{self, Dir};
@@ -167,6 +167,29 @@ fn links_are_followed_within_the_root_and_the_root_may_be_one() {
     for answer in ask_all(app, [get("/link.txt"), get("/deep/a.txt")]) {
         assert_eq!((answer.status, answer.body.as_str()), (200, "a"));
     }
+}
+
+#[test]
+fn a_link_that_changes_while_it_is_looked_at_does_not_lead_out() {
+    let folder = Folder::new();
+    folder.write("inside", "inside");
+    fs::write(folder.0.join("secret"), "secret").unwrap();
+    let (link, new, secret) = (folder.root().join("link"), folder.root().join("new"), folder.0.join("secret"));
+    let done = AtomicBool::new(false);
+    let bodies = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for target in [Path::new("inside"), &secret] {
+                    symlink(target, &new).unwrap();
+                    fs::rename(&new, &link).unwrap();
+                }
+            }
+        });
+        let answers = ask_all(folder.site(), (0..1000).map(|_| get("/s/link")));
+        done.store(true, Ordering::Relaxed);
+        answers
+    });
+    assert!(bodies.iter().all(|answer| answer.status == 404 || answer.body == "inside"));
 }
 
 #[test]
