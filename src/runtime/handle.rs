@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -18,6 +18,7 @@ use super::context;
 use super::drop_silently;
 use super::inbox::{Home, Message, Outside};
 use super::outcome::Outcome;
+use crate::task::budget;
 use crate::task::id::Key;
 use crate::task::join::JoinError;
 use crate::task::table::Class;
@@ -299,7 +300,10 @@ impl<T> Future for RemoteHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.cell.outcome.poll(cx)
+        ready!(budget::poll_available(cx));
+        let result = ready!(self.cell.outcome.poll(cx));
+        budget::spend();
+        Poll::Ready(result)
     }
 }
 

@@ -10,6 +10,7 @@ mod conformance;
 mod counts;
 mod drop;
 mod ecosystem;
+mod fairness;
 #[cfg(feature = "http")]
 mod files;
 mod generate;
@@ -27,6 +28,7 @@ mod order;
 mod panic;
 mod property;
 mod race;
+mod reactor;
 mod readers;
 mod replay;
 #[cfg(feature = "http")]
