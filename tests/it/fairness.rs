@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::TcpStream as StdTcpStream;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -55,7 +56,10 @@ async fn others_during_many(mut operation: impl AsyncFnMut()) -> u64 {
 
 /// Adds its number to a list.
 fn note(list: Rc<RefCell<Vec<u32>>>, number: u32) -> impl Future<Output = ()> + use<> {
-    async move { list.borrow_mut().push(number) }
+    poll_fn(move |_| {
+        list.borrow_mut().push(number);
+        Poll::Ready(())
+    })
 }
 
 #[test]
