@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -546,4 +547,30 @@ fn an_output_that_panics_when_nobody_fetches_it_leaves_its_thread_alive() {
     let other = Runtime::new().unwrap();
     assert_eq!(other.block_on(async { pool.spawn(|| 5).await }).unwrap().unwrap(), 5);
     assert_eq!(pool.shutdown(std::time::Duration::from_secs(20)), 0);
+}
+
+#[test]
+fn a_semaphore_in_front_of_a_pool_bounds_its_queue() {
+    const JOBS: usize = 4;
+    let pool = Pool::new(2);
+    let done = postlude::run(async {
+        let admission = Rc::new(postlude::sync::Semaphore::new(JOBS));
+        let mut set = postlude::task::JoinSet::new();
+        for n in 0..200 {
+            let permit = admission.acquire_owned().await.unwrap();
+            let job = pool.spawn(move || n);
+            assert!(pool.queued() <= JOBS, "{} wait", pool.queued());
+            set.spawn(async move {
+                let result = job.await.unwrap();
+                drop(permit);
+                result
+            });
+        }
+        let mut sum = 0;
+        while let Some(result) = set.join_next().await {
+            sum += result.unwrap();
+        }
+        sum
+    });
+    assert_eq!(done.unwrap(), (0..200).sum::<i32>());
 }

@@ -18,6 +18,7 @@ mod generate;
 mod http;
 #[cfg(feature = "http")]
 mod http_limits;
+mod intervals;
 mod io;
 mod join;
 mod join_set;
@@ -34,6 +35,7 @@ mod replay;
 #[cfg(feature = "http")]
 mod router;
 mod scope;
+mod scope_trees;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;
