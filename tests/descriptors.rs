@@ -286,18 +286,19 @@ fn a_loop_that_cannot_be_woken_says_so_once_and_looks_by_itself() {
         assert_eq!(runtime.block_on(remote.join().unwrap()).unwrap().unwrap(), 1);
 
         // From now on nothing but the loop itself can end its sleep.
+        thread::spawn(|| {
+            thread::sleep(LIMIT);
+            eprintln!("the loop sleeps on");
+            std::process::exit(1);
+        });
         let handle = runtime.handle();
         remote = thread::spawn(move || {
             thread::sleep(Duration::from_millis(30));
             handle.spawn(|| async { 2 })
         });
         let (told, tells) = futures::channel::oneshot::channel();
-        let thread = thread::spawn(move || {
-            let mut task = remote.join().unwrap();
-            told.send(task.wait(LIMIT)).unwrap();
-        });
-        let result = runtime.block_on(tells).unwrap().unwrap();
-        assert_eq!(result.expect("the loop sleeps on").unwrap(), 2);
+        let thread = thread::spawn(move || told.send(remote.join().unwrap().wait(LIMIT)).unwrap());
+        assert_eq!(runtime.block_on(tells).unwrap().unwrap().unwrap().unwrap(), 2);
         thread.join().unwrap();
     });
     if let Some(text) = text {

@@ -1,13 +1,14 @@
 //! What is known about a descriptor and when it is forgotten: ends and errors of each direction, events, registration.
 
 use std::cell::Cell;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream, UdpSocket as StdUdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -339,40 +340,51 @@ fn sockets_that_come_and_go_leave_no_source_behind() {
 
 #[test]
 fn an_accept_that_is_given_up_leaves_the_connection_to_the_next() {
-    async fn check<L: 'static, T>(listener: L, accept: impl AsyncFn(&L) -> T + Copy + 'static, connect: impl Fn()) {
+    async fn check<L: 'static>(
+        listener: L,
+        accept: impl AsyncFn(&L) + Copy + 'static,
+        poll_accept: impl Fn(&L, &mut Context<'_>) -> Poll<()>,
+        connect: impl Fn(),
+    ) {
         let listener = Rc::new(listener);
-        // The first in line goes away when its event has been handed out.
-        let other = Rc::clone(&listener);
-        let first = spawn(async move { drop(accept(&other).await) });
-        let other = Rc::clone(&listener);
-        let second = spawn(async move { drop(accept(&other).await) });
+        let tasks = [Rc::clone(&listener), Rc::clone(&listener)];
+        let [first, second] = tasks.map(|listener| spawn(async move { accept(&listener).await }));
         yield_now().await;
-        connect();
-        first.abort();
+        // The event is handed out to this task first, which takes no connection; the next in line goes away before it is polled.
+        let mut woken = false;
+        let abort = poll_fn(|cx| {
+            if std::mem::replace(&mut woken, true) {
+                return Poll::Ready(first.abort());
+            }
+            poll_accept(&listener, cx)
+        });
+        join(abort, async { connect() }).await;
         second.await.unwrap();
         assert!(first.await.unwrap_err().is_cancelled());
         // The only one goes away; there is no further event.
         register(accept(&listener)).await;
         connect();
         sleep(MOMENT).await;
-        drop(accept(&listener).await);
+        accept(&listener).await;
         // One that was polled once sees the event, and is dropped unpolled.
         {
             let mut given_up = pin!(accept(&listener));
             assert!(given_up.as_mut().now_or_never().is_none());
         }
         connect();
-        drop(accept(&listener).await);
+        accept(&listener).await;
     }
     let path = std::env::temp_dir().join(format!("postlude-test-given-up-{}", std::process::id()));
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let connect = || drop(StdTcpStream::connect(address).unwrap());
-        check(listener, async |listener| drop(listener.accept().await.unwrap()), connect).await;
+        let poll = |listener: &TcpListener, cx: &mut Context<'_>| listener.poll_accept(cx).map(drop);
+        check(listener, async |listener| drop(listener.accept().await.unwrap()), poll, connect).await;
         let listener = UnixListener::bind(&path).unwrap();
         let connect = || drop(StdUnixStream::connect(&path).unwrap());
-        check(listener, async |listener| drop(listener.accept().await.unwrap()), connect).await;
+        let poll = |listener: &UnixListener, cx: &mut Context<'_>| listener.poll_accept(cx).map(drop);
+        check(listener, async |listener| drop(listener.accept().await.unwrap()), poll, connect).await;
     });
     std::fs::remove_file(path).unwrap();
 }
