@@ -25,6 +25,8 @@ const TESTS: &[Case] = &[
     ("a_storm_of_signals_while_parked_leaves_timers_right", a_storm_leaves_timers_right),
     ("a_storm_of_signals_does_no_harm_while_runtimes_and_listeners_end", a_storm_during_teardown_does_no_harm),
     ("a_child_process_inherits_no_descriptor_of_the_runtime", a_child_process_inherits_no_descriptor),
+    ("the_end_of_every_child_process_is_noticed", the_end_of_every_child_is_noticed),
+    ("a_child_process_may_have_a_runtime_of_its_own", a_child_may_have_a_runtime),
 ];
 
 const ROLES: &[Case] = &[
@@ -34,6 +36,7 @@ const ROLES: &[Case] = &[
     ("deaf", role_deaf),
     ("storm", role_storm),
     ("teardown", role_teardown),
+    ("runtime", role_runtime),
 ];
 
 fn main() {
@@ -333,4 +336,72 @@ fn a_child_process_inherits_no_descriptor() {
             drop((stream, accepted, pair, hangups));
         })
         .unwrap();
+}
+
+/// Waits for children as a program would that has no more than a listener for their signal.
+fn the_end_of_every_child_is_noticed() {
+    const ROUNDS: usize = 100;
+    postlude::run(async {
+        // Before the first child, so that no end comes too early.
+        let mut ended = signal(libc::SIGCHLD).unwrap();
+        for _ in 0..ROUNDS {
+            let mut children = Vec::new();
+            for _ in 0..3 {
+                // Starting a program blocks until it runs, which is not for the loop.
+                let start = spawn_blocking(|| Command::new("false").spawn().unwrap());
+                children.push(start.await.unwrap());
+            }
+            loop {
+                children.retain_mut(|child| child.try_wait().unwrap().is_none());
+                if children.is_empty() {
+                    break;
+                }
+                timeout(PATIENCE, ended.recv()).await.expect("the end of a child is not noticed").unwrap();
+            }
+        }
+    })
+    .unwrap();
+}
+
+fn role_runtime() {
+    postlude::run(async {
+        let (ours, peer) = postlude::net::UnixStream::pair().unwrap();
+        let read = spawn(async move { ours.read(&mut [0; 16]).await.unwrap() });
+        sleep(Duration::from_millis(1)).await;
+        peer.write_all(b"child").await.unwrap();
+        assert_eq!(read.await.unwrap(), 5);
+        assert_eq!(spawn_blocking(|| 5).await.unwrap(), 5);
+    })
+    .unwrap();
+    say("ran");
+}
+
+/// The parent's runtime is in the middle of everything meanwhile.
+fn a_child_may_have_a_runtime() {
+    postlude::run(async {
+        let (ours, peer) = postlude::net::UnixStream::pair().unwrap();
+        let echo = spawn(async move {
+            let mut byte = [0; 1];
+            loop {
+                ours.read_exact(&mut byte).await.unwrap();
+                ours.write_all(&byte).await.unwrap();
+            }
+        });
+        let children: Vec<_> = (0..5).map(|_| Actor::new("runtime")).collect();
+        for n in 0..100 {
+            peer.write_all(&[n]).await.unwrap();
+            let mut byte = [0; 1];
+            timeout(PATIENCE, peer.read_exact(&mut byte)).await.unwrap().unwrap();
+            assert_eq!(byte, [n]);
+        }
+        let end = spawn_blocking(|| {
+            for child in children {
+                child.expect("ran");
+                assert_eq!(child.end().code(), Some(0));
+            }
+        });
+        end.await.unwrap();
+        echo.abort();
+    })
+    .unwrap();
 }

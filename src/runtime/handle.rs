@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -19,6 +19,7 @@ use super::context;
 use super::drop_silently;
 use super::inbox::{Home, Message, Outside};
 use super::outcome::Outcome;
+use crate::task::budget;
 use crate::task::join::JoinError;
 use crate::task::table::Class;
 
@@ -275,7 +276,10 @@ impl<T> Future for RemoteHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.outcome.poll(cx)
+        ready!(budget::poll_available(cx));
+        let result = ready!(self.outcome.poll(cx));
+        budget::spend();
+        Poll::Ready(result)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -663,4 +664,30 @@ fn a_waker_that_panics_leaves_the_jobs_thread_alive() {
     let id = pool.submit(|| thread::current().id()).wait(PATIENCE).unwrap().unwrap();
     assert_eq!(pool.submit(|| thread::current().id()).wait(PATIENCE).unwrap().unwrap(), id);
     assert_eq!(pool.threads(), 1, "a thread that had died would still be on the books, and no other would come");
+}
+
+#[test]
+fn a_semaphore_in_front_of_a_pool_bounds_its_queue() {
+    const JOBS: usize = 4;
+    let pool = Pool::new(2);
+    let done = postlude::run(async {
+        let admission = Rc::new(postlude::sync::Semaphore::new(JOBS));
+        let mut set = postlude::task::JoinSet::new();
+        for n in 0..200 {
+            let permit = admission.acquire_owned().await.unwrap();
+            let job = pool.spawn(move || n);
+            assert!(pool.queued() <= JOBS, "{} wait", pool.queued());
+            set.spawn(async move {
+                let result = job.await.unwrap();
+                drop(permit);
+                result
+            });
+        }
+        let mut sum = 0;
+        while let Some(result) = set.join_next().await {
+            sum += result.unwrap();
+        }
+        sum
+    });
+    assert_eq!(done.unwrap(), (0..200).sum::<i32>());
 }

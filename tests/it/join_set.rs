@@ -1,14 +1,15 @@
 //! Join sets: every task appears once, in the order they finish, and none outlives its set.
 
+use std::cell::RefCell;
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use postlude::Runtime;
 use postlude::task::{JoinSet, yield_now};
-use postlude::time::sleep;
+use postlude::time::{sleep, timeout};
+use postlude::{Runtime, spawn};
 
 fn paused() -> Runtime {
     Runtime::builder().paused_clock().build().unwrap()
@@ -109,4 +110,60 @@ fn a_dropped_join_next_loses_no_output() {
             assert!(set.try_join_next().is_none());
         })
         .unwrap();
+}
+
+#[test]
+fn a_task_may_abort_its_own_set_in_its_first_poll() {
+    paused()
+        .block_on(async {
+            let set = Rc::new(RefCell::new(JoinSet::new()));
+            let own = Rc::clone(&set);
+            set.borrow_mut().spawn(async { "before" });
+            set.borrow_mut().spawn(async move {
+                own.borrow().abort_all();
+                pending().await
+            });
+            set.borrow_mut().spawn(async { panic!("aborted before its first poll") });
+            yield_now().await;
+            let set = set.take();
+            let results: Vec<_> = timeout(Duration::from_secs(1), set.collect()).await.expect("it hangs");
+            assert_eq!(results[0].as_ref().unwrap(), &"before");
+            assert!(results[1..].iter().all(|result| result.as_ref().unwrap_err().is_cancelled()), "{results:?}");
+            assert_eq!(results.len(), 3);
+        })
+        .unwrap();
+}
+
+#[test]
+fn an_owner_aborted_while_it_joins_takes_its_set_along_and_nothing_else() {
+    let runtime = paused();
+    runtime
+        .block_on(async {
+            let held = Rc::new(());
+            let (inside, outside) = (held.clone(), held.clone());
+            let stranger = spawn(async move {
+                sleep(Duration::from_secs(5)).await;
+                drop(outside);
+            });
+            let owner = spawn(async move {
+                let mut set = JoinSet::new();
+                for _ in 0..10 {
+                    let held = inside.clone();
+                    set.spawn(async move {
+                        pending::<()>().await;
+                        drop(held);
+                    });
+                }
+                set.join_next().await
+            });
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(Rc::strong_count(&held), 13);
+            owner.abort();
+            assert!(owner.await.unwrap_err().is_cancelled());
+            yield_now().await;
+            assert_eq!(Rc::strong_count(&held), 2, "the stranger's, and ours");
+            stranger.await.unwrap();
+        })
+        .unwrap();
+    assert_eq!(runtime.stats().tasks, 0);
 }

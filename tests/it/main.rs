@@ -14,6 +14,7 @@ mod conformance;
 mod counts;
 mod drop;
 mod ecosystem;
+mod fairness;
 #[cfg(feature = "http")]
 mod files;
 mod generate;
@@ -21,6 +22,7 @@ mod generate;
 mod http;
 #[cfg(feature = "http")]
 mod http_limits;
+mod intervals;
 mod io;
 mod join;
 mod join_set;
@@ -31,11 +33,13 @@ mod middleware;
 mod order;
 mod panic;
 mod property;
+mod reactor;
 mod readers;
 mod replay;
 #[cfg(feature = "http")]
 mod router;
 mod scope;
+mod scope_trees;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;

@@ -526,3 +526,36 @@ fn hundreds_of_runtimes_come_and_go_and_leave_no_descriptor() {
     }
     assert!(open() < before + 900);
 }
+
+#[test]
+fn runtimes_dropped_in_any_order_inside_a_task_leave_its_own_one_current() {
+    let outer = paused();
+    let place = || postlude::task::current().map(|task| task.id());
+    outer
+        .block_on(async {
+            let id = place();
+            for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                let mut inner: [Option<Runtime>; 3] = std::array::from_fn(|_| Some(paused()));
+                for runtime in inner.iter().flatten() {
+                    runtime.block_on(async {}).unwrap_err();
+                    drop(runtime.spawn(sleep(Duration::from_secs(1))));
+                    // What is dropped with it spawns into it, not into the outer one.
+                    let guard = on_drop(|| drop(spawn(async {})));
+                    drop(runtime.spawn(async move {
+                        std::future::pending::<()>().await;
+                        drop(guard);
+                    }));
+                }
+                let before = outer.stats().spawned;
+                for n in order {
+                    drop(inner[n].take());
+                    assert_eq!(place(), id);
+                    assert_eq!(outer.stats().spawned, before);
+                }
+                assert_eq!(spawn(async { 5 }).await.unwrap(), 5);
+            }
+            sleep(Duration::from_secs(1)).await;
+        })
+        .unwrap();
+    assert_eq!((place(), outer.stats().tasks), (None, 0));
+}
