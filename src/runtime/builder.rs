@@ -178,7 +178,7 @@ impl Builder {
         self
     }
 
-    /// What follows when a panic is reported. Default: [`PanicPolicy::Report`].
+    /// What follows when a task panics. Default: [`PanicPolicy::Report`].
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -328,10 +328,14 @@ impl fmt::Display for Described {
     }
 }
 
-/// What follows when a panic is reported, after the hook or the line on stderr.
+/// What follows when a task panics.
 ///
-/// A panic is reported if no handle will hear of it: of a detached task, of a waker, of a value being dropped. One that a
-/// `JoinHandle` hands out is its owner's.
+/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value being dropped. It is reported, to the
+/// hook ([`Builder::on_panic`]) or as a line on stderr. One that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its owner's.
+///
+/// Where a policy ends the loop, the `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end
+/// of the turn; if its own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is
+/// dropped, and a further `block_on` goes on with them.
 ///
 /// ```
 /// assert_eq!(postlude::PanicPolicy::default(), postlude::PanicPolicy::Report);
@@ -339,10 +343,14 @@ impl fmt::Display for Described {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// Nothing: the loop goes on.
+    /// An unobserved panic is not reported either, only counted ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
+    Ignore,
+    /// An unobserved panic is reported, and the loop goes on.
     #[default]
     Report,
-    /// The `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end of the turn; if its
-    /// own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is dropped.
+    /// An unobserved panic is reported, and ends the loop.
     ShutdownIfUnobserved,
+    /// Any panic of a task, of a blocking job or of a scope's child ends the loop, whoever waits for it; an unobserved one is reported.
+    /// One that is caught before it gets that far (the HTTP server answers for a handler's) is not meant.
+    ShutdownAlways,
 }

@@ -24,7 +24,7 @@ use super::insight::Insight;
 use crate::blocking::Pool;
 use crate::reactor::Reactor;
 use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
-use crate::task::join::{JoinHandle, panic_text};
+use crate::task::join::{JoinError, JoinHandle, panic_text};
 use crate::task::local::{self, Scoped};
 use crate::task::stage::{Payload, Stage, drop_caught, drop_payload};
 use crate::task::table::{Boxed, Class, Described, Finished, Table, Woken};
@@ -56,7 +56,7 @@ pub(crate) struct Parts {
     pub(crate) closing: Cell<bool>,
     /// Tasks spawned while the runtime was being dropped.
     pub(crate) doomed: RefCell<Vec<Boxed>>,
-    /// The panic that ends the loop, set by `report` and taken by the turn it ends.
+    /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
     pub(crate) fatal: RefCell<Option<TaskPanic>>,
     /// Races begun: each starts with another branch than the one before.
     pub(crate) races: Cell<usize>,
@@ -195,8 +195,10 @@ impl Parts {
     pub(crate) fn report(&self, task: Option<&Described>, payload: &Payload) {
         self.insight.panics.add(1);
         let panic = TaskPanic::new(task.cloned(), panic_text(payload).to_owned());
-        if self.config.panic_policy == PanicPolicy::ShutdownIfUnobserved && !self.closing.get() {
-            self.fatal.borrow_mut().get_or_insert_with(|| panic.clone());
+        match self.config.panic_policy {
+            PanicPolicy::Ignore => return,
+            PanicPolicy::Report => {}
+            PanicPolicy::ShutdownIfUnobserved | PanicPolicy::ShutdownAlways => self.end_with(panic.clone()),
         }
         let Some(hook) = &self.config.on_panic else {
             eprintln!("postlude: {panic}");
@@ -205,6 +207,24 @@ impl Parts {
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| hook(&panic))) {
             eprintln!("postlude: {panic}; the hook for it panicked too: `{}`", panic_text(&again));
             drop_payload(again);
+        }
+    }
+
+    /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the policy does not let pass.
+    pub(crate) fn note_error(&self, task: Option<&Described>, error: &JoinError) {
+        if self.config.panic_policy != PanicPolicy::ShutdownAlways {
+            return;
+        }
+        if let Some(text) = error.text_of_panic() {
+            self.end_with(TaskPanic::new(task.cloned(), text));
+        }
+    }
+
+    /// Has the turn in progress end the loop. The first panic counts.
+    #[cold]
+    fn end_with(&self, panic: TaskPanic) {
+        if !self.closing.get() {
+            self.fatal.borrow_mut().get_or_insert(panic);
         }
     }
 

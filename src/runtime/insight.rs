@@ -39,7 +39,7 @@ pub struct Stats {
     pub events: u64,
     /// Timers that fired.
     pub timers: u64,
-    /// Panics of detached tasks that were reported.
+    /// Panics nobody heard of: those that are reported, unless the policy is to ignore them.
     pub panics: u64,
     /// Tasks alive now.
     pub tasks: usize,

@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::builder::PanicPolicy;
 use super::context::Parts;
 use super::inbox::Message;
 use super::waker;
@@ -173,7 +174,11 @@ impl Parts {
         self.finish(key, task);
     }
 
-    fn finish(&self, key: Key, task: Boxed) {
+    fn finish(&self, key: Key, mut task: Boxed) {
+        if self.config.panic_policy == PanicPolicy::ShutdownAlways {
+            let described = self.tasks.borrow_mut().describe_key(key);
+            task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
+        }
         let Finished { joiner, detached } = self.tasks.borrow_mut().finish(key, task);
         if let Some(joiner) = joiner {
             self.guarded(|| joiner.wake());

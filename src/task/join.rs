@@ -389,6 +389,15 @@ impl Drop for JoinError {
     }
 }
 
+impl JoinError {
+    /// The text of the panic, if it is one.
+    pub(crate) fn text_of_panic(&self) -> Option<String> {
+        let Reason::Panicked(payload) = &self.reason else { return None };
+        let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Some(panic_text(&payload).to_owned())
+    }
+}
+
 /// The text of a panic, where it has one.
 pub(crate) fn panic_text(payload: &Payload) -> &str {
     let text = payload.downcast_ref::<&str>().copied();

@@ -836,7 +836,11 @@ pub enum Cause<E> {
 
 impl<E> Failure<E> {
     fn panicked(child: Option<Described>, panic: Payload) -> Self {
-        Self { child: child.map(Current::from), cause: Cause::Panicked(JoinError::panicked(panic)) }
+        let error = JoinError::panicked(panic);
+        if let Some(parts) = context::current() {
+            parts.note_error(child.as_ref(), &error);
+        }
+        Self { child: child.map(Current::from), cause: Cause::Panicked(error) }
     }
 
     /// Says on behalf of a scope that was dropped what its destructors did.
