@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Runtime;
+use super::insight::Hooks;
 use crate::task::TaskId;
 use crate::task::table::Described;
 
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     /// Set by [`test`](crate::test): `block_on` ends with an error where it would otherwise report and wait for ever.
     pub(crate) deadlock_is_error: bool,
     pub(crate) panic_policy: PanicPolicy,
+    pub(crate) hooks: Option<Box<dyn Hooks>>,
 }
 
 /// Builds a [`Runtime`] with other settings than the default ones.
@@ -60,6 +62,7 @@ impl Builder {
                 on_panic: None,
                 deadlock_is_error: false,
                 panic_policy: PanicPolicy::default(),
+                hooks: None,
             },
         }
     }
@@ -197,6 +200,27 @@ impl Builder {
         self
     }
 
+    /// Calls `hooks` when a task is spawned or woken, before and after each poll, and before the loop sleeps. Unset, an event costs one
+    /// branch.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// struct Polls(std::cell::Cell<u32>);
+    /// impl postlude::Hooks for Polls {
+    ///     fn poll_begins(&self, _: postlude::TaskId) {
+    ///         self.0.set(self.0.get() + 1);
+    ///         assert!(self.0.get() < 1000, "this program should be done by now");
+    ///     }
+    /// }
+    /// let runtime = postlude::Runtime::builder().hooks(Polls(0.into())).build()?;
+    /// runtime.block_on(postlude::task::yield_now())
+    /// # }
+    /// ```
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.config.hooks = Some(Box::new(hooks));
+        self
+    }
+
     /// Makes the runtime.
     ///
     /// # Errors
@@ -257,7 +281,7 @@ impl TaskPanic {
         Self { task, text }
     }
 
-    /// The task's number; `None` if a waker or a queued closure panicked, which belongs to no task.
+    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to no task.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -310,7 +334,7 @@ impl fmt::Display for TaskPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.task {
             Some(task) => write!(f, "{task} panicked: `{}`", self.text),
-            None => write!(f, "a waker or a value being dropped panicked: `{}`", self.text),
+            None => write!(f, "a waker, a hook or a value being dropped panicked: `{}`", self.text),
         }
     }
 }

@@ -99,15 +99,30 @@ pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
 
 /// Wakes a task of the current runtime. False if it belongs to another, or none is current.
 pub(crate) fn wake_here(id: WakeId) -> bool {
-    let marked = CURRENT.with(|current| match &*current.borrow() {
-        Some(parts) if parts.home.number == id.runtime() => Some(parts.mark_ready(id.key())),
-        _ => None,
+    let reached = CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home.number != id.runtime() => Reached::Elsewhere,
+        Some(parts) if parts.has_hooks() => Reached::Watched(Rc::clone(parts)),
+        Some(parts) => Reached::Here(parts.mark_ready(id.key())),
+        None => Reached::Elsewhere,
     });
-    let is_here = marked.is_some();
-    if let Some(owner) = marked.flatten() {
+    let owner = match reached {
+        Reached::Elsewhere => return false,
+        Reached::Here(owner) => owner,
+        Reached::Watched(parts) => parts.mark_ready_and_tell(id.key()),
+    };
+    if let Some(owner) = owner {
         owner.wake();
     }
-    is_here
+    true
+}
+
+/// Where a wake has come to.
+enum Reached {
+    Elsewhere,
+    /// The task is marked; this one is to be woken as well.
+    Here(Option<Waker>),
+    /// A hook is to be called, and it may do anything, so nothing was done while the thread-local is borrowed.
+    Watched(Rc<Parts>),
 }
 
 impl Parts {
@@ -145,7 +160,7 @@ impl Parts {
         let inserted = self.tasks.borrow_mut().insert(task, class, location, name);
         match inserted {
             Ok((key, id)) => {
-                self.insight.spawned();
+                self.spawned(key);
                 JoinHandle::new(key, self.home, id)
             }
             Err(task) => {
@@ -156,7 +171,8 @@ impl Parts {
     }
 
     pub(crate) fn wake(&self, key: Key) {
-        if let Some(owner) = self.mark_ready(key) {
+        let owner = if self.has_hooks() { self.mark_ready_and_tell(key) } else { self.mark_ready(key) };
+        if let Some(owner) = owner {
             self.guarded(|| owner.wake());
         }
     }
@@ -166,10 +182,21 @@ impl Parts {
         let mut tasks = self.tasks.borrow_mut();
         let woken = tasks.wake(key);
         if woken != Woken::No {
-            self.insight.woken();
+            self.insight.wakes.add(1);
         }
         let Woken::Member(group) = woken else { return None };
         tasks.take_owner(group)
+    }
+
+    #[cold]
+    fn mark_ready_and_tell(&self, key: Key) -> Option<Waker> {
+        let wakes = self.insight.wakes.get();
+        let owner = self.mark_ready(key);
+        let task = if self.insight.wakes.get() == wakes { None } else { self.tasks.borrow_mut().id(key) };
+        if let Some(task) = task {
+            self.tell_woken(task);
+        }
+        owner
     }
 
     /// A handle lets go of its task.

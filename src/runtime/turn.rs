@@ -203,13 +203,13 @@ impl Parts {
         poll: impl FnOnce(&mut Context<'_>) -> Poll<()>,
         waker: &Waker,
     ) -> Poll<()> {
-        self.insight.poll_begins();
+        self.poll_begins(id);
         self.running.set(Some((key, id)));
         let budget = budget::begin();
         let result = poll(&mut Context::from_waker(waker));
         drop(budget);
         self.running.set(None);
-        self.insight.poll_ends(|| self.tasks.borrow_mut().describe_key(key));
+        self.poll_ends(key, id);
         result
     }
 
@@ -291,6 +291,9 @@ impl Parts {
     fn park(&self, patience: Patience) -> io::Result<()> {
         if self.has_work() {
             return if self.reactor.borrow().is_idle() { Ok(()) } else { self.poll_events(Some(Duration::ZERO)) };
+        }
+        if self.parks() && self.has_work() {
+            return self.poll_events(Some(Duration::ZERO));
         }
         if !self.inbox.arm() {
             self.inbox.disarm();

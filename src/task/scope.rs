@@ -330,7 +330,7 @@ impl<'env, E> Shared<'env, E> {
         if let Some(owner) = owner {
             parts.guarded(|| owner.wake());
         }
-        parts.insight.spawned();
+        parts.spawned(key);
         id
     }
 
@@ -339,6 +339,7 @@ impl<'env, E> Shared<'env, E> {
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
         let waker = self.waker(key);
+        parts.poll_begins(id);
         let owner = parts.running.replace(Some((key, id)));
         let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(&waker))));
         if let Ok(Poll::Pending) = polled {
@@ -347,10 +348,12 @@ impl<'env, E> Shared<'env, E> {
             if let Some(entry) = self.children.borrow_mut().get_mut(index as usize) {
                 entry.job = Some(job);
             }
+            parts.poll_ends(key, id);
             return Ok(());
         }
         let dropped = drop_caught(job);
         parts.running.set(owner);
+        parts.poll_ends(key, id);
         let described = parts.tasks.borrow_mut().describe_key(key);
         self.children.borrow_mut().try_remove(index as usize);
         parts.tasks.borrow_mut().remove_member(key);

@@ -478,6 +478,11 @@ impl Table {
         if joiner.is_some_and(|joiner| joiner.will_wake(waker)) { Joining::Waits } else { Joining::Pending }
     }
 
+    /// The number of a live task.
+    pub(crate) fn id(&mut self, key: Key) -> Option<TaskId> {
+        self.find(key).map(|slot| slot.id)
+    }
+
     /// Whether the task's future still exists.
     pub(crate) fn is_pending(&mut self, key: Key) -> bool {
         self.find(key).is_some_and(|slot| slot.state & PHASE != DONE)

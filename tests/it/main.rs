@@ -14,6 +14,7 @@ mod ecosystem;
 #[cfg(feature = "http")]
 mod files;
 mod generate;
+mod hooks;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
