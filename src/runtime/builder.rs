@@ -139,8 +139,8 @@ impl Builder {
         self
     }
 
-    /// Makes the loop pick among ready tasks pseudo-randomly, the same way for the same seed: for finding code that relies on
-    /// their order.
+    /// Makes the loop pick among ready tasks pseudo-randomly, the same way for the same seed, a scope among its ready children, and a
+    /// join or a race with which branch to begin: for finding code that relies on their order.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -19,7 +19,7 @@
 //!
 //! # Fairness
 //!
-//! Children are polled first in, first out. One that wakes itself is polled again in the scope's next poll. A poll of the scope
+//! Children are polled first in, first out, or as the runtime's seed picks. One that wakes itself is polled again in the scope's next poll. A poll of the scope
 //! polls at most [`POLLS`] children and ends when the owner's budget is used up; then the scope wakes its owner.
 //!
 //! # Invariants

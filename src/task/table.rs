@@ -171,6 +171,17 @@ impl Queue {
         }
         std::mem::replace(&mut self.tail, number)
     }
+
+    /// Takes out the slot between these two; `NONE` stands for an end.
+    fn remove_between(&mut self, before: u32, next: u32) {
+        self.len -= 1;
+        if before == NONE {
+            self.head = next;
+        }
+        if next == NONE {
+            self.tail = before;
+        }
+    }
 }
 
 /// The two queues of a class: of this turn, and of the next.
@@ -241,7 +252,7 @@ pub(crate) struct Table {
     records: Slab<Record>,
     members: Slab<Member>,
     groups: Slab<Group>,
-    /// State of the generator that picks from the ready queue, if the order is seeded.
+    /// State of the generator that picks from the ready queues, if the order is seeded.
     seed: Option<u64>,
     /// Set once, by `close`: nothing is queued any more.
     closed: bool,
@@ -391,17 +402,16 @@ impl Table {
 
     /// The next member that is ready, and its index; it is Running until `put_back_member` or `remove_member`.
     pub(crate) fn pop_member(&mut self, group: u32) -> Option<(Key, TaskId, u32)> {
-        let number = self.groups.get(group as usize)?.queues.ready.head;
-        if number == NONE {
+        let &Queue { head, len, .. } = &self.groups.get(group as usize)?.queues.ready;
+        if len == 0 {
             return None;
         }
+        let (before, number) = self.choose(head, len);
         let next = self.slot(number).next;
-        let queue = &mut self.groups.get_mut(group as usize)?.queues.ready;
-        queue.head = next;
-        queue.len -= 1;
-        if next == NONE {
-            queue.tail = NONE;
+        if before != NONE {
+            self.slot_mut(before).next = next;
         }
+        self.groups.get_mut(group as usize)?.queues.ready.remove_between(before, next);
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
         let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
@@ -759,20 +769,30 @@ impl Table {
         }
     }
 
-    /// Unlinks the first slot of the ready queue, or one picked by the seed.
+    /// Unlinks the slot of the ready queue whose turn it is.
     fn unlink_next(&mut self, class: Class) -> Option<u32> {
-        let len = self.queues(class).ready.len;
+        let &mut Queue { head, len, .. } = &mut self.queues(class).ready;
         if len == 0 {
             return None;
         }
-        let steps = self.seed.as_mut().map_or(0, |state| pick(state, len));
-        let (mut before, mut number) = (NONE, self.queues(class).ready.head);
-        for _ in 0..steps {
+        let (before, number) = self.choose(head, len);
+        self.unlink(class, false, before, number);
+        Some(number)
+    }
+
+    /// The first slot of a queue, or one picked by the seed, and the one before it.
+    fn choose(&mut self, head: u32, len: u32) -> (u32, u32) {
+        let (mut before, mut number) = (NONE, head);
+        for _ in 0..self.pick(len).unwrap_or(0) {
             before = number;
             number = self.slot(number).next;
         }
-        self.unlink(class, false, before, number);
-        Some(number)
+        (before, number)
+    }
+
+    /// A number below `len`, which is not 0, if the order is seeded.
+    pub(crate) fn pick(&mut self, len: u32) -> Option<u32> {
+        self.seed.as_mut().map(|state| pick(state, len))
     }
 
     fn unlink(&mut self, class: Class, later: bool, before: u32, number: u32) {
@@ -782,13 +802,7 @@ impl Table {
         }
         let queues = self.queues(class);
         let queue = if later { &mut queues.later } else { &mut queues.ready };
-        if before == NONE {
-            queue.head = next;
-        }
-        if next == NONE {
-            queue.tail = before;
-        }
-        queue.len -= 1;
+        queue.remove_between(before, next);
     }
 
     /// Takes a slot out of the queue it may be in, wherever in it: only at the end of `block_on`.

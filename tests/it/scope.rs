@@ -674,3 +674,72 @@ fn a_child_that_wakes_itself_is_polled_once_and_one_woken_by_another_follows_in_
         }
     });
 }
+
+/// The polls of a scope's body and of eight children, in their order.
+fn order_of_polls(seed: Option<u64>) -> String {
+    let builder = Runtime::builder().paused_clock();
+    let runtime = match seed {
+        Some(seed) => builder.seed(seed).build(),
+        None => builder.build(),
+    };
+    let trace = RefCell::new(String::new());
+    let ended = runtime.unwrap().block_on(async {
+        scope::<_, (), _>(async |s| {
+            for name in "abcdefgh".chars() {
+                let trace = &trace;
+                s.spawn(async move {
+                    for _ in 0..3 {
+                        trace.borrow_mut().push(name);
+                        yield_now().await;
+                    }
+                });
+            }
+            for _ in 0..3 {
+                trace.borrow_mut().push('-');
+                yield_now().await;
+            }
+            Ok(())
+        })
+        .await
+    });
+    ended.unwrap().unwrap();
+    trace.into_inner()
+}
+
+#[test]
+fn children_run_in_the_order_they_were_spawned_unless_a_seed_says_otherwise() {
+    assert_eq!(order_of_polls(None), "-abcdefgh-abcdefgh-abcdefgh");
+    let traces: Vec<_> = (0..50).map(|seed| order_of_polls(Some(seed))).collect();
+    for (seed, trace) in traces.iter().enumerate() {
+        assert_eq!(*trace, order_of_polls(Some(seed as u64)), "the same seed, the same order");
+        let mut polls: Vec<_> = trace.chars().collect();
+        polls.sort_unstable();
+        assert_eq!(polls, "---aaabbbcccdddeeefffggghhh".chars().collect::<Vec<_>>(), "the same polls");
+    }
+    let different: std::collections::HashSet<_> = traces.iter().collect();
+    assert_eq!(different.len(), traces.len(), "of 8! ways to begin, two of fifty seeds hit upon the same twice over");
+    let first: std::collections::HashSet<_> = traces.iter().filter_map(|trace| trace.chars().nth(1)).collect();
+    assert_eq!(first.len(), 8, "any child may come first");
+}
+
+#[test]
+fn a_seed_keeps_none_of_many_children_from_its_turn() {
+    for seed in 0..20 {
+        let runtime = Runtime::builder().paused_clock().seed(seed).build().unwrap();
+        let ended = Cell::new(0);
+        let all = runtime.block_on(async {
+            scope::<_, (), _>(async |s| {
+                for _ in 0..500 {
+                    s.spawn(async {
+                        yield_now().await;
+                        ended.set(ended.get() + 1);
+                    });
+                }
+                Ok(())
+            })
+            .await
+        });
+        all.unwrap().unwrap();
+        assert_eq!(ended.get(), 500, "seed {seed}");
+    }
+}
