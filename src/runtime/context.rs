@@ -199,6 +199,20 @@ impl Parts {
         owner
     }
 
+    /// Has a task dropped on its next visit.
+    pub(crate) fn abort(&self, key: Key) {
+        let owner = {
+            let mut tasks = self.tasks.borrow_mut();
+            match tasks.abort(key) {
+                Woken::Member(group) => tasks.take_owner(group),
+                Woken::Yes | Woken::No => None,
+            }
+        };
+        if let Some(owner) = owner {
+            self.guarded(|| owner.wake());
+        }
+    }
+
     /// A handle lets go of its task.
     pub(crate) fn detach(&self, key: Key) {
         let left = self.tasks.borrow_mut().detach(key);

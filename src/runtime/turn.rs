@@ -234,7 +234,7 @@ impl Parts {
     fn handle(&self, message: Message) {
         match message {
             Message::Wake(key) => self.wake(key),
-            Message::Abort(key) => self.tasks.borrow_mut().abort(key),
+            Message::Abort(key) => self.abort(key),
             Message::Detach(key) => self.detach(key),
             Message::EndScope(group, members) => {
                 let owner = self.tasks.borrow_mut().remove_group(group, &members);

@@ -102,7 +102,7 @@ impl<T> JoinHandle<T> {
             return;
         }
         match context::current_of(self.home) {
-            Some(parts) => parts.tasks.borrow_mut().abort(self.key),
+            Some(parts) => parts.abort(self.key),
             None => self.home.send(Message::Abort(self.key)),
         }
     }

@@ -49,6 +49,7 @@
 //! last. One that wakes itself joins the `later` queue, which `begin_turn` appends to the ready one: it runs after the OS was asked.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::Waker;
@@ -126,11 +127,29 @@ struct Record {
 
 /// What a scope polls by itself: one of its children, or its body.
 struct Member {
-    site: u32,
+    /// The number of its spawn site, plus one: so an unused entry of the slab needs no tag beside it.
+    site: NonZeroU32,
     group: u32,
     /// Where the scope keeps it.
     index: u32,
-    name: Option<Box<str>>,
+    /// Its place among the names, or `NONE`.
+    name: u32,
+}
+
+impl Member {
+    fn site(&self) -> u32 {
+        self.site.get() - 1
+    }
+}
+
+/// A member of a scope that is to be visited.
+pub(crate) struct ReadyMember {
+    pub(crate) key: Key,
+    pub(crate) id: TaskId,
+    /// Where the scope keeps it, or `BODY`.
+    pub(crate) index: u32,
+    /// It is to be dropped, not polled.
+    pub(crate) is_aborted: bool,
 }
 
 /// The members of a scope that are ready, and who is to be told of the next one.
@@ -251,6 +270,8 @@ pub(crate) struct Table {
     sites: Sites,
     records: Slab<Record>,
     members: Slab<Member>,
+    /// Names of those members that have one.
+    names: Slab<Box<str>>,
     groups: Slab<Group>,
     /// State of the generator that picks from the ready queues, if the order is seeded.
     seed: Option<u64>,
@@ -275,6 +296,7 @@ impl Table {
             sites: Sites::default(),
             records: Slab::new(),
             members: Slab::new(),
+            names: Slab::new(),
             groups: Slab::new(),
             seed,
             closed: false,
@@ -362,7 +384,9 @@ impl Table {
         name: Option<Box<str>>,
     ) -> Option<(Key, TaskId)> {
         let key = self.claim()?;
-        let site = self.sites.number(location);
+        let site = NonZeroU32::MIN.saturating_add(self.sites.number(location));
+        let name = name.map_or(NONE, |name| self.names.insert(name) as u32);
+        grow_gently(&mut self.members);
         let about = About(About::MEMBER | self.members.insert(Member { site, group, index, name }) as u32);
         self.set_about(key.slot, about);
         let id = TaskId(self.next_id);
@@ -400,8 +424,8 @@ impl Table {
         (group.owner.replace(waker), false)
     }
 
-    /// The next member that is ready, and its index; it is Running until `put_back_member` or `remove_member`.
-    pub(crate) fn pop_member(&mut self, group: u32) -> Option<(Key, TaskId, u32)> {
+    /// The next member that is ready; it is Running until `put_back_member` or `remove_member`.
+    pub(crate) fn pop_member(&mut self, group: u32) -> Option<ReadyMember> {
         let &Queue { head, len, .. } = &self.groups.get(group as usize)?.queues.ready;
         if len == 0 {
             return None;
@@ -415,9 +439,9 @@ impl Table {
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
         let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
-        let id = slot.id;
-        let member = self.members.get(self.about(number).member()?)?;
-        Some((key, id, member.index))
+        let (id, is_aborted) = (slot.id, slot.state & ABORTED != 0);
+        let index = self.members.get(self.about(number).member()?)?.index;
+        Some(ReadyMember { key, id, index, is_aborted })
     }
 
     /// A polled member is pending. Woken by itself meanwhile, it is ready in its scope's next poll.
@@ -457,12 +481,11 @@ impl Table {
         Woken::Member(group)
     }
 
-    /// Has the loop drop the task on its next visit.
-    pub(crate) fn abort(&mut self, key: Key) {
-        if let Some(slot) = self.find(key) {
-            slot.state |= ABORTED;
-            self.wake(key);
-        }
+    /// Has the loop, or its scope, drop the task on the next visit. Says whom that wakes.
+    pub(crate) fn abort(&mut self, key: Key) -> Woken {
+        let Some(slot) = self.find(key) else { return Woken::No };
+        slot.state |= ABORTED;
+        self.wake(key)
     }
 
     /// The handle is gone: returns the box if the task was done, to be dropped, and the joiner's waker.
@@ -634,7 +657,8 @@ impl Table {
         let (site, name) = if let Some(index) = about.record() {
             (self.records[index].site, self.records[index].name.clone())
         } else if let Some(index) = about.member() {
-            (self.members[index].site, self.members[index].name.clone())
+            let member = &self.members[index];
+            (member.site(), self.names.get(member.name as usize).cloned())
         } else {
             (about.0, None)
         };
@@ -731,7 +755,7 @@ impl Table {
         }
         if let Some(index) = about.member() {
             let member = self.members.remove(index);
-            return (member.site, member.name, None);
+            return (member.site(), self.names.try_remove(member.name as usize), None);
         }
         (about.0, None, None)
     }
@@ -836,6 +860,18 @@ pub(crate) enum Joining {
     Waits,
     Done(Boxed),
     Gone,
+}
+
+/// Above this many entries a slab grows by an eighth instead of by as much again: one of a hundred thousand should not have another
+/// thirty thousand unused. Each entry is then copied some eight times over the slab's life, which is cheap beside allocating for it.
+const DOUBLED_UP_TO: usize = 64;
+
+/// Makes room for another entry, if there is none.
+pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
+    let len = slab.len();
+    if len == slab.capacity() {
+        slab.reserve_exact(if len < DOUBLED_UP_TO { len.max(4) } else { len / 8 });
+    }
 }
 
 /// How far into the queue a seeded pick may reach: the walk there costs a step each.
