@@ -864,7 +864,7 @@ pub(crate) enum Joining {
 
 /// Above this many entries a slab grows by an eighth instead of by as much again: one of a hundred thousand should not have another
 /// thirty thousand unused. Each entry is then copied some eight times over the slab's life, which is cheap beside allocating for it.
-const DOUBLED_UP_TO: usize = 64;
+const DOUBLED_UP_TO: usize = 1024;
 
 /// Makes room for another entry, if there is none.
 pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
