@@ -466,6 +466,10 @@ impl<T: 'static> Task for Waiting<T> {
         Some(&mut self.get_mut().output)
     }
 
+    fn error(self: Pin<&mut Self>) -> Option<&JoinError> {
+        self.get_mut().output.as_ref()?.as_ref().err()
+    }
+
     fn take_panic(mut self: Pin<&mut Self>) -> Option<Payload> {
         self.output.take_if(|result| result.as_ref().is_err_and(JoinError::is_panic))?.err()?.into_panic()
     }

@@ -176,8 +176,8 @@ pub mod time;
 pub use blocking::spawn_blocking;
 pub use deferred::defer;
 pub use replay::test;
-pub use runtime::{Builder, Handle, PanicPolicy, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
-pub use task::{JoinError, JoinHandle, spawn};
+pub use runtime::{Builder, Handle, Hooks, PanicPolicy, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
+pub use task::{JoinError, JoinHandle, TaskId, spawn};
 
 /// The code in the documents compiles.
 #[cfg(doctest)]

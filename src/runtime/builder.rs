@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Runtime;
+use super::insight::Hooks;
 use crate::task::TaskId;
 use crate::task::table::Described;
 
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     /// Set by [`test`](crate::test): `block_on` ends with an error where it would otherwise report and wait for ever.
     pub(crate) deadlock_is_error: bool,
     pub(crate) panic_policy: PanicPolicy,
+    pub(crate) hooks: Option<Box<dyn Hooks>>,
 }
 
 /// Builds a [`Runtime`] with other settings than the default ones.
@@ -60,6 +62,7 @@ impl Builder {
                 on_panic: None,
                 deadlock_is_error: false,
                 panic_policy: PanicPolicy::default(),
+                hooks: None,
             },
         }
     }
@@ -136,8 +139,8 @@ impl Builder {
         self
     }
 
-    /// Makes the loop pick among ready tasks pseudo-randomly, the same way for the same seed: for finding code that relies on
-    /// their order.
+    /// Makes the loop pick among ready tasks pseudo-randomly, the same way for the same seed, a scope among its ready children, and a
+    /// join or a race with which branch to begin: for finding code that relies on their order.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -178,7 +181,7 @@ impl Builder {
         self
     }
 
-    /// What follows when a panic is reported. Default: [`PanicPolicy::Report`].
+    /// What follows when a task panics. Default: [`PanicPolicy::Report`].
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -194,6 +197,27 @@ impl Builder {
     /// ```
     pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
         self.config.panic_policy = policy;
+        self
+    }
+
+    /// Calls `hooks` when a task is spawned or woken, before and after each poll, and before the loop sleeps. Unset, an event costs one
+    /// branch.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// struct Polls(std::cell::Cell<u32>);
+    /// impl postlude::Hooks for Polls {
+    ///     fn poll_begins(&self, _: postlude::TaskId) {
+    ///         self.0.set(self.0.get() + 1);
+    ///         assert!(self.0.get() < 1000, "this program should be done by now");
+    ///     }
+    /// }
+    /// let runtime = postlude::Runtime::builder().hooks(Polls(0.into())).build()?;
+    /// runtime.block_on(postlude::task::yield_now())
+    /// # }
+    /// ```
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.config.hooks = Some(Box::new(hooks));
         self
     }
 
@@ -257,7 +281,7 @@ impl TaskPanic {
         Self { task, text }
     }
 
-    /// The task's number; `None` if a waker or a queued closure panicked, which belongs to no task.
+    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to no task.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -310,7 +334,7 @@ impl fmt::Display for TaskPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.task {
             Some(task) => write!(f, "{task} panicked: `{}`", self.text),
-            None => write!(f, "a waker or a value being dropped panicked: `{}`", self.text),
+            None => write!(f, "a waker, a hook or a value being dropped panicked: `{}`", self.text),
         }
     }
 }
@@ -328,10 +352,14 @@ impl fmt::Display for Described {
     }
 }
 
-/// What follows when a panic is reported, after the hook or the line on stderr.
+/// What follows when a task panics.
 ///
-/// A panic is reported if no handle will hear of it: of a detached task, of a waker, of a value being dropped. One that a
-/// `JoinHandle` hands out is its owner's.
+/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value being dropped. It is reported, to the
+/// hook ([`Builder::on_panic`]) or as a line on stderr. One that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its owner's.
+///
+/// Where a policy ends the loop, the `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end
+/// of the turn; if its own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is
+/// dropped, and a further `block_on` goes on with them.
 ///
 /// ```
 /// assert_eq!(postlude::PanicPolicy::default(), postlude::PanicPolicy::Report);
@@ -339,10 +367,14 @@ impl fmt::Display for Described {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// Nothing: the loop goes on.
+    /// An unobserved panic is not reported either, only counted ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
+    Ignore,
+    /// An unobserved panic is reported, and the loop goes on.
     #[default]
     Report,
-    /// The `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end of the turn; if its
-    /// own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is dropped.
+    /// An unobserved panic is reported, and ends the loop.
     ShutdownIfUnobserved,
+    /// Any panic of a task, of a blocking job or of a scope's child ends the loop, whoever waits for it; an unobserved one is reported.
+    /// One that is caught before it gets that far (the HTTP server answers for a handler's) is not meant.
+    ShutdownAlways,
 }

@@ -24,7 +24,7 @@ use super::insight::Insight;
 use crate::blocking::Pool;
 use crate::reactor::Reactor;
 use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
-use crate::task::join::{JoinHandle, panic_text};
+use crate::task::join::{JoinError, JoinHandle, panic_text};
 use crate::task::local::{self, Scoped};
 use crate::task::stage::{Payload, Stage, drop_caught, drop_payload};
 use crate::task::table::{Boxed, Class, Described, Finished, Table, Woken};
@@ -56,7 +56,7 @@ pub(crate) struct Parts {
     pub(crate) closing: Cell<bool>,
     /// Tasks spawned while the runtime was being dropped.
     pub(crate) doomed: RefCell<Vec<Boxed>>,
-    /// The panic that ends the loop, set by `report` and taken by the turn it ends.
+    /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
     pub(crate) fatal: RefCell<Option<TaskPanic>>,
     /// Races begun: each starts with another branch than the one before.
     pub(crate) races: Cell<usize>,
@@ -99,15 +99,30 @@ pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
 
 /// Wakes a task of the current runtime. False if it belongs to another, or none is current.
 pub(crate) fn wake_here(id: WakeId) -> bool {
-    let marked = CURRENT.with(|current| match &*current.borrow() {
-        Some(parts) if parts.home.number == id.runtime() => Some(parts.mark_ready(id.key())),
-        _ => None,
+    let reached = CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home.number != id.runtime() => Reached::Elsewhere,
+        Some(parts) if parts.has_hooks() => Reached::Watched(Rc::clone(parts)),
+        Some(parts) => Reached::Here(parts.mark_ready(id.key())),
+        None => Reached::Elsewhere,
     });
-    let is_here = marked.is_some();
-    if let Some(owner) = marked.flatten() {
+    let owner = match reached {
+        Reached::Elsewhere => return false,
+        Reached::Here(owner) => owner,
+        Reached::Watched(parts) => parts.mark_ready_and_tell(id.key()),
+    };
+    if let Some(owner) = owner {
         owner.wake();
     }
-    is_here
+    true
+}
+
+/// Where a wake has come to.
+enum Reached {
+    Elsewhere,
+    /// The task is marked; this one is to be woken as well.
+    Here(Option<Waker>),
+    /// A hook is to be called, and it may do anything, so nothing was done while the thread-local is borrowed.
+    Watched(Rc<Parts>),
 }
 
 impl Parts {
@@ -145,7 +160,7 @@ impl Parts {
         let inserted = self.tasks.borrow_mut().insert(task, class, location, name);
         match inserted {
             Ok((key, id)) => {
-                self.insight.spawned();
+                self.spawned(key);
                 JoinHandle::new(key, self.home, id)
             }
             Err(task) => {
@@ -156,7 +171,8 @@ impl Parts {
     }
 
     pub(crate) fn wake(&self, key: Key) {
-        if let Some(owner) = self.mark_ready(key) {
+        let owner = if self.has_hooks() { self.mark_ready_and_tell(key) } else { self.mark_ready(key) };
+        if let Some(owner) = owner {
             self.guarded(|| owner.wake());
         }
     }
@@ -166,10 +182,35 @@ impl Parts {
         let mut tasks = self.tasks.borrow_mut();
         let woken = tasks.wake(key);
         if woken != Woken::No {
-            self.insight.woken();
+            self.insight.wakes.add(1);
         }
         let Woken::Member(group) = woken else { return None };
         tasks.take_owner(group)
+    }
+
+    #[cold]
+    fn mark_ready_and_tell(&self, key: Key) -> Option<Waker> {
+        let wakes = self.insight.wakes.get();
+        let owner = self.mark_ready(key);
+        let task = if self.insight.wakes.get() == wakes { None } else { self.tasks.borrow_mut().id(key) };
+        if let Some(task) = task {
+            self.tell_woken(task);
+        }
+        owner
+    }
+
+    /// Has a task dropped on its next visit.
+    pub(crate) fn abort(&self, key: Key) {
+        let owner = {
+            let mut tasks = self.tasks.borrow_mut();
+            match tasks.abort(key) {
+                Woken::Member(group) => tasks.take_owner(group),
+                Woken::Yes | Woken::No => None,
+            }
+        };
+        if let Some(owner) = owner {
+            self.guarded(|| owner.wake());
+        }
     }
 
     /// A handle lets go of its task.
@@ -195,8 +236,10 @@ impl Parts {
     pub(crate) fn report(&self, task: Option<&Described>, payload: &Payload) {
         self.insight.panics.add(1);
         let panic = TaskPanic::new(task.cloned(), panic_text(payload).to_owned());
-        if self.config.panic_policy == PanicPolicy::ShutdownIfUnobserved && !self.closing.get() {
-            self.fatal.borrow_mut().get_or_insert_with(|| panic.clone());
+        match self.config.panic_policy {
+            PanicPolicy::Ignore => return,
+            PanicPolicy::Report => {}
+            PanicPolicy::ShutdownIfUnobserved | PanicPolicy::ShutdownAlways => self.end_with(panic.clone()),
         }
         let Some(hook) = &self.config.on_panic else {
             eprintln!("postlude: {panic}");
@@ -205,6 +248,24 @@ impl Parts {
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| hook(&panic))) {
             eprintln!("postlude: {panic}; the hook for it panicked too: `{}`", panic_text(&again));
             drop_payload(again);
+        }
+    }
+
+    /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the policy does not let pass.
+    pub(crate) fn note_error(&self, task: Option<&Described>, error: &JoinError) {
+        if self.config.panic_policy != PanicPolicy::ShutdownAlways {
+            return;
+        }
+        if let Some(text) = error.text_of_panic() {
+            self.end_with(TaskPanic::new(task.cloned(), text));
+        }
+    }
+
+    /// Has the turn in progress end the loop. The first panic counts.
+    #[cold]
+    fn end_with(&self, panic: TaskPanic) {
+        if !self.closing.get() {
+            self.fatal.borrow_mut().get_or_insert(panic);
         }
     }
 

@@ -183,7 +183,13 @@ where
             Err(error) if is_detached && error.is_panic() => {
                 resume_unwind(error.into_panic().unwrap_or_else(|| Box::new(())))
             }
-            result => this.promise.outcome.finish(result),
+            result => {
+                if let (Err(error), Some(parts)) = (&result, context::current()) {
+                    let task = parts.running.get().and_then(|(key, _)| parts.tasks.borrow_mut().describe_key(key));
+                    parts.note_error(task.as_ref(), error);
+                }
+                this.promise.outcome.finish(result);
+            }
         }
         Poll::Ready(())
     }

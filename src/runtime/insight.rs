@@ -1,11 +1,16 @@
 //! What can be seen of the loop at work: five events, each reported from one place.
 //!
 //! The loop calls a method here when a task was spawned, when one was woken, before and after each poll, and when it parks. That keeps
-//! counting and timing out of its text. Today they feed [`Stats`] and the report of slow polls.
+//! counting and timing out of its text. They feed [`Stats`], the report of slow polls, and the user's [`Hooks`]. A hook is the user's code,
+//! so none is called while anything of the loop's is borrowed; where there are none, an event costs one branch.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use super::builder::Config;
+use super::context::Parts;
+use crate::task::Current;
+use crate::task::id::{Key, TaskId};
 use crate::task::table::Described;
 
 /// Counts since a runtime was made: see [`Runtime::stats`](crate::Runtime::stats).
@@ -23,9 +28,9 @@ use crate::task::table::Described;
 pub struct Stats {
     /// Turns of the loop begun.
     pub turns: u64,
-    /// Polls of tasks, `block_on`'s future among them.
+    /// Polls of tasks and of scopes' children, `block_on`'s future among them.
     pub polls: u64,
-    /// Tasks spawned, deferred ones among them.
+    /// Tasks spawned, deferred ones and scopes' children among them.
     pub spawned: u64,
     /// Times a waiting task became ready.
     pub wakes: u64,
@@ -39,7 +44,7 @@ pub struct Stats {
     pub events: u64,
     /// Timers that fired.
     pub timers: u64,
-    /// Panics of detached tasks that were reported.
+    /// Panics nobody heard of: those that are reported, unless the policy is to ignore them.
     pub panics: u64,
     /// Tasks alive now.
     pub tasks: usize,
@@ -61,8 +66,10 @@ pub(crate) struct Insight {
     pub(crate) events: Count,
     pub(crate) timers: Count,
     pub(crate) panics: Count,
-    slow_poll: Option<Duration>,
-    poll_began: Cell<Option<Instant>>,
+    /// Whether anybody is to be told of polls, or they are timed.
+    watches_polls: bool,
+    /// When the polls in progress began, if they are timed: a task's, and within it those of its scopes' children.
+    began: RefCell<Vec<Instant>>,
 }
 
 #[derive(Default)]
@@ -78,43 +85,151 @@ impl Count {
     }
 }
 
-impl Insight {
-    pub(crate) fn new(slow_poll: Option<Duration>) -> Self {
-        Self { slow_poll, ..Self::default() }
+/// What is called as the loop goes about its work: see [`Builder::hooks`](crate::Builder::hooks).
+///
+/// Each method does nothing unless it is written. They are called on the loop's thread, between its steps, and may do whatever a task
+/// may: spawn, wake, abort, drop. A panic of one is reported as a panic that belongs to no task. For a trace, a profile, a metric;
+/// what they cost, every event costs.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::{cell::RefCell, rc::Rc};
+/// use postlude::{Hooks, TaskId, task::Current};
+///
+/// #[derive(Clone, Default)]
+/// struct Trace(Rc<RefCell<Vec<String>>>);
+///
+/// impl Hooks for Trace {
+///     fn spawned(&self, task: &Current) {
+///         self.0.borrow_mut().push(format!("{} spawned", task.id()));
+///     }
+///     fn poll_begins(&self, task: TaskId) {
+///         self.0.borrow_mut().push(format!("{task} runs"));
+///     }
+/// }
+///
+/// let trace = Trace::default();
+/// let runtime = postlude::Runtime::builder().hooks(trace.clone()).build()?;
+/// runtime.block_on(async { postlude::spawn(async {}).await.unwrap() })?;
+/// assert_eq!(*trace.0.borrow(), ["1 runs", "2 spawned", "2 runs", "1 runs"]);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Hooks {
+    /// A task was spawned, a deferred one or a scope's child among them, and is queued. One that spawns calls itself. (When
+    /// [`Runtime::spawn`](crate::Runtime::spawn) is called between turns, no runtime is current in here.)
+    fn spawned(&self, task: &Current) {
+        let _ = task;
     }
 
-    pub(crate) fn spawned(&self) {
-        self.spawned.add(1);
+    /// A task that was not ready is ready now. Called inside the call of the waker, if that is on the loop's thread.
+    fn woken(&self, task: TaskId) {
+        let _ = task;
     }
 
-    pub(crate) fn woken(&self) {
-        self.wakes.add(1);
+    /// A task is about to be polled: the future given to `block_on` is one, and so is a scope's child, within the poll of its owner.
+    fn poll_begins(&self, task: TaskId) {
+        let _ = task;
     }
 
-    pub(crate) fn poll_begins(&self) {
-        self.polls.add(1);
-        if self.slow_poll.is_some() {
-            self.poll_began.set(Some(Instant::now()));
+    /// The poll is over. If the future was ready, it has been dropped.
+    fn poll_ends(&self, task: TaskId) {
+        let _ = task;
+    }
+
+    /// There is nothing to do, and the loop is about to sleep. If there is something to do after this call, it does not, but asks the
+    /// operating system for events and goes on. (So a virtual clock stands still while this makes work each time.)
+    fn parks(&self) {}
+}
+
+/// The five places.
+impl Parts {
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.config.hooks.is_some()
+    }
+
+    /// Calls one of the hooks, if there are any. Nothing may be borrowed.
+    fn tell(&self, event: impl FnOnce(&dyn Hooks)) {
+        if let Some(hooks) = &self.config.hooks {
+            self.guarded(|| event(&**hooks));
         }
     }
 
-    /// Reports a poll that took too long. `task` is only asked for then.
-    pub(crate) fn poll_ends(&self, task: impl FnOnce() -> Option<Described>) {
-        if let (Some(limit), Some(began)) = (self.slow_poll, self.poll_began.take()) {
-            let took = began.elapsed();
-            if took > limit {
-                Self::report_slow(task(), took, limit);
-            }
+    pub(crate) fn spawned(&self, key: Key) {
+        self.insight.spawned.add(1);
+        if self.has_hooks() {
+            self.tell_spawned(key);
         }
     }
 
     #[cold]
-    fn report_slow(task: Option<Described>, took: Duration, limit: Duration) {
-        let task = task.map_or_else(|| "a finished task".to_owned(), |task| task.to_string());
-        eprintln!(
-            "postlude: a poll of {task} took {took:?} (limit {limit:?}) and nothing else ran meanwhile; \
-             move such work to `spawn_blocking`"
-        );
+    fn tell_spawned(&self, key: Key) {
+        let task = self.tasks.borrow_mut().describe_key(key);
+        if let Some(task) = task.map(Current::from) {
+            self.tell(|hooks| hooks.spawned(&task));
+        }
+    }
+
+    /// To be called once nothing is borrowed, if there are hooks.
+    #[cold]
+    pub(crate) fn tell_woken(&self, task: TaskId) {
+        self.tell(|hooks| hooks.woken(task));
+    }
+
+    pub(crate) fn poll_begins(&self, task: TaskId) {
+        self.insight.polls.add(1);
+        if self.insight.watches_polls {
+            self.watch_poll(task);
+        }
+    }
+
+    #[cold]
+    fn watch_poll(&self, task: TaskId) {
+        self.tell(|hooks| hooks.poll_begins(task));
+        if self.config.slow_poll.is_some() {
+            self.insight.began.borrow_mut().push(Instant::now());
+        }
+    }
+
+    pub(crate) fn poll_ends(&self, key: Key, task: TaskId) {
+        if self.insight.watches_polls {
+            self.end_watch(key, task);
+        }
+    }
+
+    /// Reports a poll that took too long.
+    #[cold]
+    fn end_watch(&self, key: Key, task: TaskId) {
+        if let Some(limit) = self.config.slow_poll {
+            let began = self.insight.began.borrow_mut().pop();
+            let took = began.map_or(Duration::ZERO, |began| began.elapsed());
+            if took > limit {
+                let described = self.tasks.borrow_mut().describe_key(key);
+                report_slow(described, took, limit);
+            }
+        }
+        self.tell(|hooks| hooks.poll_ends(task));
+    }
+
+    /// The loop is about to sleep. True if a hook was called, which may have made work.
+    pub(crate) fn parks(&self) -> bool {
+        self.tell(|hooks| hooks.parks());
+        self.has_hooks()
+    }
+}
+
+#[cold]
+fn report_slow(task: Option<Described>, took: Duration, limit: Duration) {
+    let task = task.map_or_else(|| "a finished task".to_owned(), |task| task.to_string());
+    eprintln!(
+        "postlude: a poll of {task} took {took:?} (limit {limit:?}) and nothing else ran meanwhile; \
+         move such work to `spawn_blocking`"
+    );
+}
+
+impl Insight {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { watches_polls: config.slow_poll.is_some() || config.hooks.is_some(), ..Self::default() }
     }
 
     pub(crate) fn parked(&self, events: usize) {

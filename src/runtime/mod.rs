@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use builder::{Builder, PanicPolicy, TaskPanic};
 pub use handle::{Handle, RemoteHandle};
-pub use insight::Stats;
+pub use insight::{Hooks, Stats};
 pub use turn::Turn;
 
 use crate::blocking::Pool;
@@ -124,7 +124,7 @@ impl Runtime {
             wheel: RefCell::new(Wheel::new()),
             clock: Clock::new(config.paused_clock),
             pool: Pool::new(config.max_blocking_threads),
-            insight: Insight::new(config.slow_poll),
+            insight: Insight::new(&config),
             running: Cell::new(None),
             jobs: Cell::new(0),
             woken: RefCell::new(Vec::new()),

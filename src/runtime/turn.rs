@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::builder::PanicPolicy;
 use super::context::Parts;
 use super::inbox::Message;
 use super::waker;
@@ -173,7 +174,11 @@ impl Parts {
         self.finish(key, task);
     }
 
-    fn finish(&self, key: Key, task: Boxed) {
+    fn finish(&self, key: Key, mut task: Boxed) {
+        if self.config.panic_policy == PanicPolicy::ShutdownAlways {
+            let described = self.tasks.borrow_mut().describe_key(key);
+            task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
+        }
         let Finished { joiner, detached } = self.tasks.borrow_mut().finish(key, task);
         if let Some(joiner) = joiner {
             self.guarded(|| joiner.wake());
@@ -198,13 +203,13 @@ impl Parts {
         poll: impl FnOnce(&mut Context<'_>) -> Poll<()>,
         waker: &Waker,
     ) -> Poll<()> {
-        self.insight.poll_begins();
+        self.poll_begins(id);
         self.running.set(Some((key, id)));
         let budget = budget::begin();
         let result = poll(&mut Context::from_waker(waker));
         drop(budget);
         self.running.set(None);
-        self.insight.poll_ends(|| self.tasks.borrow_mut().describe_key(key));
+        self.poll_ends(key, id);
         result
     }
 
@@ -229,7 +234,7 @@ impl Parts {
     fn handle(&self, message: Message) {
         match message {
             Message::Wake(key) => self.wake(key),
-            Message::Abort(key) => self.tasks.borrow_mut().abort(key),
+            Message::Abort(key) => self.abort(key),
             Message::Detach(key) => self.detach(key),
             Message::EndScope(group, members) => {
                 let owner = self.tasks.borrow_mut().remove_group(group, &members);
@@ -286,6 +291,9 @@ impl Parts {
     fn park(&self, patience: Patience) -> io::Result<()> {
         if self.has_work() {
             return if self.reactor.borrow().is_idle() { Ok(()) } else { self.poll_events(Some(Duration::ZERO)) };
+        }
+        if self.parks() && self.has_work() {
+            return self.poll_events(Some(Duration::ZERO));
         }
         if !self.inbox.arm() {
             self.inbox.disarm();

@@ -215,10 +215,12 @@ fn poll_in_turn(
     if all_ended { Poll::Ready(None) } else { Poll::Pending }
 }
 
-/// Counted per runtime, so that a seed's order does not depend on what ran before in the process.
+/// Picked by the seed, if there is one, else counted: per runtime, so that nothing depends on what ran before in the process.
 fn first_branch(count: usize) -> usize {
-    let turn = context::current().map_or(0, |parts| parts.races.replace(parts.races.get().wrapping_add(1)));
-    turn % count.max(1)
+    let Some(parts) = context::current().filter(|_| count > 0) else { return 0 };
+    let picked = parts.tasks.borrow_mut().pick(count as u32);
+    let turn = || parts.races.replace(parts.races.get().wrapping_add(1)) % count;
+    picked.map_or_else(turn, |number| number as usize)
 }
 
 fn never<T>(_: &T) -> bool {

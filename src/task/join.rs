@@ -102,7 +102,7 @@ impl<T> JoinHandle<T> {
             return;
         }
         match context::current_of(self.home) {
-            Some(parts) => parts.tasks.borrow_mut().abort(self.key),
+            Some(parts) => parts.abort(self.key),
             None => self.home.send(Message::Abort(self.key)),
         }
     }
@@ -386,6 +386,15 @@ impl Drop for JoinError {
         if let Reason::Panicked(payload) = std::mem::replace(&mut self.reason, Reason::Cancelled) {
             drop_payload(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
         }
+    }
+}
+
+impl JoinError {
+    /// The text of the panic, if it is one.
+    pub(crate) fn text_of_panic(&self) -> Option<String> {
+        let Reason::Panicked(payload) = &self.reason else { return None };
+        let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Some(panic_text(&payload).to_owned())
     }
 }
 

@@ -19,7 +19,7 @@
 //!
 //! # Fairness
 //!
-//! Children are polled first in, first out. One that wakes itself is polled again in the scope's next poll. A poll of the scope
+//! Children are polled first in, first out, or as the runtime's seed picks. One that wakes itself is polled again in the scope's next poll. A poll of the scope
 //! polls at most [`POLLS`] children and ends when the owner's budget is used up; then the scope wakes its owner.
 //!
 //! # Invariants
@@ -31,6 +31,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -43,7 +44,7 @@ use super::id::{Key, MAX_TASKS, TaskId, WakeId};
 use super::join::JoinError;
 use super::local::{self, Scoped};
 use super::stage::{Payload, drop_caught, drop_payload};
-use super::table::{BODY, Described};
+use super::table::{BODY, Described, ReadyMember, grow_gently};
 use super::{Current, budget};
 use crate::runtime::context::{self, Home, Parts};
 use crate::runtime::inbox::Message;
@@ -119,7 +120,8 @@ where
 /// A child as its scope keeps it.
 struct Entry<'env, E> {
     key: Key,
-    id: TaskId,
+    /// Not a [`TaskId`], so that an unused entry of the slab needs no tag beside it.
+    id: NonZeroU64,
     /// Unset while the child is being polled.
     job: Option<BoxedJob<'env, E>>,
 }
@@ -279,7 +281,7 @@ impl<'env, E: 'env> Scope<'env, E> {
     fn add<F, T>(
         &self,
         future: F,
-        split: fn(F::Output) -> Result<T, E>,
+        split: impl Fn(F::Output) -> Result<T, E> + 'env,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
     ) -> Child<T>
@@ -293,8 +295,8 @@ impl<'env, E: 'env> Scope<'env, E> {
             None => Box::pin(Job { future, end, split }),
             Some(map) => Box::pin(Job { future: Scoped::new(map, future), end, split }),
         };
-        let id = self.shared.add(job, name, location);
-        Child { id, outlet }
+        let (key, id) = self.shared.add(job, name, location);
+        Child { key, home: self.shared.home, id, outlet }
     }
 }
 
@@ -304,54 +306,73 @@ impl<'env, E> Shared<'env, E> {
     }
 
     /// Takes a child in; drops it if the scope or the runtime has ended.
-    fn add(&self, job: BoxedJob<'env, E>, name: Option<Box<str>>, location: &'static Location<'static>) -> TaskId {
+    fn add(
+        &self,
+        job: BoxedJob<'env, E>,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> (Key, TaskId) {
         let Some(parts) = context::current_of(self.home) else {
             assert!(
                 self.ended.get() || !self.home.is_alive(),
                 "{}",
                 context::Misuse::elsewhere("`task::Scope::spawn` was called")
             );
-            return TaskId(0);
+            return (Key::NONE, TaskId(0));
         };
         if self.ended.get() || parts.closing.get() {
-            return TaskId(0);
+            return (Key::NONE, TaskId(0));
         }
         let mut children = self.children.borrow_mut();
+        grow_gently(&mut children);
         let vacant = children.vacant_entry();
         let inserted = parts.tasks.borrow_mut().insert_member(self.group, vacant.key() as u32, location, name);
         let Some((key, id)) = inserted else {
             drop(children);
             full()
         };
-        vacant.insert(Entry { key, id, job: Some(job) });
+        vacant.insert(Entry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
         drop(children);
         // The scope may be waiting: the spawner need not be in it.
         let owner = parts.tasks.borrow_mut().take_owner(self.group);
         if let Some(owner) = owner {
             parts.guarded(|| owner.wake());
         }
-        parts.insight.spawned();
-        id
+        parts.spawned(key);
+        (key, id)
     }
 
-    /// Polls one child. `Err` is the scope's first failure.
-    fn poll_child(&self, parts: &Parts, key: Key, id: TaskId, index: u32) -> Result<(), Failure<E>> {
+    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure.
+    fn visit_child(&self, parts: &Parts, child: &ReadyMember) -> Result<(), Failure<E>> {
+        let &ReadyMember { key, id, index, is_aborted } = child;
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
         let waker = self.waker(key);
+        if !is_aborted {
+            parts.poll_begins(id);
+        }
         let owner = parts.running.replace(Some((key, id)));
-        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled = if is_aborted {
+            Ok(Poll::Ready(Ok(())))
+        } else {
+            catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(&waker))))
+        };
         if let Ok(Poll::Pending) = polled {
             parts.running.set(owner);
             parts.tasks.borrow_mut().put_back_member(key);
             if let Some(entry) = self.children.borrow_mut().get_mut(index as usize) {
                 entry.job = Some(job);
             }
+            parts.poll_ends(key, id);
             return Ok(());
         }
         let dropped = drop_caught(job);
         parts.running.set(owner);
-        let described = parts.tasks.borrow_mut().describe_key(key);
+        if !is_aborted {
+            parts.poll_ends(key, id);
+        }
+        let failed = dropped.is_some() || !matches!(polled, Ok(Poll::Ready(Ok(()))));
+        let described = if failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
         self.children.borrow_mut().try_remove(index as usize);
         parts.tasks.borrow_mut().remove_member(key);
         match (polled, dropped) {
@@ -435,13 +456,13 @@ where
                 return Poll::Ready(result);
             }
             let next = if budget::has_budget() { parts.tasks.borrow_mut().pop_member(group) } else { None };
-            let Some((key, id, index)) = next else { break };
-            let polled = if index == BODY {
-                self.as_mut().poll_body(&parts, key)
+            let Some(next) = next else { break };
+            let visited = if next.index == BODY {
+                self.as_mut().poll_body(&parts, next.key)
             } else {
-                self.shared.poll_child(&parts, key, id, index)
+                self.shared.visit_child(&parts, &next)
             };
-            if let Err(failure) = polled {
+            if let Err(failure) = visited {
                 return Poll::Ready(Err(self.fail(failure)));
             }
         }
@@ -529,15 +550,19 @@ impl<T> Drop for End<T> {
 
 pin_project! {
     /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it last.
-    struct Job<F: Future, T, E> {
+    struct Job<F, T, S> {
         #[pin]
         future: F,
         end: End<T>,
-        split: fn(F::Output) -> Result<T, E>,
+        split: S,
     }
 }
 
-impl<F: Future, T, E> Future for Job<F, T, E> {
+impl<F, T, E, S> Future for Job<F, T, S>
+where
+    F: Future,
+    S: Fn(F::Output) -> Result<T, E>,
+{
     type Output = Result<(), E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
@@ -550,8 +575,8 @@ impl<F: Future, T, E> Future for Job<F, T, E> {
 
 /// Waits for a child of a [`scope`](scope()).
 ///
-/// Awaiting it gives the child's output. An error, always a cancellation, is only seen where the handle has outlived its scope: a
-/// child that fails takes the body along. Dropping the handle lets the child run on within its scope.
+/// Awaiting it gives the child's output. An error, always a cancellation, is only seen where the child was [aborted](Self::abort) or the
+/// handle has outlived its scope: a child that fails takes the body along. Dropping the handle lets the child run on within its scope.
 ///
 /// # Panics
 ///
@@ -573,6 +598,8 @@ impl<F: Future, T, E> Future for Job<F, T, E> {
 /// # }
 /// ```
 pub struct Child<T> {
+    key: Key,
+    home: Home,
     id: TaskId,
     outlet: Rc<Outlet<T>>,
 }
@@ -595,6 +622,32 @@ impl<T> Child<T> {
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Has the scope drop the child's future in its next poll; awaiting the handle then gives an error that says `Cancelled`. The scope
+    /// itself goes on, and the others in it.
+    ///
+    /// Nothing is dropped inside this call. A child that aborts itself and is ready in the same poll has finished; one that is finished is
+    /// left as it is.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// postlude::run(async {
+    ///     let two = postlude::task::scope::<_, (), _>(async |s| {
+    ///         let (endless, other) = (s.spawn(std::future::pending::<()>()), s.spawn(async { 2 }));
+    ///         endless.abort();
+    ///         assert!(endless.await.unwrap_err().is_cancelled());
+    ///         Ok(other.await.unwrap())
+    ///     });
+    ///     assert_eq!(two.await.unwrap(), 2);
+    /// })
+    /// # }
+    /// ```
+    pub fn abort(&self) {
+        match context::current_of(self.home) {
+            Some(parts) => parts.abort(self.key),
+            None => self.home.send(Message::Abort(self.key)),
+        }
     }
 
     /// Whether the child's future is gone.
@@ -836,7 +889,11 @@ pub enum Cause<E> {
 
 impl<E> Failure<E> {
     fn panicked(child: Option<Described>, panic: Payload) -> Self {
-        Self { child: child.map(Current::from), cause: Cause::Panicked(JoinError::panicked(panic)) }
+        let error = JoinError::panicked(panic);
+        if let Some(parts) = context::current() {
+            parts.note_error(child.as_ref(), &error);
+        }
+        Self { child: child.map(Current::from), cause: Cause::Panicked(error) }
     }
 
     /// Says on behalf of a scope that was dropped what its destructors did.

@@ -33,6 +33,8 @@ pub(crate) trait Task {
     fn cancel(self: Pin<&mut Self>);
     /// The `Output<T>`, for whoever knows `T`. `None` while the future is alive.
     fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any>;
+    /// Why there is no output, if the future is gone without one.
+    fn error(self: Pin<&mut Self>) -> Option<&JoinError>;
     /// The panic that ended the task, if one did and nobody took it.
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload>;
 }
@@ -92,6 +94,11 @@ where
             StageProjection::Future { .. } => None,
             StageProjection::Output { output } => Some(output),
         }
+    }
+
+    fn error(self: Pin<&mut Self>) -> Option<&JoinError> {
+        let StageProjection::Output { output } = self.project() else { return None };
+        output.as_ref()?.as_ref().err()
     }
 
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload> {

@@ -49,6 +49,7 @@
 //! last. One that wakes itself joins the `later` queue, which `begin_turn` appends to the ready one: it runs after the OS was asked.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::Waker;
@@ -126,11 +127,29 @@ struct Record {
 
 /// What a scope polls by itself: one of its children, or its body.
 struct Member {
-    site: u32,
+    /// The number of its spawn site, plus one: so an unused entry of the slab needs no tag beside it.
+    site: NonZeroU32,
     group: u32,
     /// Where the scope keeps it.
     index: u32,
-    name: Option<Box<str>>,
+    /// Its place among the names, or `NONE`.
+    name: u32,
+}
+
+impl Member {
+    fn site(&self) -> u32 {
+        self.site.get() - 1
+    }
+}
+
+/// A member of a scope that is to be visited.
+pub(crate) struct ReadyMember {
+    pub(crate) key: Key,
+    pub(crate) id: TaskId,
+    /// Where the scope keeps it, or `BODY`.
+    pub(crate) index: u32,
+    /// It is to be dropped, not polled.
+    pub(crate) is_aborted: bool,
 }
 
 /// The members of a scope that are ready, and who is to be told of the next one.
@@ -170,6 +189,17 @@ impl Queue {
             self.head = number;
         }
         std::mem::replace(&mut self.tail, number)
+    }
+
+    /// Takes out the slot between these two; `NONE` stands for an end.
+    fn remove_between(&mut self, before: u32, next: u32) {
+        self.len -= 1;
+        if before == NONE {
+            self.head = next;
+        }
+        if next == NONE {
+            self.tail = before;
+        }
     }
 }
 
@@ -240,8 +270,10 @@ pub(crate) struct Table {
     sites: Sites,
     records: Slab<Record>,
     members: Slab<Member>,
+    /// Names of those members that have one.
+    names: Slab<Box<str>>,
     groups: Slab<Group>,
-    /// State of the generator that picks from the ready queue, if the order is seeded.
+    /// State of the generator that picks from the ready queues, if the order is seeded.
     seed: Option<u64>,
     /// Set once, by `close`: nothing is queued any more.
     closed: bool,
@@ -264,6 +296,7 @@ impl Table {
             sites: Sites::default(),
             records: Slab::new(),
             members: Slab::new(),
+            names: Slab::new(),
             groups: Slab::new(),
             seed,
             closed: false,
@@ -351,7 +384,9 @@ impl Table {
         name: Option<Box<str>>,
     ) -> Option<(Key, TaskId)> {
         let key = self.claim()?;
-        let site = self.sites.number(location);
+        let site = NonZeroU32::MIN.saturating_add(self.sites.number(location));
+        let name = name.map_or(NONE, |name| self.names.insert(name) as u32);
+        grow_gently(&mut self.members);
         let about = About(About::MEMBER | self.members.insert(Member { site, group, index, name }) as u32);
         self.set_about(key.slot, about);
         let id = TaskId(self.next_id);
@@ -389,25 +424,24 @@ impl Table {
         (group.owner.replace(waker), false)
     }
 
-    /// The next member that is ready, and its index; it is Running until `put_back_member` or `remove_member`.
-    pub(crate) fn pop_member(&mut self, group: u32) -> Option<(Key, TaskId, u32)> {
-        let number = self.groups.get(group as usize)?.queues.ready.head;
-        if number == NONE {
+    /// The next member that is ready; it is Running until `put_back_member` or `remove_member`.
+    pub(crate) fn pop_member(&mut self, group: u32) -> Option<ReadyMember> {
+        let &Queue { head, len, .. } = &self.groups.get(group as usize)?.queues.ready;
+        if len == 0 {
             return None;
         }
+        let (before, number) = self.choose(head, len);
         let next = self.slot(number).next;
-        let queue = &mut self.groups.get_mut(group as usize)?.queues.ready;
-        queue.head = next;
-        queue.len -= 1;
-        if next == NONE {
-            queue.tail = NONE;
+        if before != NONE {
+            self.slot_mut(before).next = next;
         }
+        self.groups.get_mut(group as usize)?.queues.ready.remove_between(before, next);
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
         let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
-        let id = slot.id;
-        let member = self.members.get(self.about(number).member()?)?;
-        Some((key, id, member.index))
+        let (id, is_aborted) = (slot.id, slot.state & ABORTED != 0);
+        let index = self.members.get(self.about(number).member()?)?.index;
+        Some(ReadyMember { key, id, index, is_aborted })
     }
 
     /// A polled member is pending. Woken by itself meanwhile, it is ready in its scope's next poll.
@@ -447,12 +481,11 @@ impl Table {
         Woken::Member(group)
     }
 
-    /// Has the loop drop the task on its next visit.
-    pub(crate) fn abort(&mut self, key: Key) {
-        if let Some(slot) = self.find(key) {
-            slot.state |= ABORTED;
-            self.wake(key);
-        }
+    /// Has the loop, or its scope, drop the task on the next visit. Says whom that wakes.
+    pub(crate) fn abort(&mut self, key: Key) -> Woken {
+        let Some(slot) = self.find(key) else { return Woken::No };
+        slot.state |= ABORTED;
+        self.wake(key)
     }
 
     /// The handle is gone: returns the box if the task was done, to be dropped, and the joiner's waker.
@@ -476,6 +509,11 @@ impl Table {
         }
         let joiner = self.record_mut(key.slot).and_then(|record| record.joiner.as_ref());
         if joiner.is_some_and(|joiner| joiner.will_wake(waker)) { Joining::Waits } else { Joining::Pending }
+    }
+
+    /// The number of a live task.
+    pub(crate) fn id(&mut self, key: Key) -> Option<TaskId> {
+        self.find(key).map(|slot| slot.id)
     }
 
     /// Whether the task's future still exists.
@@ -619,7 +657,8 @@ impl Table {
         let (site, name) = if let Some(index) = about.record() {
             (self.records[index].site, self.records[index].name.clone())
         } else if let Some(index) = about.member() {
-            (self.members[index].site, self.members[index].name.clone())
+            let member = &self.members[index];
+            (member.site(), self.names.get(member.name as usize).cloned())
         } else {
             (about.0, None)
         };
@@ -716,7 +755,7 @@ impl Table {
         }
         if let Some(index) = about.member() {
             let member = self.members.remove(index);
-            return (member.site, member.name, None);
+            return (member.site(), self.names.try_remove(member.name as usize), None);
         }
         (about.0, None, None)
     }
@@ -754,20 +793,30 @@ impl Table {
         }
     }
 
-    /// Unlinks the first slot of the ready queue, or one picked by the seed.
+    /// Unlinks the slot of the ready queue whose turn it is.
     fn unlink_next(&mut self, class: Class) -> Option<u32> {
-        let len = self.queues(class).ready.len;
+        let &mut Queue { head, len, .. } = &mut self.queues(class).ready;
         if len == 0 {
             return None;
         }
-        let steps = self.seed.as_mut().map_or(0, |state| pick(state, len));
-        let (mut before, mut number) = (NONE, self.queues(class).ready.head);
-        for _ in 0..steps {
+        let (before, number) = self.choose(head, len);
+        self.unlink(class, false, before, number);
+        Some(number)
+    }
+
+    /// The first slot of a queue, or one picked by the seed, and the one before it.
+    fn choose(&mut self, head: u32, len: u32) -> (u32, u32) {
+        let (mut before, mut number) = (NONE, head);
+        for _ in 0..self.pick(len).unwrap_or(0) {
             before = number;
             number = self.slot(number).next;
         }
-        self.unlink(class, false, before, number);
-        Some(number)
+        (before, number)
+    }
+
+    /// A number below `len`, which is not 0, if the order is seeded.
+    pub(crate) fn pick(&mut self, len: u32) -> Option<u32> {
+        self.seed.as_mut().map(|state| pick(state, len))
     }
 
     fn unlink(&mut self, class: Class, later: bool, before: u32, number: u32) {
@@ -777,13 +826,7 @@ impl Table {
         }
         let queues = self.queues(class);
         let queue = if later { &mut queues.later } else { &mut queues.ready };
-        if before == NONE {
-            queue.head = next;
-        }
-        if next == NONE {
-            queue.tail = before;
-        }
-        queue.len -= 1;
+        queue.remove_between(before, next);
     }
 
     /// Takes a slot out of the queue it may be in, wherever in it: only at the end of `block_on`.
@@ -817,6 +860,18 @@ pub(crate) enum Joining {
     Waits,
     Done(Boxed),
     Gone,
+}
+
+/// Above this many entries a slab grows by an eighth instead of by as much again: one of a hundred thousand should not have another
+/// thirty thousand unused. Each entry is then copied some eight times over the slab's life, which is cheap beside allocating for it.
+const DOUBLED_UP_TO: usize = 1024;
+
+/// Makes room for another entry, if there is none.
+pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
+    let len = slab.len();
+    if len == slab.capacity() {
+        slab.reserve_exact(if len < DOUBLED_UP_TO { len.max(4) } else { len / 8 });
+    }
 }
 
 /// How far into the queue a seeded pick may reach: the walk there costs a step each.

@@ -433,3 +433,23 @@ fn a_branch_woken_by_a_task_is_polled_in_whatever_place_it_stands() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_seed_picks_which_branch_begins_the_same_way_each_time() {
+    let winners = |seed| {
+        let runtime = Runtime::builder().paused_clock().seed(seed).build().unwrap();
+        let races = async {
+            let mut winners = Vec::new();
+            for _ in 0..20 {
+                winners.push(race((ready(()), ready(()), ready(()))).await.0);
+            }
+            winners
+        };
+        runtime.block_on(races).unwrap()
+    };
+    let all: Vec<_> = (0..20).map(winners).collect();
+    assert_eq!(all, (0..20).map(winners).collect::<Vec<_>>());
+    let different: std::collections::HashSet<_> = all.iter().collect();
+    assert_eq!(different.len(), all.len());
+    assert!(all.iter().flatten().all(|&winner| winner < 3));
+}

@@ -18,6 +18,7 @@ mod fairness;
 #[cfg(feature = "http")]
 mod files;
 mod generate;
+mod hooks;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]

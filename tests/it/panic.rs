@@ -562,30 +562,108 @@ fn a_panic_in_one_runtime_leaves_another_on_the_same_thread_alone() {
 
 // J8
 #[test]
-fn an_unobserved_panic_ends_the_loop_if_the_policy_says_so_and_an_observed_one_does_not() {
-    for policy in [PanicPolicy::Report, PanicPolicy::ShutdownIfUnobserved] {
+fn the_policy_says_what_follows_an_unobserved_panic_though_timers_go_on_for_ever() {
+    for policy in
+        [PanicPolicy::Ignore, PanicPolicy::Report, PanicPolicy::ShutdownIfUnobserved, PanicPolicy::ShutdownAlways]
+    {
         let reports = Reports::default();
         let builder = reports.listen(Runtime::builder().paused_clock().panic_policy(policy));
         let runtime = builder.build().unwrap();
+        let ticks = endless_ticks(&runtime);
         let ended = runtime.block_on(async {
-            drop(spawn(async {
-                let mut ticks = interval(Duration::from_secs(1));
-                loop {
-                    ticks.tick().await;
-                }
-            }));
-            assert!(spawn(async { quietly("observed") }).await.unwrap_err().is_panic());
+            sleep(Duration::from_secs(9)).await;
             drop(task::Builder::new().name("culprit").spawn(async { quietly("unobserved") }));
             sleep(Duration::from_secs(60)).await;
         });
-        assert_eq!(reports.take(), ["unobserved"]);
+        assert_eq!(runtime.stats().panics, 1);
         match policy {
-            PanicPolicy::Report => ended.unwrap(),
+            PanicPolicy::Ignore => assert!(reports.take().is_empty()),
+            _ => assert_eq!(reports.take(), ["unobserved"]),
+        }
+        match policy {
+            PanicPolicy::Ignore | PanicPolicy::Report => {
+                ended.unwrap();
+                assert_eq!(ticks.get(), 69);
+            }
             _ => {
                 let text = ended.unwrap_err().to_string();
                 assert!(text.contains("`culprit`") && text.contains("`unobserved`"), "{text}");
+                assert_eq!(ticks.get(), 10, "it ended at once: at 0, 1, … 9 s");
             }
         }
         runtime.block_on(yield_now()).unwrap();
+    }
+}
+
+/// Counts seconds.
+fn endless_ticks(runtime: &Runtime) -> Rc<Cell<u32>> {
+    let count = Rc::new(Cell::new(0));
+    let ticked = count.clone();
+    drop(runtime.spawn(async move {
+        let mut ticks = interval(Duration::from_secs(1));
+        loop {
+            ticks.tick().await;
+            ticked.set(ticked.get() + 1);
+        }
+    }));
+    count
+}
+
+// J8
+#[test]
+fn only_the_strictest_policy_ends_the_loop_for_a_panic_that_somebody_waits_for() {
+    type Ways = [(&'static str, fn(&Runtime) -> Pin<Box<dyn Future<Output = bool>>>); 6];
+    let ways: Ways = [
+        ("task", |_| Box::pin(async { spawn(async { quietly("observed") }).await.unwrap_err().is_panic() })),
+        ("deferred", |_| Box::pin(async { defer(async { quietly("observed") }).await.unwrap_err().is_panic() })),
+        ("blocking job", |_| Box::pin(async { spawn_blocking(|| quietly("observed")).await.unwrap_err().is_panic() })),
+        ("remote task", |runtime| {
+            let handle = runtime.handle();
+            Box::pin(async move { handle.spawn(|| async { quietly("observed") }).await.unwrap_err().is_panic() })
+        }),
+        ("aborted task", |_| {
+            Box::pin(async {
+                let task = spawn(async {
+                    let _loud = PanicOnDrop("observed");
+                    pending::<()>().await;
+                });
+                yield_now().await;
+                task.abort();
+                task.await.unwrap_err().is_panic()
+            })
+        }),
+        ("child of a scope", |_| {
+            Box::pin(async {
+                let scope = task::scope::<(), (), _>(async |s| {
+                    s.spawn(async { quietly("observed") });
+                    pending().await
+                });
+                scope.await.unwrap_err().into_first().into_panic().is_some()
+            })
+        }),
+    ];
+    for (name, way) in ways {
+        for policy in [PanicPolicy::Report, PanicPolicy::ShutdownIfUnobserved, PanicPolicy::ShutdownAlways] {
+            let reports = Reports::default();
+            let builder = reports.listen(Runtime::builder().paused_clock().panic_policy(policy));
+            let runtime = builder.build().unwrap();
+            let ticks = endless_ticks(&runtime);
+            let heard = runtime.spawn(way(&runtime));
+            let ended = runtime.block_on(async {
+                sleep(Duration::from_secs(60)).await;
+                heard.await.unwrap()
+            });
+            assert_eq!((reports.take().len(), runtime.stats().panics), (0, 0), "{name}");
+            if policy != PanicPolicy::ShutdownAlways {
+                assert!(ended.unwrap(), "{name}");
+                assert_eq!(ticks.get(), 60, "{name}");
+                continue;
+            }
+            let error = ended.expect_err(name).to_string();
+            assert!(error.contains("`observed`") && error.contains("task "), "{name}: {error}");
+            assert!(ticks.get() < 2, "{name}: it ended at once");
+            // The loop may be entered again.
+            runtime.block_on(yield_now()).expect(name);
+        }
     }
 }

@@ -674,3 +674,236 @@ fn a_child_that_wakes_itself_is_polled_once_and_one_woken_by_another_follows_in_
         }
     });
 }
+
+/// The polls of a scope's body and of eight children, in their order.
+fn order_of_polls(seed: Option<u64>) -> String {
+    let builder = Runtime::builder().paused_clock();
+    let runtime = match seed {
+        Some(seed) => builder.seed(seed).build(),
+        None => builder.build(),
+    };
+    let trace = RefCell::new(String::new());
+    let ended = runtime.unwrap().block_on(async {
+        scope::<_, (), _>(async |s| {
+            for name in "abcdefgh".chars() {
+                let trace = &trace;
+                s.spawn(async move {
+                    for _ in 0..3 {
+                        trace.borrow_mut().push(name);
+                        yield_now().await;
+                    }
+                });
+            }
+            for _ in 0..3 {
+                trace.borrow_mut().push('-');
+                yield_now().await;
+            }
+            Ok(())
+        })
+        .await
+    });
+    ended.unwrap().unwrap();
+    trace.into_inner()
+}
+
+#[test]
+fn children_run_in_the_order_they_were_spawned_unless_a_seed_says_otherwise() {
+    assert_eq!(order_of_polls(None), "-abcdefgh-abcdefgh-abcdefgh");
+    let traces: Vec<_> = (0..50).map(|seed| order_of_polls(Some(seed))).collect();
+    for (seed, trace) in traces.iter().enumerate() {
+        assert_eq!(*trace, order_of_polls(Some(seed as u64)), "the same seed, the same order");
+        let mut polls: Vec<_> = trace.chars().collect();
+        polls.sort_unstable();
+        assert_eq!(polls, "---aaabbbcccdddeeefffggghhh".chars().collect::<Vec<_>>(), "the same polls");
+    }
+    let different: std::collections::HashSet<_> = traces.iter().collect();
+    assert_eq!(different.len(), traces.len(), "of 8! ways to begin, two of fifty seeds hit upon the same twice over");
+    let first: std::collections::HashSet<_> = traces.iter().filter_map(|trace| trace.chars().nth(1)).collect();
+    assert_eq!(first.len(), 8, "any child may come first");
+}
+
+#[test]
+fn a_seed_keeps_none_of_many_children_from_its_turn() {
+    for seed in 0..20 {
+        let runtime = Runtime::builder().paused_clock().seed(seed).build().unwrap();
+        let ended = Cell::new(0);
+        let all = runtime.block_on(async {
+            scope::<_, (), _>(async |s| {
+                for _ in 0..500 {
+                    s.spawn(async {
+                        yield_now().await;
+                        ended.set(ended.get() + 1);
+                    });
+                }
+                Ok(())
+            })
+            .await
+        });
+        all.unwrap().unwrap();
+        assert_eq!(ended.get(), 500, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_aborted_child_is_dropped_in_the_scopes_next_poll_and_the_scope_goes_on() {
+    as_root_and_as_task(async || {
+        let dropped = RefCell::new(Vec::new());
+        let sum = scope::<_, (), _>(async |s| {
+            let held = Dropped(&dropped, "aborted");
+            let waits = s.spawn(async {
+                let _held = held;
+                pending::<()>().await;
+            });
+            let other = s.spawn(sleep(Duration::from_millis(1)));
+            yield_now().await;
+            waits.abort();
+            waits.abort();
+            assert!(!waits.is_finished() && dropped.borrow().is_empty(), "nothing is dropped inside the call");
+            assert!(waits.await.unwrap_err().is_cancelled());
+            assert_eq!(*dropped.borrow(), ["aborted"]);
+            other.await.unwrap();
+            Ok(5)
+        });
+        assert_eq!(sum.await.unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_child_aborted_before_its_first_poll_is_never_polled() {
+    paused()
+        .block_on(async {
+            let polled = Cell::new(false);
+            let ended = scope::<_, (), _>(async |s| {
+                s.spawn(async { polled.set(true) }).abort();
+                Ok(())
+            });
+            ended.await.unwrap();
+            assert!(!polled.get());
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_child_that_aborts_itself_has_finished_if_it_is_ready_in_the_same_poll() {
+    paused()
+        .block_on(async {
+            let handles = RefCell::new(Vec::new());
+            let ended = scope::<_, (), _>(async |s| {
+                let abort_both = |ready: bool| {
+                    let handles = &handles;
+                    async move {
+                        for child in &*handles.borrow() {
+                            task::Child::<u32>::abort(child);
+                        }
+                        if !ready {
+                            yield_now().await;
+                        }
+                        7
+                    }
+                };
+                handles.borrow_mut().push(s.spawn(abort_both(true)));
+                yield_now().await;
+                let ready = handles.borrow_mut().pop().unwrap();
+                handles.borrow_mut().push(s.spawn(abort_both(false)));
+                yield_now().await;
+                let not = handles.borrow_mut().pop().unwrap();
+                assert_eq!(ready.await.unwrap(), 7);
+                assert!(not.await.unwrap_err().is_cancelled());
+                Ok(())
+            });
+            ended.await.unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
+fn aborting_a_child_that_is_finished_or_whose_scope_or_runtime_is_gone_does_nothing() {
+    let runtime = paused();
+    let (finished, late) = runtime
+        .block_on(async {
+            let both = scope::<_, (), _>(async |s| {
+                let finished = s.spawn(async { 1 });
+                let late = s.spawn(sleep(Duration::from_millis(1)));
+                yield_now().await;
+                yield_now().await;
+                finished.abort();
+                Ok((finished, late))
+            });
+            let (finished, late) = both.await.unwrap();
+            late.abort();
+            // Whoever has the slot now is not meant.
+            let other = spawn(async { 3 });
+            late.abort();
+            assert_eq!(other.await.unwrap(), 3);
+            (finished, late)
+        })
+        .unwrap();
+    late.abort();
+    drop(runtime);
+    late.abort();
+    assert!(finished.is_finished());
+    let output = futures_lite::future::block_on(finished);
+    assert_eq!(output.unwrap(), 1);
+}
+
+#[test]
+fn a_child_can_be_aborted_while_its_scope_waits_and_between_turns() {
+    let mut runtime = paused();
+    let handle = Rc::new(RefCell::new(None));
+    let stored = handle.clone();
+    let task = runtime.spawn(async move {
+        scope::<_, (), _>(async |s| {
+            *stored.borrow_mut() = Some(s.spawn(pending::<()>()));
+            s.spawn(pending::<()>()).abort();
+            Ok(())
+        })
+        .await
+    });
+    for _ in 0..5 {
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+    }
+    let child = handle.take().unwrap();
+    child.abort();
+    assert!(!child.is_finished());
+    runtime.block_on(timeout(Duration::from_secs(1), task)).unwrap().expect("nobody woke the scope").unwrap().unwrap();
+    assert!(child.is_finished());
+    assert_eq!(runtime.stats().tasks, 0);
+
+    // By another task, while the scope's owner waits.
+    let stored = handle.clone();
+    runtime
+        .block_on(async {
+            let owner = spawn(async move {
+                scope::<_, (), _>(async |s| {
+                    *stored.borrow_mut() = Some(s.spawn(pending::<()>()));
+                    Ok(())
+                })
+                .await
+            });
+            yield_now().await;
+            yield_now().await;
+            handle.take().unwrap().abort();
+            timeout(Duration::from_secs(1), owner).await.expect("nobody woke the scope").unwrap().unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_panic_in_the_drop_of_an_aborted_child_is_a_failure_of_the_scope() {
+    paused()
+        .block_on(async {
+            let failed = scope::<(), (), _>(async |s| {
+                let child = s.named("loud").spawn(async {
+                    let _held = PanicsInDrop;
+                    pending::<()>().await;
+                });
+                yield_now().await;
+                child.abort();
+                pending().await
+            });
+            let failed = failed.await.unwrap_err();
+            assert_eq!(failed.first().child().unwrap().name(), Some("loud"));
+            assert!(failed.into_first().into_panic().is_some());
+        })
+        .unwrap();
+}

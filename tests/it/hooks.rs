@@ -1,0 +1,330 @@
+//! Hooks: each event is told once, in order, and whatever a hook does, the loop goes on as it would have.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postlude::net::UdpSocket;
+use postlude::task::{Current, scope, yield_now};
+use postlude::time::{now, sleep, timeout};
+use postlude::{Hooks, JoinHandle, Runtime, TaskId, defer, spawn};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Hooks as one closure.
+struct All<F>(F);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Spawned(u64),
+    Woken(u64),
+    Begins(u64),
+    Ends(u64),
+    Parks,
+}
+
+impl<F: Fn(Event)> Hooks for All<F> {
+    fn spawned(&self, task: &Current) {
+        assert_eq!(task.location().unwrap().file(), file!());
+        (self.0)(Event::Spawned(task.id().get()));
+    }
+
+    fn woken(&self, task: TaskId) {
+        (self.0)(Event::Woken(task.get()));
+    }
+
+    fn poll_begins(&self, task: TaskId) {
+        (self.0)(Event::Begins(task.get()));
+    }
+
+    fn poll_ends(&self, task: TaskId) {
+        (self.0)(Event::Ends(task.get()));
+    }
+
+    fn parks(&self) {
+        (self.0)(Event::Parks);
+    }
+}
+
+fn traced() -> (Runtime, Rc<RefCell<Vec<Event>>>) {
+    let trace = Rc::new(RefCell::new(Vec::new()));
+    let events = trace.clone();
+    let hooks = All(move |event| events.borrow_mut().push(event));
+    (Runtime::builder().paused_clock().hooks(hooks).build().unwrap(), trace)
+}
+
+/// A future that leaves its waker in a cell and never ends.
+fn parked(waker: &Rc<RefCell<Option<Waker>>>) -> impl Future<Output = ()> + use<> {
+    let waker = waker.clone();
+    poll_fn(move |cx| {
+        *waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    })
+}
+
+fn wake(waker: &RefCell<Option<Waker>>) {
+    let waker = waker.borrow().clone();
+    waker.into_iter().for_each(Waker::wake);
+}
+
+#[test]
+fn every_event_of_a_small_program_is_told_in_order() {
+    use Event::{Begins, Ends, Parks, Spawned, Woken};
+    let (runtime, trace) = traced();
+    runtime
+        .block_on(async {
+            let task = spawn(async { yield_now().await });
+            let later = defer(async {});
+            task.await.unwrap();
+            later.await.unwrap();
+            sleep(ms(1)).await;
+        })
+        .unwrap();
+    let expected = [
+        Begins(1), // `block_on`'s future
+        Spawned(2),
+        Spawned(3),
+        Ends(1),
+        Begins(2),
+        Woken(2), // by itself, for the next turn
+        Ends(2),
+        Begins(3), // the deferred one
+        Ends(3),
+        Begins(2),
+        Ends(2),
+        Woken(1), // the task has ended
+        Begins(1),
+        Ends(1),
+        Parks, // the clock jumps
+        Woken(1),
+        Begins(1),
+        Ends(1),
+    ];
+    assert_eq!(*trace.borrow(), expected);
+}
+
+#[test]
+fn a_scopes_children_are_told_of_within_the_poll_of_its_owner_and_their_polls_are_counted() {
+    use Event::{Begins, Ends, Spawned, Woken};
+    let (runtime, trace) = traced();
+    runtime
+        .block_on(async {
+            let two = scope::<_, (), _>(async |s| {
+                s.spawn(yield_now());
+                Ok(())
+            });
+            two.await.unwrap();
+        })
+        .unwrap();
+    let child = 3; // the body's slot has a number as well
+    let expected = [
+        Begins(1),
+        Spawned(child),
+        Begins(child),
+        Woken(child),
+        Ends(child),
+        Woken(1),
+        Ends(1),
+        Begins(1),
+        Begins(child),
+        Ends(child),
+        Ends(1),
+    ];
+    assert_eq!(*trace.borrow(), expected);
+    assert_eq!(runtime.stats().polls, 4);
+    assert_eq!(runtime.stats().spawned, 1);
+}
+
+#[test]
+fn a_wake_by_another_thread_is_told_on_the_loops_own() {
+    let (runtime, trace) = traced();
+    let waker = Rc::default();
+    let task = runtime.spawn(parked(&waker));
+    runtime
+        .block_on(async {
+            yield_now().await;
+            let held = waker.borrow().clone().unwrap();
+            trace.borrow_mut().clear();
+            thread::spawn(move || held.wake()).join().unwrap();
+            assert!(!trace.borrow().contains(&Event::Woken(1)));
+            yield_now().await;
+            assert!(trace.borrow().contains(&Event::Woken(1)), "{trace:?}");
+        })
+        .unwrap();
+    drop(task);
+}
+
+// W1
+#[test]
+fn a_task_woken_at_every_park_keeps_the_loop_from_neither_timers_nor_sockets() {
+    let waker = Rc::new(RefCell::new(None));
+    let woken = waker.clone();
+    let parks = Rc::new(Cell::new(0_u64));
+    let counted = parks.clone();
+    let hooks = All(move |event| {
+        if event == Event::Parks {
+            counted.set(counted.get() + 1);
+            wake(&woken);
+        }
+    });
+    let runtime = Runtime::builder().hooks(hooks).build().unwrap();
+    drop(runtime.spawn(parked(&waker)));
+    runtime
+        .block_on(async {
+            timeout(PATIENCE, sleep(ms(10))).await.unwrap();
+            let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = receiver.local_addr().unwrap();
+            let sender = thread::spawn(move || {
+                thread::sleep(ms(10));
+                std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"datagram", address).unwrap();
+            });
+            let mut buffer = [0; 16];
+            let (length, _) = timeout(PATIENCE, receiver.recv_from(&mut buffer)).await.unwrap().unwrap();
+            assert_eq!(&buffer[..length], b"datagram");
+            sender.join().unwrap();
+        })
+        .unwrap();
+    assert!(parks.get() > 2);
+    assert!(runtime.stats().parks >= parks.get(), "the system was asked each time");
+}
+
+// W2
+#[test]
+fn what_a_hook_makes_ready_as_the_loop_parks_runs_before_it_sleeps() {
+    // In virtual time: the clock must not have jumped.
+    let (waker, times) = (Rc::new(RefCell::new(None::<Waker>)), Rc::new(RefCell::new(Vec::new())));
+    let (woken, seen) = (waker.clone(), times.clone());
+    let parks = Cell::new(0);
+    let hooks = All(move |event| {
+        if event == Event::Parks {
+            parks.set(parks.get() + 1);
+            match parks.get() {
+                1 => wake(&woken),
+                2 => {
+                    let seen = seen.clone();
+                    drop(spawn(async move { seen.borrow_mut().push(now()) }));
+                }
+                _ => {}
+            }
+        }
+    });
+    let runtime = Runtime::builder().paused_clock().hooks(hooks).build().unwrap();
+    let (noted, stored) = (times.clone(), waker.clone());
+    drop(runtime.spawn(poll_fn(move |cx| {
+        *stored.borrow_mut() = Some(cx.waker().clone());
+        noted.borrow_mut().push(now());
+        Poll::<()>::Pending
+    })));
+    let began = runtime.block_on(async {
+        let began = now();
+        sleep(Duration::from_secs(3600)).await;
+        began
+    });
+    assert_eq!(*times.borrow(), [began.unwrap(); 3]);
+
+    // In real time: the turn must not have slept.
+    let spawned = Rc::new(Cell::new(false));
+    let once = spawned.clone();
+    let hooks = All(move |event| {
+        if event == Event::Parks && !once.replace(true) {
+            drop(spawn(async {}));
+        }
+    });
+    let mut runtime = Runtime::builder().hooks(hooks).build().unwrap();
+    let began = Instant::now();
+    let turn = runtime.turn(Some(PATIENCE)).unwrap();
+    assert!(spawned.get() && turn.has_more());
+    assert!(began.elapsed() < PATIENCE / 2);
+}
+
+#[test]
+fn a_hook_that_panics_is_reported_and_the_loop_goes_on() {
+    let reports = Rc::new(Cell::new(0));
+    let reported = reports.clone();
+    let runtime = Runtime::builder()
+        .paused_clock()
+        .hooks(All(|_| resume_unwind(Box::new("a hook"))))
+        .on_panic(move |panic| {
+            assert!(panic.id().is_none());
+            assert!(panic.to_string().contains("a hook"), "{panic}");
+            reported.set(reported.get() + 1);
+        })
+        .build()
+        .unwrap();
+    let output = runtime.block_on(async {
+        let task = spawn(async {
+            yield_now().await;
+            5
+        });
+        sleep(ms(1)).await;
+        scope::<_, (), _>(async |s| Ok(s.spawn(async { 1 }).await.unwrap())).await.unwrap() + task.await.unwrap()
+    });
+    assert_eq!(output.unwrap(), 6);
+    assert!(reports.get() > 10);
+}
+
+#[test]
+fn a_hook_may_do_whatever_a_task_may() {
+    for kind in 0..5 {
+        let (waker, victims) = (Rc::new(RefCell::new(None)), Rc::new(RefCell::new(Vec::<JoinHandle<()>>::new())));
+        let (woken, aborted) = (waker.clone(), victims.clone());
+        let (events, inside) = (Rc::new(Cell::new(0)), Cell::new(false));
+        let counted = events.clone();
+        let act = move |event: Event| {
+            let chosen = match event {
+                Event::Spawned(_) => 0,
+                Event::Woken(_) => 1,
+                Event::Begins(_) => 2,
+                Event::Ends(_) => 3,
+                Event::Parks => 4,
+            };
+            if chosen != kind || counted.get() > 200 || inside.replace(true) {
+                return;
+            }
+            counted.set(counted.get() + 1);
+            wake(&woken);
+            drop(spawn(yield_now()));
+            drop(defer(async { drop(spawn(async {})) }));
+            let victim = aborted.borrow_mut().pop();
+            victim.iter().for_each(JoinHandle::abort);
+            drop(victim);
+            let nested = postlude::run(async {}).unwrap_err();
+            assert!(nested.to_string().contains("inside a runtime"), "{nested}");
+            assert!(postlude::task::Local::<u32>::new().get().is_none());
+            inside.set(false);
+        };
+        let runtime = Runtime::builder().hooks(All(act)).build().unwrap();
+        runtime
+            .block_on(async {
+                drop(spawn(parked(&waker)));
+                let spawned: Vec<_> = (0..50).map(|_| spawn(pending())).collect();
+                *victims.borrow_mut() = spawned;
+                for n in 0..20 {
+                    timeout(PATIENCE, sleep(ms(n % 3))).await.unwrap();
+                    wake(&waker);
+                    spawn(yield_now()).await.unwrap();
+                    scope::<_, (), _>(async |s| {
+                        s.spawn(yield_now());
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
+                }
+            })
+            .unwrap();
+        assert!(events.get() > 0, "kind {kind}");
+        assert_eq!(runtime.stats().panics, 0, "kind {kind}: the hook itself has failed");
+        // Its end is not told: there is nobody to run what a hook would spawn.
+        let before = events.get();
+        drop(runtime);
+        assert_eq!(events.get(), before);
+    }
+}
