@@ -100,7 +100,8 @@ impl Insight {
 
     /// Reports a poll that took too long. `task` is only asked for then.
     pub(crate) fn poll_ends(&self, task: impl FnOnce() -> Option<Described>) {
-        if let (Some(limit), Some(began)) = (self.slow_poll, self.poll_began.take()) {
+        let Some(limit) = self.slow_poll else { return };
+        if let Some(began) = self.poll_began.take() {
             let took = began.elapsed();
             if took > limit {
                 Self::report_slow(task(), took, limit);
