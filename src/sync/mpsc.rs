@@ -11,7 +11,7 @@
 //!   first in line before anybody else can see it.
 //! - The receiver is woken after every item, when the last sender goes, and, once closed, when a held place comes back unused.
 //!
-//! The futures of `send` and `recv` are structs, not `async fn`s: a state machine around them would take a third of the time of a message.
+//! The futures of `send` and `recv` are structs, not `async fn`s: a state machine around them costs a third more for each message.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -176,12 +176,20 @@ impl<T> State<T> {
                 return Step::Done(Err(Closed(())));
             }
         }
-        match self.sending.step(key, || Turn::Given, waker, spare) {
-            Step::Done(Turn::Given) => Step::Done(Ok(())),
-            Step::Done(Turn::Refused) => Step::Done(Err(Closed(()))),
-            Step::Waiting => Step::Waiting,
-            Step::NeedsWaker => Step::NeedsWaker,
+        self.sending.step(key, || Turn::Given, waker, spare).map(|turn| match turn {
+            Turn::Given => Ok(()),
+            Turn::Refused => Err(Closed(())),
+        })
+    }
+
+    /// Sends into room that is held; the receiver is to be woken.
+    fn fill(&mut self, item: T) -> Result<(), SendError<T>> {
+        self.held -= 1;
+        if self.receiver_gone {
+            return Err(SendError(item));
         }
+        self.items.push_back(item);
+        Ok(())
     }
 }
 
@@ -207,19 +215,6 @@ impl<T> Chan<T> {
         let mut state = self.state.borrow_mut();
         if !state.has_room() {
             return Err(if state.is_closed() { TrySendError::Closed(item) } else { TrySendError::Full(item) });
-        }
-        state.items.push_back(item);
-        drop(state);
-        self.receiver.wake();
-        Ok(())
-    }
-
-    /// Sends into room that is held.
-    fn send_held(&self, item: T) -> Result<(), SendError<T>> {
-        let mut state = self.state.borrow_mut();
-        state.held -= 1;
-        if state.receiver_gone {
-            return Err(SendError(item));
         }
         state.items.push_back(item);
         drop(state);
@@ -295,7 +290,6 @@ impl<T> Chan<T> {
         Poll::Pending
     }
 
-    #[inline]
     fn poll_reserve(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         poll_spending(cx, |waker, spare| self.state.borrow_mut().step(key, waker, spare))
     }
@@ -395,29 +389,34 @@ impl<T> Drop for Reserve<'_, T> {
     }
 }
 
-struct Send<'a, T> {
+struct Sending<'a, T> {
     room: Reserve<'a, T>,
     // `None` once it was sent or given back.
     item: Option<T>,
 }
 
-impl<T> Future for Send<'_, T> {
+impl<T> Future for Sending<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { room: Reserve { chan, key }, item } = &mut *self;
-        let reserved = ready!(chan.poll_reserve(key, cx));
-        let item = item.take().expect("a send is not polled once it is ready");
-        Poll::Ready(match reserved {
-            Ok(()) => chan.send_held(item),
-            Err(_) => Err(SendError(item)),
-        })
+        let sent = ready!(poll_spending(cx, |waker, spare| {
+            let state = &mut *chan.state.borrow_mut();
+            state.step(key, waker, spare).map(|room| {
+                let item = item.take().expect("a send is not polled once it is ready");
+                if room.is_ok() { state.fill(item) } else { Err(SendError(item)) }
+            })
+        }));
+        if sent.is_ok() {
+            chan.receiver.wake();
+        }
+        Poll::Ready(sent)
     }
 }
 
 // The item is moved, never pinned.
-impl<T> Unpin for Send<'_, T> {}
+impl<T> Unpin for Sending<'_, T> {}
 
 struct Closing<'a, T> {
     chan: &'a Chan<T>,
@@ -515,7 +514,7 @@ impl<T> Sender<T> {
     /// # }
     /// ```
     pub fn send(&self, item: T) -> impl Future<Output = Result<(), SendError<T>>> {
-        Send { room: Reserve { chan: &self.chan, key: None }, item: Some(item) }
+        Sending { room: Reserve { chan: &self.chan, key: None }, item: Some(item) }
     }
 
     /// Sends an item if there is room and nobody waits for it.
@@ -672,7 +671,11 @@ impl<T> Permit<'_, T> {
     /// ```
     pub fn send(mut self, item: T) -> Result<(), SendError<T>> {
         match self.chan.take() {
-            Some(chan) => chan.send_held(item),
+            Some(chan) => {
+                chan.state.borrow_mut().fill(item)?;
+                chan.receiver.wake();
+                Ok(())
+            }
             None => Err(SendError(item)),
         }
     }

@@ -102,12 +102,8 @@ impl Permits {
                 Err(TryAcquireError::NoPermits) => {}
             }
         }
-        match self.waiters.step(key, || Wanted { count, refused: false }, waker, spare) {
-            Step::Done(wanted) if wanted.refused => Step::Done(Err(Closed(()))),
-            Step::Done(_) => Step::Done(Ok(())),
-            Step::Waiting => Step::Waiting,
-            Step::NeedsWaker => Step::NeedsWaker,
-        }
+        let step = self.waiters.step(key, || Wanted { count, refused: false }, waker, spare);
+        step.map(|wanted| if wanted.refused { Err(Closed(())) } else { Ok(()) })
     }
 
     /// Ends a wait; what had been handed over is available again, for `hand` to pass on. The waker is for dropping.

@@ -41,6 +41,16 @@ pub(super) enum Step<R> {
     NeedsWaker,
 }
 
+impl<R> Step<R> {
+    pub(super) fn map<S>(self, result: impl FnOnce(R) -> S) -> Step<S> {
+        match self {
+            Self::Done(found) => Step::Done(result(found)),
+            Self::Waiting => Step::Waiting,
+            Self::NeedsWaker => Step::NeedsWaker,
+        }
+    }
+}
+
 impl<D> Waiters<D> {
     pub(super) const fn new() -> Self {
         Self { entries: Slab::new(), first: NONE, last: NONE }
