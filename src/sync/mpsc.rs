@@ -277,17 +277,13 @@ impl<T> Chan<T> {
 
     #[inline(never)]
     fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.is_over() {
-            return Poll::Ready(None);
+        // Registering may have run foreign code: look again.
+        let item = if self.receiver.register(cx) { self.take() } else { None };
+        if item.is_none() && !self.is_over() {
+            return Poll::Pending;
         }
-        if self.receiver.register(cx) {
-            // That ran foreign code: look again.
-            let item = self.take();
-            if item.is_some() || self.is_over() {
-                return Poll::Ready(item);
-            }
-        }
-        Poll::Pending
+        self.receiver.clear();
+        Poll::Ready(item)
     }
 
     fn poll_reserve(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
