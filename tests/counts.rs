@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use postlude::sync::mpsc;
 use postlude::task::{join, race, try_join, yield_now};
 use postlude::time::{sleep, timeout};
 use postlude::{Runtime, defer, spawn};
@@ -182,6 +183,29 @@ fn neither_a_wake_nor_a_clone_nor_a_drop_of_a_waker_allocates() {
             .await;
             assert_eq!(count, 0);
             assert!(runtime.stats().wakes - wakes >= 99_000, "they were really woken");
+        })
+        .unwrap();
+}
+
+#[test]
+fn neither_a_message_nor_a_wait_for_room_allocates() {
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let (sender, mut receiver) = mpsc::channel(4);
+            for n in 0..10 {
+                let sender = sender.clone();
+                drop(spawn(async move { while sender.send(n).await.is_ok() {} }));
+            }
+            let mut receive = async |messages: u32| {
+                for _ in 0..messages {
+                    receiver.recv().await.unwrap();
+                }
+            };
+            // The queues of items and of waiting senders grow once.
+            receive(100).await;
+            let (count, ()) = allocations_of(receive(1000)).await;
+            assert_eq!(count, 0);
         })
         .unwrap();
 }

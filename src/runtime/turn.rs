@@ -14,6 +14,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -123,6 +124,9 @@ impl Parts {
 
     /// Ends the loop if a panic was reported that the policy does not let pass.
     fn end_by_panic(&self) -> io::Result<()> {
+        if self.fatal.borrow().is_none() {
+            return Ok(());
+        }
         let fatal = self.fatal.borrow_mut().take();
         fatal.map_or(Ok(()), |panic| Err(io::Error::other(format!("the runtime was shut down because {panic}"))))
     }
@@ -137,6 +141,9 @@ impl Parts {
     }
 
     fn run_deferred(&self, turn: &mut Turn) {
+        if !self.tasks.borrow().has_ready(Class::Deferred) {
+            return;
+        }
         for poll in 0..self.config.deferred_polls_per_turn {
             if poll > 0 && self.tasks.borrow().has_ready(Class::Foreground) {
                 return;
@@ -213,15 +220,20 @@ impl Parts {
         result
     }
 
-    fn waker(&self, key: Key) -> Waker {
-        waker::waker(WakeId::new(self.home.number, key))
+    /// Its drop would do nothing: that call is spared.
+    fn waker(&self, key: Key) -> ManuallyDrop<Waker> {
+        ManuallyDrop::new(waker::waker(WakeId::new(self.home.number, key)))
     }
 
     /// Takes what is in the inbox, up to a bound.
     fn take_messages(&self) {
-        if !self.inbox.has_mail() {
-            return;
+        if self.inbox.has_mail() {
+            self.read_messages();
         }
+    }
+
+    #[inline(never)]
+    fn read_messages(&self) {
         self.inbox.open();
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.inbox.take() else { return };

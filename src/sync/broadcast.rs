@@ -14,8 +14,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use super::waiters::{Step, Waiters, forget_wait, poll_steps, wake_all};
-use crate::task::budget;
+use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
 
 /// The value was not sent: there is no receiver. It comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -335,11 +334,8 @@ impl<T: Clone> Receiver<T> {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
         let Self { state, next, key } = self;
-        let polled = poll_steps(cx, |waker, spare| {
+        let polled = poll_spending(cx, |waker, spare| {
             let state = &mut *state.borrow_mut();
             match state.try_recv(next) {
                 Ok(value) => Step::Done(Ok(value)),
@@ -349,7 +345,6 @@ impl<T: Clone> Receiver<T> {
             }
         });
         if polled.is_ready() {
-            budget::spend();
             self.forget();
         }
         polled.map_ok(owned)

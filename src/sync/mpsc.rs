@@ -1,26 +1,30 @@
 //! A queue of values from many tasks to one.
 //!
-//! The items and the permits for room stand in one cell, borrowed once per operation. A bounded channel's sender takes a permit, which
-//! comes back when the item is received; the unbounded channel is the same with more permits than memory has room for. The receiver is
-//! alone, so it waits in a slot instead of a queue.
+//! The items stand in one cell with the senders that wait for room. There is room while the items and the places held (kept by a
+//! `Permit`, or given to a sender that waited) are fewer than the limit, so to send and to receive is to push and to pop, and nothing is
+//! counted beside. A closed channel's limit is nothing; that of an unbounded one is more than memory has room for. The receiver is alone, so
+//! it waits in a slot instead of a queue.
 //!
 //! # Invariants
 //!
-//! - Available permits, items in the queue, and permits held by senders sum up to the capacity.
-//! - The receiver is woken after every item, when the last sender goes, and, once closed, when a permit comes back unused.
+//! - Items and held places are never more than the capacity, and while a sender waits they are not fewer: room that comes back goes to the
+//!   first in line before anybody else can see it.
+//! - The receiver is woken after every item, when the last sender goes, and, once closed, when a held place comes back unused.
+//!
+//! The futures of `send` and `recv` are structs, not `async fn`s: a state machine around them costs a third more for each message.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 
-use super::semaphore::{Permits, TryAcquireError};
-use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_steps};
+use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_spending};
 use crate::task::budget;
 
 /// So many that they never run out, and sums of them do not overflow.
@@ -127,10 +131,66 @@ struct Chan<T> {
 
 struct State<T> {
     items: VecDeque<T>,
-    permits: Permits,
+    // Room without an item: kept by a `Permit`, or given to a waiting sender that has not taken notice.
+    held: usize,
+    // How many items and held places there may be: the capacity, and nothing once the channel is closed.
+    limit: usize,
+    // Senders that wait for room. There are some only while there is none.
+    sending: Waiters<Turn>,
     // Senders in `closed().await`.
     closing: Waiters<()>,
     receiver_gone: bool,
+}
+
+/// What a sender is told that waited.
+enum Turn {
+    /// It holds room.
+    Given,
+    Refused,
+}
+
+impl<T> State<T> {
+    fn is_closed(&self) -> bool {
+        self.limit == 0
+    }
+
+    fn has_room(&self) -> bool {
+        self.items.len() + self.held < self.limit
+    }
+
+    /// Gives the room that has just come back to the first who waits for it, who is to be woken.
+    fn hand(&mut self) -> Option<Waker> {
+        let sender = self.sending.hand_first(|_| {})?;
+        self.held += 1;
+        Some(sender)
+    }
+
+    /// Looks for room, which is held then.
+    fn step(&mut self, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<Result<(), Closed>> {
+        if key.is_none() {
+            if self.has_room() {
+                self.held += 1;
+                return Step::Done(Ok(()));
+            }
+            if self.is_closed() {
+                return Step::Done(Err(Closed(())));
+            }
+        }
+        self.sending.step(key, || Turn::Given, waker, spare).map(|turn| match turn {
+            Turn::Given => Ok(()),
+            Turn::Refused => Err(Closed(())),
+        })
+    }
+
+    /// Sends into room that is held; the receiver is to be woken.
+    fn fill(&mut self, item: T) -> Result<(), SendError<T>> {
+        self.held -= 1;
+        if self.receiver_gone {
+            return Err(SendError(item));
+        }
+        self.items.push_back(item);
+        Ok(())
+    }
 }
 
 impl<T> Chan<T> {
@@ -138,7 +198,9 @@ impl<T> Chan<T> {
         Rc::new(Self {
             state: RefCell::new(State {
                 items: VecDeque::new(),
-                permits: Permits::new(capacity),
+                held: 0,
+                limit: capacity,
+                sending: Waiters::new(),
                 closing: Waiters::new(),
                 receiver_gone: false,
             }),
@@ -148,12 +210,11 @@ impl<T> Chan<T> {
         })
     }
 
+    #[inline]
     fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         let mut state = self.state.borrow_mut();
-        match state.permits.try_take(1) {
-            Ok(()) => {}
-            Err(TryAcquireError::NoPermits) => return Err(TrySendError::Full(item)),
-            Err(TryAcquireError::Closed) => return Err(TrySendError::Closed(item)),
+        if !state.has_room() {
+            return Err(if state.is_closed() { TrySendError::Closed(item) } else { TrySendError::Full(item) });
         }
         state.items.push_back(item);
         drop(state);
@@ -161,24 +222,12 @@ impl<T> Chan<T> {
         Ok(())
     }
 
-    /// Sends with a permit that is held.
-    fn send_permitted(&self, item: T) -> Result<(), SendError<T>> {
-        let mut state = self.state.borrow_mut();
-        if state.receiver_gone {
-            return Err(SendError(item));
-        }
-        state.items.push_back(item);
-        drop(state);
-        self.receiver.wake();
-        Ok(())
-    }
-
-    /// Gives a permit back unused.
+    /// Gives up room that is held.
     fn release(&self) {
         let mut state = self.state.borrow_mut();
-        state.permits.available += 1;
-        let sender = state.permits.hand();
-        let closed = state.permits.closed;
+        state.held -= 1;
+        let sender = state.hand();
+        let closed = state.is_closed();
         drop(state);
         wake(sender);
         if closed {
@@ -186,105 +235,124 @@ impl<T> Chan<T> {
         }
     }
 
-    fn try_recv(&self) -> Result<T, TryRecvError> {
+    /// The next item, whose room goes to the next sender.
+    #[inline]
+    fn take(&self) -> Option<T> {
         let mut state = self.state.borrow_mut();
-        if let Some(item) = state.items.pop_front() {
-            state.permits.available += 1;
-            let sender = state.permits.hand();
-            drop(state);
-            wake(sender);
-            return Ok(item);
+        let item = state.items.pop_front()?;
+        let awaited = !state.sending.is_empty();
+        drop(state);
+        if awaited {
+            self.hand();
         }
-        let drained = state.permits.closed && state.permits.available == self.capacity;
-        Err(if drained || self.senders.get() == 0 { TryRecvError::Closed } else { TryRecvError::Empty })
+        Some(item)
     }
 
+    #[inline(never)]
+    fn hand(&self) {
+        let sender = self.state.borrow_mut().hand();
+        wake(sender);
+    }
+
+    /// Whether a channel without items gets no more.
+    fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        self.senders.get() == 0 || (state.is_closed() && state.held == 0)
+    }
+
+    fn try_recv(&self) -> Result<T, TryRecvError> {
+        self.take().ok_or_else(|| if self.is_over() { TryRecvError::Closed } else { TryRecvError::Empty })
+    }
+
+    #[inline]
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if budget::poll_available(cx).is_pending() {
+        ready!(budget::poll_available(cx));
+        let item = match self.take() {
+            None => ready!(self.poll_empty(cx)),
+            item => item,
+        };
+        budget::spend();
+        Poll::Ready(item)
+    }
+
+    #[inline(never)]
+    fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        // Registering may have run foreign code: look again.
+        let item = if self.receiver.register(cx) { self.take() } else { None };
+        if item.is_none() && !self.is_over() {
             return Poll::Pending;
         }
-        let mut registered = false;
-        loop {
-            let item = match self.try_recv() {
-                Ok(item) => Some(item),
-                Err(TryRecvError::Closed) => None,
-                Err(TryRecvError::Empty) if !registered && self.receiver.register(cx) => {
-                    registered = true;
-                    continue;
-                }
-                Err(TryRecvError::Empty) => return Poll::Pending,
-            };
-            budget::spend();
-            return Poll::Ready(item);
-        }
+        self.receiver.clear();
+        Poll::Ready(item)
     }
 
     fn poll_reserve(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let polled = poll_steps(cx, |waker, spare| self.state.borrow_mut().permits.step(key, 1, waker, spare));
-        if polled.is_ready() {
-            budget::spend();
-        }
-        polled.map_err(|_| Closed(()))
+        poll_spending(cx, |waker, spare| self.state.borrow_mut().step(key, waker, spare))
     }
 
     fn cancel_reserve(&self, key: usize) {
-        let mut state = self.state.borrow_mut();
-        let own = state.permits.cancel(key);
-        let next = state.permits.hand();
-        let closed = state.permits.closed;
-        drop(state);
-        drop(own);
-        wake(next);
-        if closed {
-            self.receiver.wake();
+        let (turn, waker) = self.state.borrow_mut().sending.remove(key);
+        match (turn, waker) {
+            (Turn::Given, None) => self.release(),
+            (_, waker) => drop(waker),
         }
     }
 
     fn poll_closed(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<()> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let polled = poll_steps(cx, |waker, spare| {
+        poll_spending(cx, |waker, spare| {
             let state = &mut *self.state.borrow_mut();
-            match state.permits.closed {
-                true => Step::Done(()),
-                false => state.closing.step(key, || (), waker, spare),
-            }
-        });
-        if polled.is_ready() {
-            budget::spend();
-        }
-        polled
+            if state.is_closed() { Step::Done(()) } else { state.closing.step(key, || (), waker, spare) }
+        })
     }
 
     fn close(&self) {
         let mut state = self.state.borrow_mut();
-        let mut wakers = state.permits.close();
+        state.limit = 0;
+        let mut wakers = state.sending.hand_all(|turn| *turn = Turn::Refused);
         wakers.extend(state.closing.hand_all(|()| {}));
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
     fn closed(&self) -> bool {
-        self.state.borrow().permits.closed
+        self.state.borrow().is_closed()
     }
 
     fn len(&self) -> usize {
         self.state.borrow().items.len()
     }
+}
 
-    fn add_sender(&self) {
-        self.senders.set(self.senders.get() + 1);
+/// A sender's share of the channel, whichever kind it is. The last one to go wakes the receiver.
+struct Share<T>(Rc<Chan<T>>);
+
+impl<T> Clone for Share<T> {
+    fn clone(&self) -> Self {
+        self.0.senders.set(self.0.senders.get() + 1);
+        Self(Rc::clone(&self.0))
     }
+}
 
-    fn remove_sender(&self) {
-        self.senders.set(self.senders.get() - 1);
-        if self.senders.get() == 0 {
-            self.receiver.wake();
+impl<T> Drop for Share<T> {
+    fn drop(&mut self) {
+        self.0.senders.set(self.0.senders.get() - 1);
+        if self.0.senders.get() == 0 {
+            self.0.receiver.wake();
         }
+    }
+}
+
+impl<T> Deref for Share<T> {
+    type Target = Chan<T>;
+
+    fn deref(&self) -> &Chan<T> {
+        &self.0
+    }
+}
+
+impl<T> Share<T> {
+    fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name).field("len", &self.len()).field("closed", &self.closed()).finish()
     }
 }
 
@@ -309,12 +377,42 @@ impl<T> Future for Reserve<'_, T> {
 }
 
 impl<T> Drop for Reserve<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.chan.cancel_reserve(key);
         }
     }
 }
+
+struct Sending<'a, T> {
+    room: Reserve<'a, T>,
+    // `None` once it was sent or given back.
+    item: Option<T>,
+}
+
+impl<T> Future for Sending<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { room: Reserve { chan, key }, item } = &mut *self;
+        let sent = ready!(poll_spending(cx, |waker, spare| {
+            let state = &mut *chan.state.borrow_mut();
+            state.step(key, waker, spare).map(|room| {
+                let item = item.take().expect("a send is not polled once it is ready");
+                if room.is_ok() { state.fill(item) } else { Err(SendError(item)) }
+            })
+        }));
+        if sent.is_ok() {
+            chan.receiver.wake();
+        }
+        Poll::Ready(sent)
+    }
+}
+
+// The item is moved, never pinned.
+impl<T> Unpin for Sending<'_, T> {}
 
 struct Closing<'a, T> {
     chan: &'a Chan<T>,
@@ -361,7 +459,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for at least one item");
     assert!(capacity <= UNBOUNDED, "a channel's capacity is at most usize::MAX / 2");
     let chan = Chan::new(capacity);
-    (Sender { chan: Rc::clone(&chan) }, Receiver { chan })
+    (Sender { chan: Share(Rc::clone(&chan)) }, Receiver { chan })
 }
 
 /// Makes a channel that holds as much as memory does. Sending never waits, so nothing slows a sender down: prefer [`channel`] where
@@ -381,12 +479,12 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 #[must_use]
 pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
     let chan = Chan::new(UNBOUNDED);
-    (UnboundedSender { chan: Rc::clone(&chan) }, Receiver { chan })
+    (UnboundedSender { chan: Share(Rc::clone(&chan)) }, Receiver { chan })
 }
 
 /// A sending end of a bounded channel. When the last one is dropped the receiver ends after the items that are there.
 pub struct Sender<T> {
-    chan: Rc<Chan<T>>,
+    chan: Share<T>,
 }
 
 impl<T> Sender<T> {
@@ -411,11 +509,8 @@ impl<T> Sender<T> {
     /// # })
     /// # }
     /// ```
-    pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        match self.reserve().await {
-            Ok(permit) => permit.send(item),
-            Err(_) => Err(SendError(item)),
-        }
+    pub fn send(&self, item: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        Sending { room: Reserve { chan: &self.chan, key: None }, item: Some(item) }
     }
 
     /// Sends an item if there is room and nobody waits for it.
@@ -500,7 +595,8 @@ impl<T> Sender<T> {
     /// ```
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.chan.state.borrow().permits.available
+        let state = self.chan.state.borrow();
+        self.chan.capacity - state.items.len() - state.held
     }
 
     /// How many items it was made for.
@@ -536,20 +632,13 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        self.chan.add_sender();
-        Self { chan: Rc::clone(&self.chan) }
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        self.chan.remove_sender();
+        Self { chan: self.chan.clone() }
     }
 }
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).field("closed", &self.is_closed()).finish()
+        self.chan.fmt("Sender", f)
     }
 }
 
@@ -578,7 +667,11 @@ impl<T> Permit<'_, T> {
     /// ```
     pub fn send(mut self, item: T) -> Result<(), SendError<T>> {
         match self.chan.take() {
-            Some(chan) => chan.send_permitted(item),
+            Some(chan) => {
+                chan.state.borrow_mut().fill(item)?;
+                chan.receiver.wake();
+                Ok(())
+            }
             None => Err(SendError(item)),
         }
     }
@@ -600,7 +693,7 @@ impl<T> fmt::Debug for Permit<'_, T> {
 
 /// A sending end of an unbounded channel. When the last one is dropped the receiver ends after the items that are there.
 pub struct UnboundedSender<T> {
-    chan: Rc<Chan<T>>,
+    chan: Share<T>,
 }
 
 impl<T> UnboundedSender<T> {
@@ -615,6 +708,7 @@ impl<T> UnboundedSender<T> {
     /// drop(receiver);
     /// assert_eq!(sender.send(7).unwrap_err().0, 7);
     /// ```
+    #[inline]
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.chan.try_send(item).map_err(|error| SendError(error.into_inner()))
     }
@@ -672,20 +766,13 @@ impl<T> UnboundedSender<T> {
 
 impl<T> Clone for UnboundedSender<T> {
     fn clone(&self) -> Self {
-        self.chan.add_sender();
-        Self { chan: Rc::clone(&self.chan) }
-    }
-}
-
-impl<T> Drop for UnboundedSender<T> {
-    fn drop(&mut self) {
-        self.chan.remove_sender();
+        Self { chan: self.chan.clone() }
     }
 }
 
 impl<T> fmt::Debug for UnboundedSender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnboundedSender").field("len", &self.len()).field("closed", &self.is_closed()).finish()
+        self.chan.fmt("UnboundedSender", f)
     }
 }
 
@@ -712,8 +799,8 @@ impl<T> Receiver<T> {
     /// # })
     /// # }
     /// ```
-    pub async fn recv(&mut self) -> Option<T> {
-        Recv { chan: &self.chan, waiting: false }.await
+    pub fn recv(&mut self) -> impl Future<Output = Option<T>> {
+        Recv { chan: &self.chan, waiting: false }
     }
 
     /// Takes an item if one is there.
@@ -801,6 +888,7 @@ struct Recv<'a, T> {
 impl<T> Future for Recv<'_, T> {
     type Output = Option<T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let polled = self.chan.poll_recv(cx);
         self.waiting = polled.is_pending();
@@ -809,6 +897,7 @@ impl<T> Future for Recv<'_, T> {
 }
 
 impl<T> Drop for Recv<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if self.waiting {
             self.chan.receiver.clear();

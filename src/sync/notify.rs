@@ -184,11 +184,7 @@ impl State {
         if key.is_none() && (self.rounds != round || std::mem::take(&mut self.kept)) {
             return Step::Done(());
         }
-        match self.waiters.step(key, || By::Round, waker, spare) {
-            Step::Done(_) => Step::Done(()),
-            Step::Waiting => Step::Waiting,
-            Step::NeedsWaker => Step::NeedsWaker,
-        }
+        self.waiters.step(key, || By::Round, waker, spare).map(|_| ())
     }
 }
 

@@ -1,7 +1,6 @@
 //! A number of permits, handed out in the order of asking: [`Semaphore`].
 //!
-//! `Permits` is the arithmetic and the queue, without a cell of its own, so that the bounded channel can keep it beside its items.
-//! Permits go to the first in the queue only once there are as many as it wants; until then nobody behind it and no newcomer gets any, so
+//! `Permits` is the arithmetic and the queue; the semaphore keeps it in a cell and wakes whom it names once that is free again. Permits go to the first in the queue only once there are as many as it wants; until then nobody behind it and no newcomer gets any, so
 //! that who wants many is not starved by those who want few.
 
 use std::cell::RefCell;
@@ -11,8 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::waiters::{Step, Waiters, poll_steps};
-use crate::task::budget;
+use super::waiters::{Step, Waiters, poll_spending};
 
 /// The semaphore was closed, so nobody gets permits any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +47,9 @@ impl std::error::Error for TryAcquireError {}
 /// Available permits and who waits for some.
 ///
 /// Between two calls the first in the queue wants more than is available.
-pub(super) struct Permits {
-    pub(super) available: usize,
-    pub(super) closed: bool,
+struct Permits {
+    available: usize,
+    closed: bool,
     waiters: Waiters<Wanted>,
 }
 
@@ -61,11 +59,11 @@ struct Wanted {
 }
 
 impl Permits {
-    pub(super) const fn new(available: usize) -> Self {
+    const fn new(available: usize) -> Self {
         Self { available, closed: false, waiters: Waiters::new() }
     }
 
-    pub(super) fn try_take(&mut self, count: usize) -> Result<(), TryAcquireError> {
+    fn try_take(&mut self, count: usize) -> Result<(), TryAcquireError> {
         if self.closed {
             Err(TryAcquireError::Closed)
         } else if self.available < count || !self.waiters.is_empty() {
@@ -77,7 +75,7 @@ impl Permits {
     }
 
     /// Gives the first in the queue what it wants, if that is there; to be repeated until it returns `None`.
-    pub(super) fn hand(&mut self) -> Option<Waker> {
+    fn hand(&mut self) -> Option<Waker> {
         let wanted = self.waiters.first()?.count;
         self.available = self.available.checked_sub(wanted)?;
         self.waiters.hand_first(|_| {})
@@ -85,12 +83,12 @@ impl Permits {
 
     /// Refuses everyone, now and later. Permits that were handed over stay valid.
     #[must_use]
-    pub(super) fn close(&mut self) -> Vec<Waker> {
+    fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
         self.waiters.hand_all(|wanted| wanted.refused = true)
     }
 
-    pub(super) fn step(
+    fn step(
         &mut self,
         key: &mut Option<usize>,
         count: usize,
@@ -104,17 +102,13 @@ impl Permits {
                 Err(TryAcquireError::NoPermits) => {}
             }
         }
-        match self.waiters.step(key, || Wanted { count, refused: false }, waker, spare) {
-            Step::Done(wanted) if wanted.refused => Step::Done(Err(Closed(()))),
-            Step::Done(_) => Step::Done(Ok(())),
-            Step::Waiting => Step::Waiting,
-            Step::NeedsWaker => Step::NeedsWaker,
-        }
+        let step = self.waiters.step(key, || Wanted { count, refused: false }, waker, spare);
+        step.map(|wanted| if wanted.refused { Err(Closed(())) } else { Ok(()) })
     }
 
     /// Ends a wait; what had been handed over is available again, for `hand` to pass on. The waker is for dropping.
     #[must_use]
-    pub(super) fn cancel(&mut self, key: usize) -> Option<Waker> {
+    fn cancel(&mut self, key: usize) -> Option<Waker> {
         let (wanted, waker) = self.waiters.remove(key);
         if waker.is_none() && !wanted.refused {
             self.available = self.available.saturating_add(wanted.count);
@@ -372,15 +366,8 @@ impl Future for Acquire<'_> {
     type Output = Result<(), Closed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
         let Self { semaphore, count, key } = &mut *self;
-        let polled = poll_steps(cx, |waker, spare| semaphore.permits.borrow_mut().step(key, *count, waker, spare));
-        if polled.is_ready() {
-            budget::spend();
-        }
-        polled
+        poll_spending(cx, |waker, spare| semaphore.permits.borrow_mut().step(key, *count, waker, spare))
     }
 }
 

@@ -10,9 +10,11 @@
 //! - No waker is cloned, woken or dropped in here: they are given by the caller and returned to it, for after its borrow.
 
 use std::cell::{Cell, RefCell};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
+
+use crate::task::budget;
 
 const NONE: usize = usize::MAX;
 
@@ -37,6 +39,16 @@ pub(super) enum Step<R> {
     Waiting,
     /// Look again with a clone of the waker, which must be made outside of the borrow.
     NeedsWaker,
+}
+
+impl<R> Step<R> {
+    pub(super) fn map<S>(self, result: impl FnOnce(R) -> S) -> Step<S> {
+        match self {
+            Self::Done(found) => Step::Done(result(found)),
+            Self::Waiting => Step::Waiting,
+            Self::NeedsWaker => Step::NeedsWaker,
+        }
+    }
 }
 
 impl<D> Waiters<D> {
@@ -70,11 +82,14 @@ impl<D> Waiters<D> {
 
     /// Takes the one who waits longest out of the queue, to be woken.
     pub(super) fn hand_first(&mut self, mark: impl FnOnce(&mut D)) -> Option<Waker> {
-        let key = self.first;
-        let entry = self.entries.get_mut(key)?;
+        let entry = self.entries.get_mut(self.first)?;
         mark(&mut entry.data);
         let waker = entry.waker.take();
-        self.unlink(key);
+        self.first = entry.next;
+        match self.entries.get_mut(self.first) {
+            Some(first) => first.previous = NONE,
+            None => self.last = NONE,
+        }
         waker
     }
 
@@ -164,6 +179,17 @@ pub(super) fn poll_steps<R>(
             Step::NeedsWaker => spare = Some(cx.waker().clone()),
         }
     }
+}
+
+/// Like [`poll_steps`], for what spends the task's budget when it is ready.
+pub(super) fn poll_spending<R>(
+    cx: &mut Context<'_>,
+    step: impl FnMut(&Waker, &mut Option<Waker>) -> Step<R>,
+) -> Poll<R> {
+    ready!(budget::poll_available(cx));
+    let result = ready!(poll_steps(cx, step));
+    budget::spend();
+    Poll::Ready(result)
 }
 
 /// Wakes everyone who waits in a queue whose waiters look for themselves what has happened.

@@ -14,8 +14,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use super::waiters::{Step, Waiters, forget_wait, poll_steps, wake_all};
-use crate::task::budget;
+use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
 
 /// The value was not sent: there is no receiver. It comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -281,18 +280,11 @@ impl<T> Future for Closing<'_, T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
         let Self { state, key } = &mut *self;
-        let polled = poll_steps(cx, |waker, spare| {
+        poll_spending(cx, |waker, spare| {
             let state = &mut *state.borrow_mut();
             if state.receivers == 0 { Step::Done(()) } else { state.closing.wait(key, waker, spare) }
-        });
-        if polled.is_ready() {
-            budget::spend();
-        }
-        polled
+        })
     }
 }
 
@@ -413,11 +405,8 @@ impl<T> Receiver<T> {
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
         let Self { state, seen, key } = self;
-        let polled = poll_steps(cx, |waker, spare| {
+        let polled = poll_spending(cx, |waker, spare| {
             let state = &mut *state.borrow_mut();
             match state.changed(seen) {
                 Some(result) => Step::Done(result),
@@ -425,7 +414,6 @@ impl<T> Receiver<T> {
             }
         });
         if polled.is_ready() {
-            budget::spend();
             self.forget();
         }
         polled

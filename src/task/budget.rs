@@ -12,23 +12,25 @@ use std::task::{Context, Poll};
 ///
 /// Large enough that the detour through the queue (some 10 ns) disappears beside 128 system calls (some 300 ns each), small
 /// enough that a task is done with them in well under a tenth of a millisecond.
-pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
+pub(crate) const OPERATIONS_PER_POLL: u64 = 128;
 
-const UNLIMITED: u32 = u32::MAX;
+/// More than a thread can spend in its lifetime, at one a nanosecond 584 years, so that spending need not ask whether there is a limit.
+const UNLIMITED: u64 = u64::MAX;
 
 thread_local! {
     // Written by the loop around each poll, by `spend`; unlimited where no loop polls.
-    static LEFT: Cell<u32> = const { Cell::new(UNLIMITED) };
+    static LEFT: Cell<u64> = const { Cell::new(UNLIMITED) };
 }
 
 /// Gives the poll that is about to begin its budget; the guard's drop ends it.
+#[inline]
 pub(crate) fn begin() -> Limited {
     Limited { outer: LEFT.replace(OPERATIONS_PER_POLL) }
 }
 
 /// A poll with a budget is going on.
 pub(crate) struct Limited {
-    outer: u32,
+    outer: u64,
 }
 
 impl Drop for Limited {
@@ -46,6 +48,7 @@ impl Drop for Limited {
 /// assert!(postlude::task::has_budget());
 /// ```
 #[must_use]
+#[inline]
 pub fn has_budget() -> bool {
     LEFT.get() > 0
 }
@@ -64,6 +67,7 @@ pub fn has_budget() -> bool {
 /// })
 /// # }
 /// ```
+#[inline]
 pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     if poll_available(cx).is_pending() {
         return Poll::Pending;
@@ -73,6 +77,7 @@ pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
 }
 
 /// Ready while there is budget; otherwise the task is woken, to go on in its next poll.
+#[inline]
 pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
     if has_budget() {
         return Poll::Ready(());
@@ -82,11 +87,7 @@ pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
 }
 
 /// Takes one operation off the budget.
+#[inline]
 pub(crate) fn spend() {
-    LEFT.with(|left| {
-        let now = left.get();
-        if now != UNLIMITED {
-            left.set(now.saturating_sub(1));
-        }
-    });
+    LEFT.set(LEFT.get().saturating_sub(1));
 }

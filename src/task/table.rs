@@ -95,6 +95,19 @@ struct Slot {
     id: TaskId,
 }
 
+impl Slot {
+    /// Puts a task back. While it runs its slot is empty: nothing is dropped here, where the table is borrowed.
+    fn fill(&mut self, task: Option<Boxed>) {
+        let before = std::mem::replace(&mut self.task, task);
+        debug_assert!(before.is_none(), "a task that runs has left its slot");
+        std::mem::forget(before);
+    }
+
+    fn class(&self) -> Class {
+        if self.state & DEFERRED == 0 { Class::Foreground } else { Class::Deferred }
+    }
+}
+
 struct Page {
     slots: [Slot; PAGE],
     /// For each slot: the number of its spawn site, or of its record.
@@ -212,10 +225,10 @@ struct Queues {
 impl Queues {
     /// Appends the queue of the next turn to that of this one. Returns the slot to be linked, and to which.
     fn take_up_later(&mut self) -> Option<(u32, u32)> {
-        let later = std::mem::replace(&mut self.later, Queue::EMPTY);
-        if later.len == 0 {
+        if self.later.len == 0 {
             return None;
         }
+        let later = std::mem::replace(&mut self.later, Queue::EMPTY);
         let tail = std::mem::replace(&mut self.ready.tail, later.tail);
         self.ready.len += later.len;
         if tail == NONE {
@@ -319,7 +332,7 @@ impl Table {
         let id = TaskId(self.next_id);
         self.next_id += 1;
         let slot = self.slot_mut(key.slot);
-        slot.task = Some(task);
+        slot.fill(Some(task));
         slot.state |= WAITING | QUEUED | JOINABLE | class_flag;
         slot.id = id;
         self.push(key.slot, false);
@@ -351,14 +364,14 @@ impl Table {
         if self.closed {
             return Woken::No;
         }
-        let Some(slot) = self.find(key) else { return Woken::No };
-        let phase = slot.state & PHASE;
-        if slot.state & QUEUED != 0 || (phase != WAITING && phase != RUNNING) {
-            return Woken::No;
-        }
-        slot.state |= QUEUED;
-        if phase == RUNNING {
-            return Woken::Yes;
+        let Some(slot) = self.tenant(key) else { return Woken::No };
+        match slot.state & (QUEUED | PHASE) {
+            WAITING => slot.state |= QUEUED,
+            RUNNING => {
+                slot.state |= QUEUED;
+                return Woken::Yes;
+            }
+            _ => return Woken::No,
         }
         // Of those that wait only the root and the members of scopes have no box.
         if slot.task.is_none() && self.root != Some(key.slot) {
@@ -399,6 +412,7 @@ impl Table {
     }
 
     /// Who is to be woken because a member is ready.
+    #[inline(never)]
     pub(crate) fn take_owner(&mut self, group: u32) -> Option<Waker> {
         self.groups.get_mut(group as usize)?.owner.take()
     }
@@ -469,6 +483,7 @@ impl Table {
         group.owner
     }
 
+    #[inline(never)]
     fn push_member(&mut self, number: u32, later: bool) -> Woken {
         let Some(member) = self.about(number).member().and_then(|index| self.members.get(index)) else {
             return Woken::No;
@@ -547,7 +562,6 @@ impl Table {
     /// The next task of a class to visit; it is Running until `put_back` or `finish`.
     pub(crate) fn pop(&mut self, class: Class) -> Option<(Key, TaskId, Visit)> {
         let number = self.unlink_next(class)?;
-        let is_root = self.root == Some(number);
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
         let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
@@ -557,7 +571,7 @@ impl Table {
             Some(task) if aborted => Visit::Aborted(task),
             Some(task) => Visit::Task(task),
             None => {
-                debug_assert!(is_root, "only the root has no box");
+                debug_assert_eq!(self.root, Some(number), "only the root has no box");
                 Visit::Root
             }
         };
@@ -567,7 +581,7 @@ impl Table {
     /// A polled task is pending: back to its slot, and to the queue of the next turn if it was woken meanwhile.
     pub(crate) fn put_back(&mut self, key: Key, task: Option<Boxed>) {
         let slot = self.slot_mut(key.slot);
-        slot.task = task;
+        slot.fill(task);
         slot.state = (slot.state & !PHASE) | WAITING;
         if slot.state & QUEUED != 0 {
             self.push(key.slot, true);
@@ -580,7 +594,7 @@ impl Table {
         if slot.state & JOINABLE == 0 {
             return self.release(key.slot, Some(task));
         }
-        slot.task = Some(task);
+        slot.fill(Some(task));
         slot.state = (slot.state & !(PHASE | QUEUED)) | DONE;
         let joiner = self.record_mut(key.slot).and_then(|record| record.joiner.take());
         Finished { joiner, detached: None }
@@ -679,9 +693,14 @@ impl Table {
 
     /// The slot of a key that is not stale.
     fn find(&mut self, key: Key) -> Option<&mut Slot> {
+        self.tenant(key).filter(|slot| slot.state & PHASE != FREE)
+    }
+
+    /// The slot of a key whose generation is the slot's; it may be free.
+    fn tenant(&mut self, key: Key) -> Option<&mut Slot> {
         let page = self.pages.get_mut(key.slot as usize / PAGE)?;
         let slot = &mut page.slots[key.slot as usize % PAGE];
-        (slot.state >> GENERATION_SHIFT == key.generation && slot.state & PHASE != FREE).then_some(slot)
+        (slot.state >> GENERATION_SHIFT == key.generation).then_some(slot)
     }
 
     fn about(&self, number: u32) -> About {
@@ -774,12 +793,9 @@ impl Table {
         }
     }
 
-    fn class(&self, number: u32) -> Class {
-        if self.slot(number).state & DEFERRED == 0 { Class::Foreground } else { Class::Deferred }
-    }
-
     fn push(&mut self, number: u32, later: bool) {
-        let queues = self.queues(self.class(number));
+        let class = self.slot(number).class();
+        let queues = self.queues(class);
         let queue = if later { &mut queues.later } else { &mut queues.ready };
         let tail = queue.append(number);
         self.link(tail, number);
@@ -836,7 +852,7 @@ impl Table {
             return;
         }
         slot.state &= !QUEUED;
-        let class = self.class(number);
+        let class = slot.class();
         for later in [false, true] {
             let queues = self.queues(class);
             let mut at = if later { queues.later.head } else { queues.ready.head };

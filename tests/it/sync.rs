@@ -240,6 +240,24 @@ fn a_permit_given_back_after_closing_ends_the_receiver() {
 }
 
 #[test]
+fn a_cancelled_send_that_had_been_given_room_ends_the_receiver_of_a_closed_channel() {
+    let (sender, mut receiver) = mpsc::channel(1);
+    sender.try_send(1).unwrap();
+    let mut waiting = Box::pin(sender.send(2));
+    assert!(poll(waiting.as_mut()).is_pending());
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert_eq!((sender.capacity(), sender.len()), (0, 0), "the room is given away");
+    receiver.close();
+    let counter = Arc::default();
+    let mut recv = Box::pin(receiver.recv());
+    assert!(counted(&counter, recv.as_mut()).is_pending(), "what was given room may still come");
+    drop(waiting);
+    assert_eq!(counter.wakes(), 1);
+    assert_eq!(counted(&counter, recv.as_mut()), Poll::Ready(None));
+    assert_eq!((sender.capacity(), sender.max_capacity()), (1, 1));
+}
+
+#[test]
 fn a_receiver_that_goes_refuses_who_waits_and_gives_items_back() {
     let (sender, receiver) = mpsc::channel(1);
     let permit = block_on(sender.reserve()).unwrap();
@@ -347,6 +365,9 @@ fn every_awaited_operation_spends_budget() {
                 })
                 .await
             );
+            let cell = OnceCell::new();
+            cell.set(1).unwrap();
+            assert!(yields(async || assert_eq!(cell.get_or_init(async || 2).await, &1)).await);
         })
         .unwrap();
 }

@@ -1,5 +1,6 @@
 //! Channels between tasks of one thread, per message: through an unbounded one within a task, from 100 producers through a bounded one, and
-//! back and forth between two tasks. `futures` and `local-channel` bring no executor and run on ours.
+//! back and forth between two tasks, through unbounded channels and through bounded ones with room for one message. `futures` and
+//! `local-channel` bring no executor and run on ours; `local-channel` has unbounded channels only.
 
 use std::future::Future;
 use std::time::Instant;
@@ -15,7 +16,7 @@ const MESSAGES: u32 = 200_000;
 const PRODUCERS: u32 = 100;
 const ROOM: usize = 64;
 
-pub(crate) fn races() -> [(&'static str, Vec<Contestant>); 3] {
+pub(crate) fn races() -> [(&'static str, Vec<Contestant>); 4] {
     [
         (
             "mpsc unbounded",
@@ -41,6 +42,14 @@ pub(crate) fn races() -> [(&'static str, Vec<Contestant>); 3] {
                 ("tokio", || tokio_local(ping_pong_tokio())),
                 ("futures", || ours(ping_pong_futures())),
                 ("local-channel", || ours(ping_pong_local())),
+            ],
+        ),
+        (
+            "mpsc ping-pong, room 1",
+            vec![
+                ("postlude", || ours(ping_pong_bounded_ours())),
+                ("tokio", || tokio_local(ping_pong_bounded_tokio())),
+                ("futures", || ours(ping_pong_bounded_futures())),
             ],
         ),
     ]
@@ -151,54 +160,54 @@ async fn fan_in_futures() -> f64 {
 }
 
 async fn ping_pong_ours() -> f64 {
-    let (ping, mut pinged) = mpsc::channel(1);
-    let (pong, mut ponged) = mpsc::channel(1);
+    let (ping, mut pinged) = mpsc::unbounded();
+    let (pong, mut ponged) = mpsc::unbounded();
     drop(postlude::spawn(async move {
         while let Some(n) = pinged.recv().await {
-            if pong.send(n).await.is_err() {
+            if pong.send(n).is_err() {
                 break;
             }
         }
     }));
     let start = Instant::now();
     for n in 0..MESSAGES / 2 {
-        ping.send(n).await.expect("it is open");
+        ping.send(n).expect("it is open");
         std::hint::black_box(ponged.recv().await);
     }
     per_message(start)
 }
 
 async fn ping_pong_tokio() -> f64 {
-    let (ping, mut pinged) = tokio_mpsc::channel(1);
-    let (pong, mut ponged) = tokio_mpsc::channel(1);
+    let (ping, mut pinged) = tokio_mpsc::unbounded_channel();
+    let (pong, mut ponged) = tokio_mpsc::unbounded_channel();
     drop(tokio::task::spawn_local(async move {
         while let Some(n) = pinged.recv().await {
-            if pong.send(n).await.is_err() {
+            if pong.send(n).is_err() {
                 break;
             }
         }
     }));
     let start = Instant::now();
     for n in 0..MESSAGES / 2 {
-        ping.send(n).await.expect("it is open");
+        ping.send(n).expect("it is open");
         std::hint::black_box(ponged.recv().await);
     }
     per_message(start)
 }
 
 async fn ping_pong_futures() -> f64 {
-    let (mut ping, mut pinged) = futures_mpsc::channel(1);
-    let (mut pong, mut ponged) = futures_mpsc::channel(1);
+    let (ping, mut pinged) = futures_mpsc::unbounded();
+    let (pong, mut ponged) = futures_mpsc::unbounded();
     drop(postlude::spawn(async move {
         while let Some(n) = pinged.next().await {
-            if pong.send(n).await.is_err() {
+            if pong.unbounded_send(n).is_err() {
                 break;
             }
         }
     }));
     let start = Instant::now();
     for n in 0..MESSAGES / 2 {
-        ping.send(n).await.expect("it is open");
+        ping.unbounded_send(n).expect("it is open");
         std::hint::black_box(ponged.next().await);
     }
     per_message(start)
@@ -218,6 +227,60 @@ async fn ping_pong_local() -> f64 {
     for n in 0..MESSAGES / 2 {
         ping.send(n).expect("it is open");
         std::hint::black_box(ponged.recv().await);
+    }
+    per_message(start)
+}
+
+async fn ping_pong_bounded_ours() -> f64 {
+    let (ping, mut pinged) = mpsc::channel(1);
+    let (pong, mut ponged) = mpsc::channel(1);
+    drop(postlude::spawn(async move {
+        while let Some(n) = pinged.recv().await {
+            if pong.send(n).await.is_err() {
+                break;
+            }
+        }
+    }));
+    let start = Instant::now();
+    for n in 0..MESSAGES / 2 {
+        ping.send(n).await.expect("it is open");
+        std::hint::black_box(ponged.recv().await);
+    }
+    per_message(start)
+}
+
+async fn ping_pong_bounded_tokio() -> f64 {
+    let (ping, mut pinged) = tokio_mpsc::channel(1);
+    let (pong, mut ponged) = tokio_mpsc::channel(1);
+    drop(tokio::task::spawn_local(async move {
+        while let Some(n) = pinged.recv().await {
+            if pong.send(n).await.is_err() {
+                break;
+            }
+        }
+    }));
+    let start = Instant::now();
+    for n in 0..MESSAGES / 2 {
+        ping.send(n).await.expect("it is open");
+        std::hint::black_box(ponged.recv().await);
+    }
+    per_message(start)
+}
+
+async fn ping_pong_bounded_futures() -> f64 {
+    let (mut ping, mut pinged) = futures_mpsc::channel(1);
+    let (mut pong, mut ponged) = futures_mpsc::channel(1);
+    drop(postlude::spawn(async move {
+        while let Some(n) = pinged.next().await {
+            if pong.send(n).await.is_err() {
+                break;
+            }
+        }
+    }));
+    let start = Instant::now();
+    for n in 0..MESSAGES / 2 {
+        ping.send(n).await.expect("it is open");
+        std::hint::black_box(ponged.next().await);
     }
     per_message(start)
 }
