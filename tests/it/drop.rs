@@ -148,7 +148,6 @@ fn each_action(end: impl Fn(Runtime, Box<dyn FnOnce()>)) {
     }
 }
 
-// D8
 #[test]
 fn a_future_that_is_ready_may_do_anything_in_its_drop() {
     each_action(|runtime, action| {
@@ -166,7 +165,6 @@ fn a_future_that_is_ready_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn a_future_may_do_anything_in_its_drop_while_it_is_polled() {
     each_action(|runtime, action| {
@@ -179,7 +177,6 @@ fn a_future_may_do_anything_in_its_drop_while_it_is_polled() {
     });
 }
 
-// D8
 #[test]
 fn an_aborted_future_may_do_anything_in_its_drop() {
     each_action(|runtime, action| {
@@ -199,7 +196,6 @@ fn an_aborted_future_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn a_future_may_do_anything_in_its_drop_while_the_runtime_ends() {
     each_action(|runtime, action| {
@@ -213,7 +209,6 @@ fn a_future_may_do_anything_in_its_drop_while_the_runtime_ends() {
     });
 }
 
-// D8
 #[test]
 fn an_output_nobody_takes_may_do_anything_in_its_drop() {
     each_action(|runtime, action| {
@@ -229,7 +224,6 @@ fn an_output_nobody_takes_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn the_output_of_a_detached_task_may_do_anything_in_its_drop() {
     each_action(|runtime, action| {
@@ -243,7 +237,6 @@ fn the_output_of_a_detached_task_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn an_output_that_waits_for_its_handle_may_do_anything_in_its_drop_while_the_runtime_ends() {
     each_action(|runtime, action| {
@@ -255,7 +248,6 @@ fn an_output_that_waits_for_its_handle_may_do_anything_in_its_drop_while_the_run
     });
 }
 
-// D8
 #[test]
 fn a_future_that_panics_may_do_anything_in_its_drop() {
     each_action(|runtime, action| {
@@ -274,7 +266,6 @@ fn a_future_that_panics_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn the_payload_of_a_panic_may_do_anything_in_its_drop() {
     struct Payload(Option<Action>);
@@ -305,7 +296,6 @@ fn the_payload_of_a_panic_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn the_main_future_may_do_anything_in_its_drop() {
     each_action(|runtime, action| {
@@ -319,7 +309,6 @@ fn the_main_future_may_do_anything_in_its_drop() {
     });
 }
 
-// D8
 #[test]
 fn a_queued_job_may_do_anything_in_its_drop_while_the_runtime_ends() {
     let panics = Rc::new(Cell::new(0));
@@ -349,7 +338,6 @@ fn a_queued_job_may_do_anything_in_its_drop_while_the_runtime_ends() {
     assert_eq!(panics.get(), 0);
 }
 
-// D8
 #[test]
 fn a_message_that_was_not_taken_may_do_anything_in_its_drop_while_the_runtime_ends() {
     let panics = Rc::new(Cell::new(0));
@@ -441,7 +429,6 @@ fn a_waker_may_do_anything_when_it_is_woken_cloned_or_dropped() {
     assert!(panics.borrow().is_empty(), "{panics:?}");
 }
 
-// J10
 #[test]
 fn a_future_is_gone_by_the_time_its_handle_resolves() {
     paused()
@@ -538,7 +525,6 @@ fn a_slot_is_free_again_when_its_handle_has_the_output_or_is_dropped() {
     assert_eq!(runtime.stats().tasks, 0);
 }
 
-// D15
 #[test]
 fn a_hundred_thousand_tasks_leave_nothing() {
     let runtime = paused();
@@ -565,7 +551,6 @@ fn a_hundred_thousand_tasks_leave_nothing() {
     assert_eq!((count.get(), runtime.stats().spawned), (100_000, 100_000));
 }
 
-// D15
 #[test]
 fn tasks_that_hold_handles_of_their_own_runtime_do_not_keep_it() {
     let runtime = paused();
@@ -582,7 +567,6 @@ fn tasks_that_hold_handles_of_their_own_runtime_do_not_keep_it() {
     assert_eq!(count.get(), 1);
 }
 
-// D13
 #[test]
 fn a_socket_that_outlives_its_runtime_gives_errors() {
     let runtime = Runtime::new().unwrap();
@@ -637,7 +621,6 @@ fn a_timer_and_a_handle_that_outlive_their_runtime_can_be_dropped() {
     drop(kept);
 }
 
-// D14
 #[test]
 fn whatever_is_done_to_tasks_in_whatever_order_each_future_is_dropped_once() {
     /// A splitmix64 generator.

@@ -72,7 +72,6 @@ fn a_handle_can_be_awaited_in_a_later_block_on() {
     assert_eq!(runtime.block_on(task).unwrap().unwrap(), 5);
 }
 
-// J3
 #[test]
 fn abort_drops_nothing_itself_but_the_loop_does_on_its_next_visit() {
     let mut runtime = paused();
@@ -95,7 +94,6 @@ fn abort_drops_nothing_itself_but_the_loop_does_on_its_next_visit() {
     assert_eq!((runtime.stats().tasks, runtime.stats().panics), (0, 0));
 }
 
-// J2
 #[test]
 fn aborting_and_dropping_the_handle_at_once_aborts() {
     let mut runtime = paused();
@@ -131,7 +129,7 @@ fn aborting_and_dropping_the_handle_at_once_aborts() {
     assert!(dropped.iter().all(|dropped| dropped.get()));
 }
 
-// J2: between turns the runtime is not current, so both are messages.
+// Between turns the runtime is not current, so both are messages.
 #[test]
 fn aborting_and_dropping_the_handle_between_turns_aborts() {
     let mut runtime = paused();
@@ -253,7 +251,6 @@ async fn aborts_itself(then: fn() -> Poll<i32>) -> (Result<i32, JoinError>, usiz
     (task.await, polls.get())
 }
 
-// J4
 #[test]
 fn a_task_that_aborts_itself_and_waits_is_dropped_after_that_poll() {
     paused()
@@ -265,7 +262,6 @@ fn a_task_that_aborts_itself_and_waits_is_dropped_after_that_poll() {
         .unwrap();
 }
 
-// J4
 #[test]
 fn a_task_that_aborts_itself_and_is_ready_has_its_output() {
     paused()
@@ -276,7 +272,6 @@ fn a_task_that_aborts_itself_and_is_ready_has_its_output() {
         .unwrap();
 }
 
-// J4
 #[test]
 fn a_task_that_aborts_itself_and_panics_has_panicked() {
     paused()
@@ -309,7 +304,6 @@ fn a_task_may_hold_and_await_its_own_handle_and_is_freed_by_an_abort() {
     assert_eq!(runtime.stats().tasks, 0);
 }
 
-// J9
 #[test]
 fn dropping_a_handle_detaches_and_dropping_one_that_aborts_aborts() {
     paused()
@@ -334,7 +328,6 @@ fn dropping_a_handle_detaches_and_dropping_one_that_aborts_aborts() {
         .unwrap();
 }
 
-// J12
 #[test]
 fn a_task_nobody_holds_runs_to_its_end() {
     let runtime = paused();

@@ -197,7 +197,6 @@ fn a_turn_polls_sixty_four_tasks_and_leaves_the_rest_to_the_next() {
     assert_eq!(polls, [64, 64, 22, 0]);
 }
 
-// F12
 #[test]
 fn a_turn_that_leaves_work_does_not_sleep() {
     let mut runtime = Runtime::new().unwrap();
@@ -371,7 +370,6 @@ fn a_seed_starves_nobody() {
     }
 }
 
-// F1
 #[test]
 fn a_greedy_task_starves_neither_timers_nor_sockets() {
     let runtime = Runtime::new().unwrap();
@@ -407,7 +405,6 @@ fn a_greedy_task_starves_neither_timers_nor_sockets() {
         .unwrap();
 }
 
-// F4
 #[test]
 fn a_yielding_task_sees_a_ready_socket_served_within_two_yields() {
     let runtime = Runtime::new().unwrap();
@@ -432,7 +429,6 @@ fn a_yielding_task_sees_a_ready_socket_served_within_two_yields() {
         .unwrap();
 }
 
-// F2, F16
 #[test]
 fn a_timer_armed_in_a_turn_fires_in_a_later_one() {
     let mut runtime = paused();
@@ -451,7 +447,6 @@ fn a_timer_armed_in_a_turn_fires_in_a_later_one() {
     assert!(runtime.stats().timers >= 20);
 }
 
-// F2, F5
 #[test]
 fn a_sleep_of_zero_is_ready_at_once_and_spends_budget() {
     let mut runtime = paused();
@@ -469,7 +464,6 @@ fn a_sleep_of_zero_is_ready_at_once_and_spends_budget() {
     assert_eq!(turn(&mut runtime, &trace), "sleeper other", "300 operations are two budgets and a part of a third");
 }
 
-// F6
 #[test]
 fn an_operation_that_fails_at_once_spends_budget() {
     let runtime = Runtime::new().unwrap();
@@ -499,7 +493,6 @@ fn an_operation_that_fails_at_once_spends_budget() {
         .unwrap();
 }
 
-// F6
 #[test]
 fn an_operation_that_would_block_spends_nothing() {
     let runtime = Runtime::new().unwrap();
@@ -557,7 +550,6 @@ fn a_task_that_joins_a_thousand_finished_tasks_lets_others_run_in_between() {
         .unwrap();
 }
 
-// F7
 #[test]
 fn an_executor_inside_a_task_is_not_driven_mad_by_the_budget() {
     let runtime = paused();
@@ -580,7 +572,6 @@ fn an_executor_inside_a_task_is_not_driven_mad_by_the_budget() {
     assert!(polls.get() < 30_000, "{}", polls.get());
 }
 
-// F3
 #[test]
 fn a_turn_takes_a_bounded_number_of_messages_and_of_timers() {
     let mut runtime = paused();
@@ -613,7 +604,6 @@ fn a_turn_takes_a_bounded_number_of_messages_and_of_timers() {
     assert_eq!(before, 3000);
 }
 
-// F13
 #[test]
 fn a_loop_with_one_far_timer_sleeps() {
     let mut runtime = Runtime::new().unwrap();

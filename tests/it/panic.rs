@@ -56,7 +56,6 @@ fn text(error: postlude::JoinError) -> &'static str {
     *error.into_panic().expect("a panic").downcast::<&str>().expect("a text")
 }
 
-// J6
 #[test]
 fn a_panic_in_a_task_of_any_class_goes_to_its_handle_and_the_loop_goes_on() {
     let (runtime, reports) = paused();
@@ -101,7 +100,6 @@ fn a_panics_payload_reaches_the_handle_as_it_is() {
         .unwrap();
 }
 
-// J6
 #[test]
 fn a_panic_while_a_future_is_dropped_makes_it_panicked_however_it_ends() {
     let (runtime, reports) = paused();
@@ -244,7 +242,6 @@ fn a_payload_that_panics_when_dropped_harms_nobody_at_the_end_either() {
     assert!(dropped.get(), "the task after those that panicked is dropped as well");
 }
 
-// J8
 #[test]
 fn a_panic_nobody_waits_for_is_reported_once_with_name_and_place_though_an_endless_task_runs() {
     let seen = Rc::new(RefCell::new(Vec::new()));
@@ -278,7 +275,6 @@ fn a_panic_nobody_waits_for_is_reported_once_with_name_and_place_though_an_endle
     assert_eq!(runtime.stats().panics, 1);
 }
 
-// J8
 #[test]
 fn a_panic_that_waits_for_its_handle_is_reported_when_the_handle_is_dropped() {
     let (runtime, reports) = paused();
@@ -347,7 +343,6 @@ impl Drop for Bad {
     }
 }
 
-// J7
 #[test]
 fn a_waker_that_panics_when_woken_is_reported_and_the_others_are_woken() {
     let (runtime, reports) = paused();
@@ -560,7 +555,6 @@ fn a_panic_in_one_runtime_leaves_another_on_the_same_thread_alone() {
     assert_eq!(reports.take(), [""; 0]);
 }
 
-// J8
 #[test]
 fn the_policy_says_what_follows_an_unobserved_panic_though_timers_go_on_for_ever() {
     for policy in

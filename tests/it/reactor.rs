@@ -354,7 +354,8 @@ fn an_accept_that_is_given_up_leaves_the_connection_to_the_next() {
         let mut woken = false;
         let abort = poll_fn(|cx| {
             if std::mem::replace(&mut woken, true) {
-                return Poll::Ready(first.abort());
+                first.abort();
+                return Poll::Ready(());
             }
             poll_accept(&listener, cx)
         });

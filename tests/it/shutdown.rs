@@ -48,7 +48,6 @@ fn at_once<T>(what: impl FnOnce() -> T) -> T {
     result
 }
 
-// D6
 #[test]
 fn a_thousand_tasks_in_any_state_are_dropped_exactly_once() {
     let drops = Rc::new(Cell::new(0));
@@ -142,7 +141,6 @@ fn a_handle_of_an_ended_runtime_gives_cancelled_inside_another() {
         .unwrap();
 }
 
-// D9, D12
 #[test]
 fn what_a_destructor_spawns_while_the_runtime_ends_is_never_polled_and_dropped_once() {
     let (drops, results) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Vec::new())));
@@ -179,7 +177,6 @@ fn what_a_destructor_spawns_while_the_runtime_ends_is_never_polled_and_dropped_o
     assert_eq!(drops.get(), 6);
 }
 
-// D12
 #[test]
 fn tasks_are_dropped_one_by_one_while_the_others_are_still_there() {
     let runtime = paused();
@@ -200,7 +197,6 @@ fn tasks_are_dropped_one_by_one_while_the_others_are_still_there() {
     assert_eq!(*seen.borrow(), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
 }
 
-// D9
 #[test]
 fn destructors_that_spawn_in_a_chain_all_run() {
     let runtime = paused();
@@ -220,7 +216,6 @@ fn destructors_that_spawn_in_a_chain_all_run() {
     assert_eq!(drops.get(), 1001);
 }
 
-// D9
 #[test]
 fn a_destructor_that_always_spawns_another_does_not_keep_a_runtime_from_ending() {
     struct Endless;
@@ -236,7 +231,6 @@ fn a_destructor_that_always_spawns_another_does_not_keep_a_runtime_from_ending()
     drop(runtime);
 }
 
-// D9
 #[test]
 fn what_is_sent_home_while_the_runtime_ends_is_cancelled() {
     let runtime = paused();
@@ -274,7 +268,6 @@ fn a_remote_handle_of_a_task_that_waits_is_cancelled_with_its_runtime() {
     assert!(after.saturating_duration_since(before) < GENEROUS);
 }
 
-// B4
 #[test]
 fn a_runtime_may_be_dropped_inside_a_task_of_another() {
     let (drops, outer) = (Rc::new(Cell::new(0)), paused());
@@ -305,7 +298,6 @@ fn a_runtime_may_be_dropped_inside_a_task_of_another() {
     assert_eq!(outer.stats().tasks, 0);
 }
 
-// D16
 #[test]
 fn a_job_outlives_its_runtime_without_holding_it_up_and_its_result_is_dropped() {
     let runtime = Runtime::new().unwrap();
@@ -331,7 +323,6 @@ fn a_job_outlives_its_runtime_without_holding_it_up_and_its_result_is_dropped() 
     assert_eq!(result.recv_timeout(GENEROUS).unwrap().as_deref(), Some("postlude-blocking"));
 }
 
-// P5
 #[test]
 fn a_job_that_waits_is_cancelled_and_its_closure_dropped_when_the_runtime_ends() {
     let runtime = Runtime::builder().max_blocking_threads(1).build().unwrap();
@@ -362,7 +353,6 @@ fn a_job_that_waits_is_cancelled_and_its_closure_dropped_when_the_runtime_ends()
     drop(release);
 }
 
-// P5
 #[test]
 fn a_job_given_while_the_runtime_ends_is_cancelled_and_its_closure_dropped() {
     let runtime = paused();
@@ -389,7 +379,6 @@ fn a_job_given_while_the_runtime_ends_is_cancelled_and_its_closure_dropped() {
     assert!(!ran.load(std::sync::atomic::Ordering::SeqCst));
 }
 
-// B3
 #[test]
 fn a_job_that_waits_for_a_task_of_a_runtime_that_ends_gets_an_error() {
     let runtime = Runtime::new().unwrap();
@@ -415,7 +404,6 @@ fn a_job_that_waits_for_a_task_of_a_runtime_that_ends_gets_an_error() {
     }
 }
 
-// D18
 #[test]
 fn shutdown_waits_for_running_jobs_and_every_task_is_dropped_when_it_returns() {
     let drops = Rc::new(Cell::new(0));
@@ -444,7 +432,6 @@ fn shutdown_waits_for_running_jobs_and_every_task_is_dropped_when_it_returns() {
     assert_eq!((ended.try_recv(), drops.get()), (Ok(()), 1));
 }
 
-// P4
 #[test]
 fn shutdown_gives_up_at_its_limit_and_says_so() {
     let drops = Rc::new(Cell::new(0));

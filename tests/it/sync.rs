@@ -155,7 +155,6 @@ fn waiting_senders_are_served_in_their_order() {
     assert_eq!(received, (0..10).collect::<Vec<_>>());
 }
 
-// J16
 #[test]
 fn a_cancelled_receive_loses_no_item_and_keeps_no_waker() {
     let (sender, mut receiver) = mpsc::unbounded();
@@ -180,7 +179,6 @@ fn a_cancelled_receive_loses_no_item_and_keeps_no_waker() {
     assert_eq!(receiver.try_recv(), Ok(8));
 }
 
-// J16
 #[test]
 fn a_cancelled_send_passes_its_room_to_the_next() {
     let (sender, mut receiver) = mpsc::channel(1);
@@ -428,7 +426,6 @@ fn a_broadcast_value_is_dropped_when_all_have_read_it() {
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
-// J16
 #[test]
 fn a_cancelled_broadcast_receive_loses_no_value_and_keeps_no_waker() {
     let (sender, mut receiver) = broadcast::channel(2);
@@ -476,7 +473,6 @@ fn a_watch_shows_the_latest_value_once() {
     assert_eq!(rest, [3]);
 }
 
-// J16
 #[test]
 fn a_cancelled_wait_for_a_change_misses_nothing() {
     let (sender, mut receiver) = watch::channel(0);
@@ -519,7 +515,6 @@ fn a_watch_sender_hears_that_the_last_receiver_went() {
 
 // notify
 
-// J17
 #[test]
 fn notifications_of_one_and_of_all_keep_the_order() {
     let notify = Notify::new();
@@ -543,7 +538,6 @@ fn notifications_of_one_and_of_all_keep_the_order() {
     }
 }
 
-// J16
 #[test]
 fn a_dropped_notification_goes_to_the_next_and_then_is_kept() {
     let notify = Notify::new();
@@ -600,7 +594,6 @@ fn who_wants_many_permits_is_not_overtaken() {
     assert!(poll(few.as_mut()).is_ready());
 }
 
-// J16
 #[test]
 fn cancelling_who_wants_many_serves_all_behind_it() {
     let semaphore = Semaphore::new(2);
@@ -683,7 +676,6 @@ fn a_mutex_is_held_across_awaits_and_passed_on_in_order() {
     assert_eq!(order, [0, 1, 2, 3, 4]);
 }
 
-// J16
 #[test]
 fn a_cancelled_lock_passes_its_turn_on_and_a_panic_does_not_poison() {
     let mutex = Mutex::new(0);

@@ -23,7 +23,7 @@ use postlude::{Handle, JoinError, JoinHandle, RemoteHandle, Runtime, TaskPanic, 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const GENEROUS: Duration = Duration::from_secs(10);
 
-// D4: what the types promise, checked when this is compiled.
+// What the types promise, checked when this is compiled.
 const _: () = {
     const fn send<T: Send>() {}
     const fn send_and_sync<T: Send + Sync>() {}
@@ -110,7 +110,6 @@ fn parked(polls: &Arc<AtomicUsize>) -> (impl Future<Output = ()> + use<>, Arc<Mu
     (task, place)
 }
 
-// W6, W7
 #[test]
 fn no_wake_of_four_threads_is_lost_while_the_task_parks_again_and_again() {
     const WAKES: usize = 20_000;
@@ -143,7 +142,6 @@ fn no_wake_of_four_threads_is_lost_while_the_task_parks_again_and_again() {
         .unwrap();
 }
 
-// W8
 #[test]
 fn a_runtime_driven_by_hand_runs_what_other_threads_spawn_wake_and_abort() {
     let mut runtime = Runtime::new().unwrap();
@@ -175,7 +173,6 @@ fn a_runtime_driven_by_hand_runs_what_other_threads_spawn_wake_and_abort() {
     assert_eq!(runtime.stats().tasks, 0);
 }
 
-// W9
 #[test]
 fn a_sleeping_loop_starts_what_another_thread_spawns() {
     let runtime = Runtime::new().unwrap();
@@ -195,7 +192,6 @@ fn a_sleeping_loop_starts_what_another_thread_spawns() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
-// W11
 #[test]
 fn a_remote_handle_awaited_on_a_foreign_executor_resolves_every_time() {
     let runtime = Runtime::new().unwrap();
@@ -213,7 +209,6 @@ fn a_remote_handle_awaited_on_a_foreign_executor_resolves_every_time() {
     remote.join().unwrap();
 }
 
-// W12
 #[test]
 fn a_waker_used_by_a_plain_thread_ends_the_sleep_of_the_loop() {
     let runtime = Runtime::new().unwrap();
@@ -240,7 +235,6 @@ fn a_waker_used_by_a_plain_thread_ends_the_sleep_of_the_loop() {
     assert!(runtime.stats().turns < 5, "it slept meanwhile");
 }
 
-// D1
 #[test]
 fn a_thread_may_wake_a_task_while_its_runtime_comes_to_an_end() {
     let (waker, done) = (Arc::new(Mutex::new(None::<Waker>)), Arc::new(AtomicBool::new(false)));
@@ -273,7 +267,6 @@ fn a_thread_may_wake_a_task_while_its_runtime_comes_to_an_end() {
     assert!(hammer.join().unwrap() > 0);
 }
 
-// D2
 #[test]
 fn a_future_is_dropped_on_its_own_thread_whoever_holds_the_last_waker() {
     let runtime = Runtime::new().unwrap();
@@ -295,7 +288,6 @@ fn a_future_is_dropped_on_its_own_thread_whoever_holds_the_last_waker() {
     assert_eq!(polls.load(Ordering::SeqCst), 1);
 }
 
-// D3
 #[test]
 fn wake_end_abort_and_join_may_race() {
     let runtime = Runtime::new().unwrap();
@@ -356,7 +348,6 @@ fn wake_end_abort_and_join_may_race() {
     assert!(drops.len() == 2000 && drops.iter().all(|&id| id == here));
 }
 
-// D5
 #[test]
 fn what_is_kept_in_thread_locals_goes_with_its_thread_in_peace() {
     #[derive(Default)]
@@ -433,7 +424,6 @@ fn what_is_kept_in_thread_locals_goes_with_its_thread_in_peace() {
     }
 }
 
-// J1
 #[test]
 fn a_task_can_be_aborted_from_another_thread_another_runtime_and_after_the_end() {
     let runtime = Runtime::new().unwrap();
@@ -742,7 +732,6 @@ fn a_remote_handle_may_be_awaited_on_its_own_loop_but_not_waited_for() {
         .unwrap();
 }
 
-// B1
 #[test]
 fn entering_a_runtime_inside_a_runtime_is_an_error_that_names_where_the_outer_one_was_entered() {
     let runtime = Runtime::new().unwrap();
@@ -768,7 +757,6 @@ fn entering_a_runtime_inside_a_runtime_is_an_error_that_names_where_the_outer_on
     assert_eq!(other.borrow_mut().turn(NOW).unwrap().polls(), 0);
 }
 
-// B1
 #[test]
 fn entering_a_runtime_inside_a_turn_names_the_turn() {
     let mut runtime = Runtime::new().unwrap();
@@ -779,7 +767,6 @@ fn entering_a_runtime_inside_a_turn_names_the_turn() {
     assert!(text.contains(&format!("entered at `{}:{line}:", file!())), "{text}");
 }
 
-// B8
 #[test]
 fn a_runtime_is_made_used_and_dropped_on_a_stack_of_64_kib() {
     let small = thread::Builder::new().stack_size(64 * 1024);

@@ -66,7 +66,6 @@ impl Future for Parked {
     }
 }
 
-// W3
 #[test]
 fn a_main_future_that_wakes_itself_is_polled_again_without_asking_the_system() {
     let runtime = Runtime::new().unwrap();
@@ -74,7 +73,6 @@ fn a_main_future_that_wakes_itself_is_polled_again_without_asking_the_system() {
     assert_eq!((runtime.stats().polls, runtime.stats().parks), (2, 0));
 }
 
-// W4
 #[test]
 fn a_task_that_wakes_itself_ten_thousand_times_is_polled_once_more_than_that() {
     let runtime = paused();
@@ -128,7 +126,6 @@ fn a_task_woken_many_times_before_its_poll_is_polled_once() {
         .unwrap();
 }
 
-// W5
 #[test]
 fn yield_now_finishes_under_a_foreign_executor() {
     futures::executor::block_on(async {
@@ -154,7 +151,7 @@ fn join_and_yield_work_under_an_executor_inside_a_task() {
     assert_eq!(sum.unwrap(), 5050);
 }
 
-// W1, without the hook: the queue is never empty, and the driver is asked all the same.
+// The queue is never empty, and the driver is asked all the same.
 #[test]
 fn a_sleep_ends_though_the_queue_is_never_empty() {
     let runtime = Runtime::new().unwrap();
@@ -173,7 +170,6 @@ fn a_sleep_ends_though_the_queue_is_never_empty() {
         .unwrap();
 }
 
-// W16
 #[test]
 fn a_wake_from_the_loops_own_thread_makes_no_system_call() {
     let runtime = paused();
@@ -194,7 +190,6 @@ fn a_wake_from_the_loops_own_thread_makes_no_system_call() {
     assert_eq!((stats.wake_calls, stats.messages), (0, 0));
 }
 
-// W16
 #[test]
 fn a_thousand_wakes_from_another_thread_make_no_system_call_while_the_loop_is_busy() {
     let runtime = Runtime::new().unwrap();
@@ -213,7 +208,6 @@ fn a_thousand_wakes_from_another_thread_make_no_system_call_while_the_loop_is_bu
     assert_eq!(runtime.stats().wake_calls, 0);
 }
 
-// W14, W17
 #[test]
 fn a_hundred_thousand_wakes_of_a_sleeping_loop_make_one_system_call_and_are_not_lost() {
     let mut runtime = Runtime::new().unwrap();
@@ -363,7 +357,6 @@ fn will_wake_tells_tasks_apart_exactly() {
         .unwrap();
 }
 
-// W18
 #[test]
 fn a_sleep_that_moves_to_another_task_wakes_that_one() {
     paused()
@@ -380,7 +373,6 @@ fn a_sleep_that_moves_to_another_task_wakes_that_one() {
         .unwrap();
 }
 
-// W18
 #[test]
 fn a_join_handle_that_moves_to_another_task_wakes_that_one() {
     paused()
@@ -400,7 +392,6 @@ fn a_join_handle_that_moves_to_another_task_wakes_that_one() {
         .unwrap();
 }
 
-// W18
 #[test]
 fn only_the_last_waker_of_a_sleep_is_woken() {
     paused()
@@ -416,7 +407,6 @@ fn only_the_last_waker_of_a_sleep_is_woken() {
         .unwrap();
 }
 
-// W20
 #[test]
 fn what_is_ready_keeps_no_waker_and_wakes_no_more() {
     paused()
@@ -447,7 +437,6 @@ fn what_is_ready_keeps_no_waker_and_wakes_no_more() {
         .unwrap();
 }
 
-// W20, W21
 #[test]
 fn what_is_dropped_keeps_no_waker_and_wakes_no_more() {
     let runtime = paused();
@@ -477,7 +466,6 @@ fn what_is_dropped_keeps_no_waker_and_wakes_no_more() {
         .unwrap();
 }
 
-// W21
 #[test]
 fn two_tasks_that_held_each_others_handles_are_both_freed() {
     let runtime = paused();
@@ -508,7 +496,6 @@ fn two_tasks_that_held_each_others_handles_are_both_freed() {
     assert_eq!((Rc::strong_count(&token), runtime.stats().tasks), (1, 0));
 }
 
-// W21
 #[test]
 fn two_tasks_that_wait_for_each_other_for_ever_end_with_their_runtime() {
     let token = Rc::new(());
@@ -536,7 +523,6 @@ fn two_tasks_that_wait_for_each_other_for_ever_end_with_their_runtime() {
     assert_eq!(Rc::strong_count(&token), 1);
 }
 
-// W19
 #[test]
 fn eight_tasks_that_wait_for_one_socket_are_all_woken_by_one_event() {
     let runtime = Runtime::new().unwrap();
@@ -561,7 +547,6 @@ fn eight_tasks_that_wait_for_one_socket_are_all_woken_by_one_event() {
         .unwrap();
 }
 
-// B7
 #[test]
 fn a_main_future_that_is_ready_is_polled_once_and_asks_the_system_nothing() {
     let runtime = Runtime::new().unwrap();
