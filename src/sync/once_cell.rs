@@ -6,8 +6,10 @@
 use std::cell;
 use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
 
 use super::semaphore::Semaphore;
+use crate::task::budget;
 
 /// A value that is made by the first task that needs it, while the others wait.
 ///
@@ -109,6 +111,7 @@ impl<T> OnceCell<T> {
     /// ```
     pub async fn get_or_try_init<E>(&self, init: impl AsyncFnOnce() -> Result<T, E>) -> Result<&T, E> {
         if let Some(value) = self.get() {
+            poll_fn(budget::poll_proceed).await;
             return Ok(value);
         }
         let turn = self.turn.acquire().await;
