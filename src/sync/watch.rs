@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -383,6 +383,8 @@ impl<T> Receiver<T> {
     /// # }
     /// ```
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&T) -> bool) -> Result<Ref<T>, Closed> {
+        // It may be so already, time and again.
+        poll_fn(budget::poll_proceed).await;
         loop {
             let value = self.borrow_and_update();
             if condition(&value) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use postlude::net::{TcpListener, UdpSocket, UnixListener, UnixStream};
-use postlude::sync::{Notify, Semaphore, mpsc, oneshot};
+use postlude::sync::{Notify, OnceCell, Semaphore, mpsc, oneshot, watch};
 use postlude::task::{CancelToken, JoinSet, race, scope, yield_now};
 use postlude::time::{interval, interval_at, now, sleep, timeout};
 use postlude::{Runtime, defer, spawn};
@@ -155,6 +155,31 @@ fn whatever_is_ready_at_once_lets_others_run() {
         );
     };
     runtime.block_on(check).unwrap();
+}
+
+#[test]
+fn waiting_for_what_is_already_so_lets_others_run() {
+    let check = async {
+        let (sender, mut receiver) = watch::channel(1);
+        assert!(others_during_many(async || assert_eq!(*receiver.wait_for(|n| *n == 1).await.unwrap(), 1)).await >= 7);
+        drop(sender);
+        assert!(others_during_many(async || drop(receiver.wait_for(|n| *n == 1).await.unwrap())).await >= 7);
+        assert!(others_during_many(async || assert!(receiver.changed().await.is_err())).await >= 7);
+
+        let cell = OnceCell::new();
+        cell.set(5).unwrap();
+        assert!(others_during_many(async || assert_eq!(cell.get_or_init(async || 6).await, &5)).await >= 7);
+
+        let (sender, receiver) = mpsc::channel::<()>(1);
+        drop(receiver);
+        assert!(others_during_many(async || sender.closed().await).await >= 7);
+        assert!(others_during_many(async || assert!(sender.reserve().await.is_err())).await >= 7);
+        assert!(others_during_many(async || assert!(sender.send(()).await.is_err())).await >= 7);
+        let (sender, mut receiver) = mpsc::unbounded::<()>();
+        drop(sender);
+        assert!(others_during_many(async || assert!(receiver.recv().await.is_none())).await >= 7);
+    };
+    paused().block_on(check).unwrap();
 }
 
 #[test]
