@@ -259,8 +259,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
-        let begun = self.call().await;
-        self.finish_answer(begun).await?;
+        let mut begun = self.call().await;
+        self.finish_answer(&mut begun).await?;
         self.finish_body().await?;
         // A client that pipelines without reading gets no more than this kept for it.
         if self.active.output.is_full() { self.flush().await } else { Ok(()) }
@@ -538,19 +538,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Begun { stream, big, length, keep, trigger }
     }
 
-    async fn finish_answer(&mut self, begun: Begun) -> Result<(), End> {
-        let Begun { stream, big, length, mut keep, trigger } = begun;
-        if let Some(stream) = stream {
-            keep &= self.answer_stream(stream, length).await?;
+    /// What is needed for it is lent, for the futures of an idle connection have its place, too.
+    async fn finish_answer(&mut self, begun: &mut Begun) -> Result<(), End> {
+        if begun.stream.is_some() {
+            self.answer_stream(begun).await?;
         }
-        self.active.output.mark(trigger);
-        if big {
+        self.active.output.mark(begun.trigger.take());
+        if begun.big {
             self.flush().await?;
         }
         if self.active.on_upgrade.is_some() {
             return Err(End::Upgrade);
         }
-        self.go_on(keep)
+        self.go_on(begun.keep)
     }
 
     /// The last moment to say `100 Continue`. A stream may read the body while it is written, so for one it is said now.
@@ -639,25 +639,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         });
     }
 
-    /// Sends a stream's pieces. False: it had more than the length it came with.
-    async fn answer_stream(&mut self, stream: Pieces, length: Length) -> Result<bool, End> {
-        let mut stream = Some(stream);
-        let mut left = if let Length::Known(length) = length { length } else { u64::MAX };
-        let mut fits = true;
-        let whole = loop {
-            if left == 0 {
-                break true;
-            }
-            match self.drive(|cx| poll_piece(&mut stream, cx)).await {
-                Ok(Some(piece)) => fits &= self.append_piece(piece, length, &mut left),
-                Ok(None) if matches!(length, Length::Known(_)) => {
-                    say(format_args!("a response's stream failed: it ended {left} bytes before its length"));
-                    break false;
-                }
-                Ok(None) => break true,
+    /// Sends a stream's pieces, up to the length if there is one.
+    async fn answer_stream(&mut self, begun: &mut Begun) -> Result<(), End> {
+        while begun.length != Length::Known(0) {
+            match self.drive(|cx| poll_piece(&mut begun.stream, cx)).await {
+                Ok(Some(piece)) => self.append_piece(piece, begun),
+                Ok(None) => break,
                 Err(text) => {
                     say(format_args!("a response's stream failed: {text}"));
-                    break false;
+                    let _ = self.flush().await;
+                    return Err(End::Broken);
                 }
             }
             if self.active.output.is_broken() {
@@ -666,35 +657,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             if self.active.output.is_full() {
                 self.flush().await?;
             }
-        };
-        discard(stream);
-        if !whole {
-            // What came so far goes out, and no end.
-            self.flush().await?;
+        }
+        discard(begun.stream.take());
+        if let Length::Known(left @ 1..) = begun.length {
+            say(format_args!("a response's stream ended {left} bytes before its length"));
+            let _ = self.flush().await;
             return Err(End::Broken);
         }
-        if length == Length::Chunks {
+        if begun.length == Length::Chunks {
             self.active.output.append(chunked::write_last_chunk);
         }
-        Ok(fits)
+        Ok(())
     }
 
-    /// False if there was more of it than was `left`.
-    fn append_piece(&mut self, mut piece: Vec<u8>, length: Length, left: &mut u64) -> bool {
-        let fits = piece.len() as u64 <= *left;
-        if !fits {
-            say(format_args!("a response's stream has more than its length; the rest is cut off"));
-            piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-        }
-        if matches!(length, Length::Known(_)) {
+    /// A known length becomes what is left of it; what goes beyond it is cut off.
+    fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut Begun) {
+        if let Length::Known(left) = &mut begun.length {
+            if piece.len() as u64 > *left {
+                say(format_args!("a response's stream has more than its length; the rest is cut off"));
+                piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                begun.keep = false;
+            }
             *left -= piece.len() as u64;
         }
-        self.active.output.append(|out| match length {
+        self.active.output.append(|out| match begun.length {
             Length::Chunks if piece.is_empty() => {}
             Length::Chunks => chunked::write_chunk(out, &piece),
             _ => out.extend_from_slice(&piece),
         });
-        fits
     }
 
     /// Whether the next request's turn comes.

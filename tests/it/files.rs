@@ -149,6 +149,7 @@ fn a_file_below_the_root_is_sent_and_nothing_else() {
 fn a_prefix_is_a_whole_segment() {
     let folder = Folder::new();
     folder.write("hop", "no");
+    folder.write("index.html", "nor this");
     let root = folder.root();
     let app = Router::new().get("/{*all}", async move |request: Request| files::serve(&root, "/s", &request).await);
     assert_eq!(
