@@ -297,8 +297,31 @@ impl Server {
     /// # }
     /// ```
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::bind(address)?,
+        Ok(Self::from_listener(TcpListener::bind(address)?, router))
+    }
+
+    /// Serves a socket that listens already: one that was inherited, or made with other options.
+    ///
+    /// A reason for one: the kernel's queue of connections that were not accepted yet holds 128, as everywhere in Rust. More than that may come at once
+    /// on a busy address; `socket2` makes listeners with a longer queue.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::{http::{Router, Server}, net::TcpListener};
+    /// use socket2::{Domain, Socket, Type};
+    /// let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    /// socket.set_reuse_address(true)?;
+    /// socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    /// socket.listen(4096)?;
+    /// let server = Server::from_listener(TcpListener::from_std(socket.into())?, Router::new());
+    /// assert_ne!(server.local_addr()?.port(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn from_listener(listener: TcpListener, router: Router) -> Self {
+        Self {
+            listener,
             config: Config {
                 head: parse::Limits::default(),
                 chunks: BodyLimits::default(),
@@ -323,7 +346,7 @@ impl Server {
             #[cfg(feature = "signal")]
             signals: None,
             shared: OnceCell::new(),
-        })
+        }
     }
 
     /// How many blocking background tasks run at once; 4 if not said. They have threads of their own.
