@@ -172,13 +172,16 @@ impl<T> Buffer<T> {
         self.slots.pop_front().map(|slot| (slot.item, full))
     }
 
+    /// Counts an item that the only reader has; false if there are others.
+    fn pass_alone(&mut self) -> bool {
+        let alone = self.readers == 1;
+        self.oldest += u64::from(alone);
+        alone
+    }
+
     /// Keeps an item for all readers but the one that brought it.
-    fn add(&mut self, item: &Rc<T>) {
-        if self.readers > 1 {
-            self.slots.push_back(Slot { item: Rc::clone(item), unread: self.readers - 1 });
-        } else {
-            self.oldest += 1;
-        }
+    fn keep(&mut self, item: Rc<T>) {
+        self.slots.push_back(Slot { item, unread: self.readers - 1 });
     }
 
     fn enter(&mut self, number: u64) {
@@ -210,24 +213,22 @@ impl<S: Stream> Tee<S> {
         };
         Self { shared: Rc::new(shared), next: 0, key, ended: false }
     }
+}
 
+impl<S: Stream<Item: Clone>> Tee<S> {
     /// The next item: out of the buffer, or else from the source.
-    fn poll_item(&mut self) -> Poll<Option<Rc<S::Item>>> {
+    fn poll_item(&mut self) -> Poll<Option<S::Item>> {
         let buffered = self.shared.buffer.borrow_mut().read(self.next);
         if let Some((item, room)) = buffered {
             self.next += 1;
             if room {
                 self.shared.readers.wake_waiting();
             }
-            return Poll::Ready(Some(item));
+            return Poll::Ready(Some(Rc::unwrap_or_clone(item)));
         }
-        let item = ready!(self.shared.poll_source()).map(Rc::new);
-        if let Some(item) = &item {
-            self.next += 1;
-            self.shared.buffer.borrow_mut().add(item);
-            self.shared.readers.wake_waiting();
-        }
-        Poll::Ready(item)
+        let item = ready!(self.shared.poll_source());
+        self.next += u64::from(item.is_some());
+        Poll::Ready(item.map(|item| self.shared.share(item)))
     }
 }
 
@@ -255,6 +256,20 @@ impl<S: Stream> Shared<S> {
             visit.after = Some(Source::Here(stream));
         }
         poll
+    }
+
+    /// Leaves an item to the other readers, too.
+    fn share(&self, item: S::Item) -> S::Item
+    where
+        S::Item: Clone,
+    {
+        if self.buffer.borrow_mut().pass_alone() {
+            return item;
+        }
+        let item = Rc::new(item);
+        self.buffer.borrow_mut().keep(Rc::clone(&item));
+        self.readers.wake_waiting();
+        Rc::unwrap_or_clone(item)
     }
 
     fn may_poll(&self) -> bool {
@@ -295,7 +310,7 @@ impl<S: Stream<Item: Clone>> Stream for Tee<S> {
         let item = ready!(poll);
         budget::spend();
         self.ended = item.is_none();
-        Poll::Ready(item.map(Rc::unwrap_or_clone))
+        Poll::Ready(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
