@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! - The source is out of its cell while it is polled: a reader that is polled by the source itself (or by an item's `clone`) waits.
+//! - The source is out of its cell while it is polled: a reader that is polled by the source itself waits, and is woken when the poll is over.
 //! - No borrow and no lock is held while the source is polled or dropped, an item cloned or dropped, or a waker called.
 //! - `ready` is false only after a poll of the source that was pending and registered the shared waker.
 
@@ -172,13 +172,6 @@ impl<T> Buffer<T> {
         self.slots.pop_front().map(|slot| (slot.item, full))
     }
 
-    /// Counts an item that the only reader has; false if there are others.
-    fn pass_alone(&mut self) -> bool {
-        let alone = self.readers == 1;
-        self.oldest += u64::from(alone);
-        alone
-    }
-
     /// Keeps an item for all readers but the one that brought it.
     fn keep(&mut self, item: Rc<T>) {
         self.slots.push_back(Slot { item, unread: self.readers - 1 });
@@ -227,8 +220,9 @@ impl<S: Stream<Item: Clone>> Tee<S> {
             return Poll::Ready(Some(Rc::unwrap_or_clone(item)));
         }
         let item = ready!(self.shared.poll_source());
-        self.next += u64::from(item.is_some());
-        Poll::Ready(item.map(|item| self.shared.share(item)))
+        let Some(item) = item else { return Poll::Ready(None) };
+        self.next += 1;
+        Poll::Ready(Some(self.shared.share(item)))
     }
 }
 
@@ -263,11 +257,14 @@ impl<S: Stream> Shared<S> {
     where
         S::Item: Clone,
     {
-        if self.buffer.borrow_mut().pass_alone() {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.readers == 1 {
+            buffer.oldest += 1;
             return item;
         }
         let item = Rc::new(item);
-        self.buffer.borrow_mut().keep(Rc::clone(&item));
+        buffer.keep(Rc::clone(&item));
+        drop(buffer);
         self.readers.wake_waiting();
         Rc::unwrap_or_clone(item)
     }
