@@ -142,7 +142,7 @@
 //! | `runtime` | [`Runtime`], the loop (`turn.rs`), the waker, the inbox, [`Handle`] |
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
-//! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock |
+//! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock or a task |
 //! | [`net`], [`io`] | sockets, and any other descriptor |
 //! | [`sync`] | channels, locks and notifications between tasks of one thread |
 //! | [`blocking`] | threads for work that blocks |

@@ -1,5 +1,5 @@
 //! Async iterators: generators written as ordinary async code, coroutines that are sent values as they run, readers as iterators, and
-//! adapters that need a clock.
+//! adapters that need a clock or a task.
 //!
 //! The trait is [`futures_core::Stream`], the ecosystem's own, so the adapters of futures-lite and futures-util apply to everything here.
 //!

@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! - The source is out of its cell while it is polled: a reader that is polled by the source itself (or by an item's `clone`) waits.
+//! - The source is out of its cell while it is polled: a reader that is polled by the source itself waits, and is woken when the poll is over.
 //! - No borrow and no lock is held while the source is polled or dropped, an item cloned or dropped, or a waker called.
 //! - `ready` is false only after a poll of the source that was pending and registered the shared waker.
 
@@ -173,12 +173,8 @@ impl<T> Buffer<T> {
     }
 
     /// Keeps an item for all readers but the one that brought it.
-    fn add(&mut self, item: &Rc<T>) {
-        if self.readers > 1 {
-            self.slots.push_back(Slot { item: Rc::clone(item), unread: self.readers - 1 });
-        } else {
-            self.oldest += 1;
-        }
+    fn keep(&mut self, item: Rc<T>) {
+        self.slots.push_back(Slot { item, unread: self.readers - 1 });
     }
 
     fn enter(&mut self, number: u64) {
@@ -210,24 +206,23 @@ impl<S: Stream> Tee<S> {
         };
         Self { shared: Rc::new(shared), next: 0, key, ended: false }
     }
+}
 
+impl<S: Stream<Item: Clone>> Tee<S> {
     /// The next item: out of the buffer, or else from the source.
-    fn poll_item(&mut self) -> Poll<Option<Rc<S::Item>>> {
+    fn poll_item(&mut self) -> Poll<Option<S::Item>> {
         let buffered = self.shared.buffer.borrow_mut().read(self.next);
         if let Some((item, room)) = buffered {
             self.next += 1;
             if room {
                 self.shared.readers.wake_waiting();
             }
-            return Poll::Ready(Some(item));
+            return Poll::Ready(Some(Rc::unwrap_or_clone(item)));
         }
-        let item = ready!(self.shared.poll_source()).map(Rc::new);
-        if let Some(item) = &item {
-            self.next += 1;
-            self.shared.buffer.borrow_mut().add(item);
-            self.shared.readers.wake_waiting();
-        }
-        Poll::Ready(item)
+        let item = ready!(self.shared.poll_source());
+        let Some(item) = item else { return Poll::Ready(None) };
+        self.next += 1;
+        Poll::Ready(Some(self.shared.share(item)))
     }
 }
 
@@ -255,6 +250,23 @@ impl<S: Stream> Shared<S> {
             visit.after = Some(Source::Here(stream));
         }
         poll
+    }
+
+    /// Leaves an item to the other readers, too.
+    fn share(&self, item: S::Item) -> S::Item
+    where
+        S::Item: Clone,
+    {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.readers == 1 {
+            buffer.oldest += 1;
+            return item;
+        }
+        let item = Rc::new(item);
+        buffer.keep(Rc::clone(&item));
+        drop(buffer);
+        self.readers.wake_waiting();
+        Rc::unwrap_or_clone(item)
     }
 
     fn may_poll(&self) -> bool {
@@ -295,7 +307,7 @@ impl<S: Stream<Item: Clone>> Stream for Tee<S> {
         let item = ready!(poll);
         budget::spend();
         self.ended = item.is_none();
-        Poll::Ready(item.map(Rc::unwrap_or_clone))
+        Poll::Ready(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

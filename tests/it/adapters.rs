@@ -207,6 +207,15 @@ fn a_chunk_of_no_items_is_refused() {
     assert_eq!(text, "a chunk needs room for at least one item");
 }
 
+// An adapter goes where its source may go; futures that run as tasks have handles that are plain data.
+const _: () = {
+    const fn send<T: Send>() {}
+    send::<iter::Debounce<stream::Empty<i32>>>();
+    send::<iter::ChunksTimeout<stream::Empty<i32>>>();
+    send::<iter::Merge<stream::Empty<i32>>>();
+    send::<iter::Buffered<stream::Empty<std::future::Ready<i32>>>>();
+};
+
 /// Consumes a stream in a task, and finds that this task still runs.
 async fn leaves_others_running<S: Stream + 'static>(stream: S) {
     let task = spawn(stream.for_each(async |_| {})).abort_on_drop();
@@ -308,5 +317,6 @@ fn an_interval_is_an_async_iterator() {
         let start = time::now();
         let ticks: Vec<_> = iter::interval(10 * MS).map(|due| due - start).take(3).collect().await;
         assert_eq!(ticks, [Duration::ZERO, 10 * MS, 20 * MS]);
+        assert_eq!(iter::interval(MS).size_hint(), (usize::MAX, None));
     });
 }

@@ -277,7 +277,9 @@ fn an_item_is_cloned_for_all_but_the_last_to_read_it() {
         stream::poll_fn(move |_| Poll::Ready(Some(Cloned(Rc::clone(&clones)))))
     };
     let mut first = iter::broadcast(source, 4);
-    assert!(poll(&mut first, &counter).is_ready());
+    for _ in 0..10 {
+        assert!(poll(&mut first, &counter).is_ready());
+    }
     assert_eq!(clones.get(), 0, "nobody else reads");
     let (mut second, mut third) = (first.clone(), first.clone());
     assert!(poll(&mut first, &counter).is_ready());
@@ -314,18 +316,42 @@ fn a_panic_goes_to_who_polled_and_is_told_to_the_others_after_the_items_before_i
     assert_eq!(panic_text(|| _ = poll(&mut third, &counter)), text);
 }
 
+/// How a source's poll ends that polled one of its readers.
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Item,
+    End,
+    Panic,
+}
+
 #[test]
-fn those_that_wait_when_the_source_panics_are_woken() {
-    let (sender, receiver) = mpsc::unbounded();
-    let (mut first, mut second) = iter::tee(receiver.map(|()| -> u32 { panic!("bad source") }));
-    let counters = (Arc::default(), Arc::default());
-    assert!(poll(&mut first, &counters.0).is_pending());
-    assert!(poll(&mut second, &counters.1).is_pending());
-    sender.send(()).unwrap();
-    assert_eq!((counters.0.wakes(), counters.1.wakes()), (1, 1));
-    // The second one looks too late for the item, and waits again, when the first one meets the panic.
-    assert_eq!(panic_text(|| _ = poll(&mut first, &counters.0)), "bad source");
-    assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut second, &counters.1))).is_err());
+fn a_reader_that_is_polled_by_its_own_source_waits_and_is_told_what_came_of_it() {
+    for outcome in [Outcome::Item, Outcome::End, Outcome::Panic] {
+        let inner = Rc::new(RefCell::new(None::<Tee<LocalBoxStream<'static, u32>>>));
+        let counter = Arc::<Counter>::default();
+        let source = {
+            let (inner, counter) = (Rc::clone(&inner), Arc::clone(&counter));
+            stream::poll_fn(move |_| {
+                assert!(poll(inner.borrow_mut().as_mut().unwrap(), &counter).is_pending());
+                match outcome {
+                    Outcome::Item => Poll::Ready(Some(7)),
+                    Outcome::End => Poll::Ready(None),
+                    Outcome::Panic => panic!("bad source"),
+                }
+            })
+        };
+        let (mut outer, reader) = iter::tee(source.boxed_local());
+        *inner.borrow_mut() = Some(reader);
+        let result = catch_unwind(AssertUnwindSafe(|| poll(&mut outer, &Arc::default())));
+        assert_eq!(result.is_err(), outcome == Outcome::Panic);
+        assert_eq!(counter.wakes(), 1);
+        let mut reader = inner.borrow_mut().take().unwrap();
+        match outcome {
+            Outcome::Item => assert_eq!(poll(&mut reader, &counter), Poll::Ready(Some(7))),
+            Outcome::End => assert_eq!(poll(&mut reader, &counter), Poll::Ready(None)),
+            Outcome::Panic => drop(panic_text(|| _ = poll(&mut reader, &counter))),
+        }
+    }
 }
 
 /// A place for readers that others use in their destructors, clones and polls.
