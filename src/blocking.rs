@@ -15,7 +15,7 @@
 //! While a job is queued, at least one thread runs or will look again: a thread only ends when nothing is queued, and if none exists
 //! one is started, or the job is refused with the reason.
 //!
-//! A job's result goes to an [`Outcome`]. Of a job that was spawned inside a runtime, a task in the table awaits it, so that its handle is as
+//! A job's result goes to an `Outcome`. Of a job that was spawned inside a runtime, a task in the table awaits it, so that its handle is as
 //! any other; of one that plain code has submitted, the handle itself does.
 
 use std::any::Any;

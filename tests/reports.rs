@@ -49,6 +49,26 @@ fn a_slow_poll_is_reported_with_name_and_place() {
 }
 
 #[test]
+fn a_slow_poll_of_a_scopes_child_is_its_own_and_not_its_owners() {
+    let name = "a_slow_poll_of_a_scopes_child_is_its_own_and_not_its_owners";
+    if scenario(name).is_some() {
+        let runtime = Runtime::builder().slow_poll(Duration::from_millis(50)).build().unwrap();
+        let busy = task::scope::<(), (), _>(async |s| {
+            s.spawn(task::yield_now());
+            // Real time is the point.
+            s.named("busy").spawn(async { thread::sleep(Duration::from_millis(120)) });
+            s.spawn(task::yield_now());
+            Ok(())
+        });
+        return runtime.block_on(busy).unwrap().unwrap();
+    }
+    let stderr = stderr_of(name);
+    let reports: Vec<&str> = stderr.lines().filter(|line| line.starts_with("postlude: ")).collect();
+    assert_eq!(reports.len(), 1, "{stderr}");
+    assert!(reports[0].contains("`busy`") && reports[0].contains("tests/reports.rs:"), "{stderr}");
+}
+
+#[test]
 fn tasks_that_nothing_can_wake_are_reported_once_at_once_on_the_paused_clock() {
     let name = "tasks_that_nothing_can_wake_are_reported_once_at_once_on_the_paused_clock";
     if scenario(name).is_some() {

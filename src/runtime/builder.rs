@@ -105,8 +105,8 @@ impl Builder {
         self
     }
 
-    /// Reports on stderr each poll that takes longer than `limit`, with the task's name and where it was spawned. Off by default:
-    /// it reads the clock twice per poll.
+    /// Reports on stderr each poll that takes longer than `limit`, with the name and the place of the task, or of the scope's child,
+    /// whose poll it was. Off by default: it reads the clock twice per poll.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -58,7 +58,7 @@ pub(crate) struct Parts {
     pub(crate) doomed: RefCell<Vec<Boxed>>,
     /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
     pub(crate) fatal: RefCell<Option<TaskPanic>>,
-    /// Races begun: each starts with another branch than the one before.
+    /// Joins and races begun: each starts with another branch than the one before.
     pub(crate) races: Cell<usize>,
 }
 

@@ -73,14 +73,46 @@ impl Handle {
         F: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        let location = Location::caller();
+        self.spawn_as(make, Class::Foreground, Location::caller())
+    }
+
+    /// Like [`spawn`](Self::spawn), but the task is a deferred one: it runs when the loop has nothing more urgent, as after
+    /// [`defer`](crate::defer).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::new()?;
+    /// let task = runtime.handle().defer(|| async { 1 });
+    /// assert_eq!(runtime.block_on(task)?.unwrap(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn defer<F, T>(&self, make: impl FnOnce() -> F + Send + 'static) -> RemoteHandle<T>
+    where
+        F: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        self.spawn_as(make, Class::Deferred, Location::caller())
+    }
+
+    fn spawn_as<F, T>(
+        &self,
+        make: impl FnOnce() -> F + Send + 'static,
+        class: Class,
+        location: &'static Location<'static>,
+    ) -> RemoteHandle<T>
+    where
+        F: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
         let outcome = Arc::new(Outcome::of_task(self.home));
         let promise = Promise { outcome: Arc::clone(&outcome) };
         let spawn = move || {
             let Some(parts) = context::current() else { return };
             let started = Arc::clone(&promise.outcome);
             let remote = Remote { make: Some(make), future: None, promise };
-            let task = parts.spawn(remote, Class::Foreground, None, location);
+            let task = parts.spawn(remote, class, None, location);
             started.started(task.key());
         };
         // A runtime that has ended gives the message back, and its drop breaks the promise.
@@ -195,7 +227,7 @@ where
     }
 }
 
-/// Waits for work that was started from plain code: a task by [`Handle::spawn`], a blocking job by
+/// Waits for work that was started from plain code: a task by [`Handle::spawn`] or [`Handle::defer`], a blocking job by
 /// [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a plain thread with [`wait`](Self::wait).
 ///
 /// Dropping it lets the work go on. Cancel-safe: a handle polled in a `select` and dropped loses only itself.

@@ -114,6 +114,14 @@ mod sealed {
 }
 
 /// What [`join`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures. Not to be implemented elsewhere.
+///
+/// ```
+/// async fn twice<J: postlude::task::Join>(first: J, second: J) -> [J::Output; 2] {
+///     [postlude::task::join(first).await, postlude::task::join(second).await]
+/// }
+/// # let futures = || (std::future::ready(1), std::future::ready(2));
+/// # postlude::run(async { assert_eq!(twice(futures(), futures()).await, [(1, 2); 2]) }).unwrap();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a group of futures that can be joined",
     note = "give a tuple of 2 to 8 futures, or collect futures of one type into a `Vec`"
@@ -128,6 +136,13 @@ pub trait Join: sealed::Sealed {
 
 /// What [`try_join`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures, whose outputs are `Result`s with one error type. Not
 /// to be implemented elsewhere.
+///
+/// ```
+/// async fn all_or_none<J: postlude::task::TryJoin>(futures: J) -> Option<J::Output> {
+///     postlude::task::try_join(futures).await.ok()
+/// }
+/// # postlude::run(async { assert_eq!(all_or_none([std::future::ready(Ok::<_, ()>(1))]).await, Some([1])) }).unwrap();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a group of futures whose results can be joined",
     note = "give a tuple of 2 to 8 futures, or a `Vec`, that all return a `Result` with the same error type"
@@ -144,6 +159,13 @@ pub trait TryJoin: sealed::Sealed {
 
 /// What [`race`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures, all with one output type. Not to be implemented
 /// elsewhere.
+///
+/// ```
+/// async fn first<R: postlude::task::Race>(futures: R) -> R::Output {
+///     postlude::task::race(futures).await.1
+/// }
+/// # postlude::run(async { assert_eq!(first((std::future::ready(1), std::future::pending())).await, 1) }).unwrap();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a group of futures that can race",
     note = "give a tuple of 2 to 8 futures with the same output, or collect futures of one type into a `Vec`"

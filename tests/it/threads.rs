@@ -858,3 +858,21 @@ fn the_panic_of_a_remote_task_nobody_waits_for_is_reported() {
     let result: Result<(), _> = kept.wait(std::time::Duration::ZERO).unwrap();
     assert!(result.unwrap_err().is_panic());
 }
+
+#[test]
+fn what_another_thread_defers_runs_after_what_is_urgent_and_can_be_waited_for() {
+    let runtime = Runtime::builder().paused_clock().deferred_polls_per_turn(1).build().unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = order.clone();
+        move || async move { order.lock().unwrap().push(name) }
+    };
+    let handle = runtime.handle();
+    let (mut first, mut second, mut third) =
+        (handle.defer(note("deferred")), handle.defer(note("deferred too")), handle.spawn(note("urgent")));
+    assert!(first.wait(Duration::ZERO).is_none());
+    runtime.block_on(postlude::time::sleep(Duration::from_millis(1))).unwrap();
+    let results = elsewhere(move || [&mut first, &mut second, &mut third].map(|task| task.wait(Duration::ZERO)));
+    assert!(results.into_iter().all(|result| result.unwrap().is_ok()));
+    assert_eq!(*order.lock().unwrap(), ["urgent", "deferred", "deferred too"]);
+}
