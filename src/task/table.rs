@@ -184,6 +184,15 @@ impl Queue {
         }
         std::mem::replace(&mut self.tail, number)
     }
+
+    /// Takes the first slot off, whose `next` this is.
+    fn remove_first(&mut self, next: u32) {
+        self.len -= 1;
+        self.head = next;
+        if next == NONE {
+            self.tail = NONE;
+        }
+    }
 }
 
 /// The two queues of a class: of this turn, and of the next.
@@ -377,7 +386,7 @@ impl Table {
     }
 
     /// Who is to be woken because a member is ready.
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     pub(crate) fn take_owner(&mut self, group: u32) -> Option<Waker> {
         self.groups.get_mut(group as usize)?.owner.take()
     }
@@ -410,12 +419,7 @@ impl Table {
             return None;
         }
         let next = self.slot(number).next;
-        let queue = &mut self.groups.get_mut(group as usize)?.queues.ready;
-        queue.head = next;
-        queue.len -= 1;
-        if next == NONE {
-            queue.tail = NONE;
-        }
+        self.groups.get_mut(group as usize)?.queues.ready.remove_first(next);
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
         let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
@@ -449,7 +453,7 @@ impl Table {
         group.owner
     }
 
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     fn push_member(&mut self, number: u32, later: bool) -> Woken {
         let Some(member) = self.about(number).member().and_then(|index| self.members.get(index)) else {
             return Woken::No;
@@ -772,11 +776,22 @@ impl Table {
 
     /// Unlinks the first slot of the ready queue, or one picked by the seed.
     fn unlink_next(&mut self, class: Class) -> Option<u32> {
-        let len = self.queues(class).ready.len;
-        if len == 0 {
+        let number = self.queues(class).ready.head;
+        if number == NONE {
             return None;
         }
-        let steps = self.seed.as_mut().map_or(0, |state| pick(state, len));
+        if self.seed.is_some() {
+            return self.unlink_picked(class);
+        }
+        let next = self.slot(number).next;
+        self.queues(class).ready.remove_first(next);
+        Some(number)
+    }
+
+    #[inline(never)] // keeps the common path short
+    fn unlink_picked(&mut self, class: Class) -> Option<u32> {
+        let len = self.queues(class).ready.len;
+        let steps = pick(self.seed.as_mut()?, len);
         let (mut before, mut number) = (NONE, self.queues(class).ready.head);
         for _ in 0..steps {
             before = number;
