@@ -177,7 +177,7 @@ impl Home {
 }
 
 /// Sends a message to whichever runtime has this number now, if any.
-#[inline(never)]
+#[inline(never)] // keeps the common path short
 pub(crate) fn send_to(number: u16, message: Message) {
     if let Some(outside) = find(number) {
         drop(outside.send(message));

@@ -232,7 +232,7 @@ impl Parts {
         }
     }
 
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     fn read_messages(&self) {
         self.inbox.open();
         for _ in 0..MESSAGES_PER_TURN {

@@ -248,7 +248,7 @@ impl<T> Chan<T> {
         Some(item)
     }
 
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     fn hand(&self) {
         let sender = self.state.borrow_mut().hand();
         wake(sender);
@@ -275,7 +275,7 @@ impl<T> Chan<T> {
         Poll::Ready(item)
     }
 
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         // Registering may have run foreign code: look again.
         let item = if self.receiver.register(cx) { self.take() } else { None };

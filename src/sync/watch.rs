@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
+use crate::task::budget;
 
 /// The value was not sent: there is no receiver. It comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -412,7 +412,7 @@ impl Table {
     }
 
     /// Who is to be woken because a member is ready.
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     pub(crate) fn take_owner(&mut self, group: u32) -> Option<Waker> {
         self.groups.get_mut(group as usize)?.owner.take()
     }
@@ -483,7 +483,7 @@ impl Table {
         group.owner
     }
 
-    #[inline(never)]
+    #[inline(never)] // keeps the common path short
     fn push_member(&mut self, number: u32, later: bool) -> Woken {
         let Some(member) = self.about(number).member().and_then(|index| self.members.get(index)) else {
             return Woken::No;
@@ -815,12 +815,18 @@ impl Table {
         if len == 0 {
             return None;
         }
-        let (before, number) = self.choose(head, len);
-        self.unlink(class, false, before, number);
-        Some(number)
+        if self.seed.is_some() {
+            let (before, number) = self.choose(head, len);
+            self.unlink(class, false, before, number);
+            return Some(number);
+        }
+        let next = self.slot(head).next;
+        self.queues(class).ready.remove_between(NONE, next);
+        Some(head)
     }
 
     /// The first slot of a queue, or one picked by the seed, and the one before it.
+    #[inline(never)] // keeps the common path short
     fn choose(&mut self, head: u32, len: u32) -> (u32, u32) {
         let (mut before, mut number) = (NONE, head);
         for _ in 0..self.pick(len).unwrap_or(0) {
