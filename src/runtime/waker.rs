@@ -28,6 +28,11 @@ fn wake(data: *const ()) {
     }
 }
 
+/// Whether it is a task's of this crate, so that to clone it or to drop it runs no foreign code.
+pub(crate) fn is_ours(waker: &Waker) -> bool {
+    ptr::eq(waker.vtable(), &VTABLE)
+}
+
 /// The waker of a task.
 #[allow(unsafe_code, reason = "the one place where std asks for it")]
 pub(crate) fn waker(id: WakeId) -> Waker {

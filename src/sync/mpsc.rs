@@ -275,10 +275,14 @@ impl<T> Chan<T> {
         Poll::Ready(item)
     }
 
+    #[cold]
+    fn look_again(&self) -> Option<T> {
+        self.take()
+    }
+
     #[inline(never)] // keeps the common path short
     fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        // Registering may have run foreign code: look again.
-        let item = if self.receiver.register(cx) { self.take() } else { None };
+        let item = if self.receiver.register(cx) { self.look_again() } else { None };
         if item.is_none() && !self.is_over() {
             return Poll::Pending;
         }

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
 
+use crate::runtime::waker;
 use crate::task::budget;
 
 const NONE: usize = usize::MAX;
@@ -223,17 +224,18 @@ pub(super) fn forget_wait<S>(
 pub(super) struct WakerSlot(Cell<Option<Waker>>);
 
 impl WakerSlot {
-    /// Keeps the task's waker; true if it had to be cloned, so that something may have happened meanwhile: look again, once. (A clone need
-    /// not be equal to its original, so registering until nothing is cloned might never end.)
+    /// Keeps the task's waker; true if that ran foreign code (a clone, a drop), so that something may have happened meanwhile: look again,
+    /// once. (A clone need not be equal to its original, so registering until nothing is cloned might never end.)
     pub(super) fn register(&self, cx: &mut Context<'_>) -> bool {
         let known = self.0.take();
         if known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.0.set(known);
             return false;
         }
-        drop(self.0.replace(Some(cx.waker().clone())));
+        let foreign = known.is_some() || !waker::is_ours(cx.waker());
         drop(known);
-        true
+        self.0.set(Some(cx.waker().clone()));
+        foreign
     }
 
     pub(super) fn wake(&self) {

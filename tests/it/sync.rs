@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -280,6 +280,35 @@ fn a_receiver_is_woken_by_the_last_sender_that_goes() {
     drop(second);
     assert_eq!(counter.wakes(), 1);
     assert_eq!(counted(&counter, Pin::new(&mut next)), Poll::Ready(None));
+}
+
+thread_local! {
+    static LAST_WORDS: RefCell<Option<mpsc::UnboundedSender<u8>>> = const { RefCell::new(None) };
+}
+
+/// A waker that sends when it is dropped.
+struct SendsInDrop;
+
+impl Wake for SendsInDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for SendsInDrop {
+    fn drop(&mut self) {
+        LAST_WORDS.with_borrow(|sender| sender.as_ref().unwrap().send(7).unwrap());
+    }
+}
+
+#[test]
+fn what_is_sent_while_a_waker_is_replaced_is_received() {
+    let (sender, mut receiver) = mpsc::unbounded();
+    LAST_WORDS.set(Some(sender));
+    let mut recv = Box::pin(receiver.recv());
+    let waker = Waker::from(Arc::new(SendsInDrop));
+    assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    let received = paused().block_on(poll_fn(|cx| Poll::Ready(recv.as_mut().poll(cx)))).unwrap();
+    assert_eq!(received, Poll::Ready(Some(7)));
 }
 
 #[test]
