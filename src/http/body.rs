@@ -295,9 +295,10 @@ impl BodyCell {
         wanted
     }
 
-    /// Adds decoded bytes; hands them over if the handler wants pieces.
-    pub(crate) fn push(&self, bytes: &[u8]) {
+    /// Adds decoded bytes, behind which so many will come if the head says it; hands them over if the handler wants pieces.
+    pub(crate) fn push(&self, bytes: &[u8], left: Option<u64>) {
         let mut state = self.state.borrow_mut();
+        state.make_room(bytes.len(), left);
         state.bytes.extend_from_slice(bytes);
         if state.wanted == Wanted::Piece {
             state.hand_over();
@@ -344,7 +345,21 @@ impl BodyCell {
     }
 }
 
+/// The part of a body that must be there before room is made for all of it: what a client only announces must not cost memory.
+const EARNEST: usize = 8;
+
 impl State {
+    /// Room for all of a body of known length, once it is known to come. Growing step by step copies it, needs twice its size and leaves holes.
+    fn make_room(&mut self, more: usize, left: Option<u64>) {
+        if self.wanted != Wanted::Whole || self.bytes.capacity() - self.bytes.len() >= more {
+            return;
+        }
+        let whole = left.and_then(|left| usize::try_from(left).ok()).and_then(|left| left.checked_add(more));
+        if let Some(whole) = whole.filter(|whole| whole / EARNEST <= self.bytes.len()) {
+            self.bytes.reserve_exact(whole);
+        }
+    }
+
     fn hand_over(&mut self) {
         self.wanted = Wanted::Nothing;
     }

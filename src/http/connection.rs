@@ -817,7 +817,7 @@ impl Incoming {
         self.allowance = self.allowance.checked_sub(count).ok_or(BodyError::TooLarge)?;
         self.left = self.left.map(|left| left.saturating_sub(count));
         if !data.is_empty() {
-            self.cell.push(data);
+            self.cell.push(data, self.left);
         }
         input.consume(found.consumed);
         if found.complete {

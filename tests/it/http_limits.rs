@@ -127,6 +127,17 @@ fn the_time_in_which_the_handler_asks_for_nothing_is_not_the_clients() {
     });
 }
 
+#[test]
+fn a_whole_body_of_known_length_is_held_in_a_buffer_of_that_length() {
+    for bytes in [300_000, 1_100_000] {
+        let sizes = async |body: Vec<u8>| format!("{} in {}", body.len(), body.capacity());
+        let router = Router::new().post("/echo", sizes);
+        let request = body_of(bytes) + &"x".repeat(bytes);
+        let answer = paused(exchange_with(server(router), &request));
+        assert!(answer.ends_with(&format!("\r\n\r\n{bytes} in {bytes}")), "{bytes}: {answer}");
+    }
+}
+
 /// Sends one request, and takes so many bytes of the answer at a time, with a pause before each.
 struct Sipping {
     request: &'static [u8],
