@@ -309,8 +309,10 @@ impl Shared {
                 Ok(job) => {
                     books.idle -= 1;
                     books.queued -= 1;
-                    books.threads -= usize::from(job.is_none());
-                    books.running += usize::from(job.is_some());
+                    match job {
+                        Some(_) => books.running += 1,
+                        None => books.threads -= 1,
+                    }
                     self.rested.notify_all();
                     return job;
                 }
