@@ -193,7 +193,6 @@ fn wakes_from_other_threads_make_at_most_one_system_call_per_park() {
         .unwrap();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let stats = runtime.stats();
-    assert!(stats.wake_calls >= 1, "the loop was asleep at times");
     assert!(stats.wake_calls <= stats.parks, "{stats:?}");
     assert!(stats.wake_calls < 2000, "4000 messages made {} calls", stats.wake_calls);
 }
