@@ -184,8 +184,12 @@ fn sip(server: impl FnOnce(Router) -> Server, sip: usize, pause: u64) -> (usize,
         .get("/", async || vec![b'x'; 100_000])
         .get("/stream", async || Response::stream(futures::stream::repeat_with(|| Ok(vec![b'x'; 1000])).take(100)));
     let server = server(router);
-    let mut results = ["/", "/stream"].map(|path| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").leak().as_bytes();
+    let requests = [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ];
+    let mut results = requests.map(|request| {
+        let request = request.as_bytes();
         let taken = Rc::new(Cell::new(0));
         let client =
             Sipping { request, sip, pause: Duration::from_secs(pause), resting: None, taken: Rc::clone(&taken) };
