@@ -78,10 +78,11 @@ fn a_timeout_never_ends_early_on_the_real_clock() {
 }
 
 #[test]
-fn a_sleep_of_less_than_a_millisecond_takes_two_polls() {
+fn a_sleep_of_less_than_a_millisecond_takes_two_polls_at_most() {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(sleep(Duration::from_micros(400))).unwrap();
-    assert_eq!(runtime.stats().polls, 2);
+    // One, if the first poll came too late to wait.
+    assert!(runtime.stats().polls <= 2);
     assert!(runtime.stats().turns < 6, "it does not spin until the deadline: {:?}", runtime.stats());
 }
 
