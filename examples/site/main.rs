@@ -12,7 +12,6 @@
 //!
 //! The page at `/` opens an `EventSource`, uploads a `Blob`, and has its outcome as the document's title.
 
-use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +22,7 @@ use postlude::http::files::Dir;
 use postlude::http::{
     Body, BodyError, Event, Json, Path, PeerAddr, Query, Request, Response, Router, Server, State, sse,
 };
+use postlude::sync::watch;
 use postlude::{iter, time};
 use serde::{Deserialize, Serialize};
 
@@ -34,13 +34,19 @@ const UPLOAD: u64 = 1 << 30;
 // Events.
 
 /// How many endless streams have a client.
-#[derive(Clone, Default)]
-struct Live(Rc<Cell<usize>>);
+#[derive(Clone)]
+struct Live(Rc<watch::Sender<usize>>);
 
 impl Live {
-    fn enter(self) -> Self {
-        self.0.set(self.0.get() + 1);
-        self
+    fn enter(self) -> Listens {
+        self.0.send_modify(|count| *count += 1);
+        Listens(self)
+    }
+
+    /// How many there are once there is none, or once a client that has gone should have been noticed.
+    async fn settled(&self) -> usize {
+        let _ = time::timeout(Duration::from_secs(5), self.0.subscribe().wait_for(|count| *count == 0)).await;
+        *self.0.borrow()
     }
 }
 
@@ -49,8 +55,8 @@ struct Listens(Live);
 
 impl Drop for Listens {
     fn drop(&mut self) {
-        let Live(count) = &self.0;
-        count.set(count.get() - 1);
+        let Self(Live(count)) = self;
+        count.send_modify(|count| *count -= 1);
     }
 }
 
@@ -69,7 +75,7 @@ async fn events(request: Request) -> Response {
 
 /// Events for as long as the client stays.
 async fn ticks(State(live): State<Live>) -> Response {
-    let listens = Listens(live.enter());
+    let listens = live.enter();
     sse(iter::generate(async move |out| {
         let _listens = listens;
         let mut every = time::interval(Duration::from_millis(50));
@@ -122,14 +128,14 @@ struct Download {
 fn router(root: PathBuf) -> Router {
     let files = Dir::new(root);
     Router::new()
-        .state(Live::default())
+        .state(Live(Rc::new(watch::channel(0).0)))
         .max_body(UPLOAD)
         .get("/", async || Response::new(200).with_field("content-type", "text/html; charset=utf-8").with_body(PAGE))
         .get("/hello", async || "Hello, World!")
         .get("/peer", async |PeerAddr(peer): PeerAddr| peer.to_string())
         .get("/events", events)
         .get("/ticks", ticks)
-        .get("/live", async |State(live): State<Live>| live.0.get().to_string())
+        .get("/live", async |State(live): State<Live>| live.settled().await.to_string())
         .put("/upload", upload)
         .post("/upload", upload)
         .post("/echo", async |body: Body| Response::stream(body))
