@@ -94,7 +94,7 @@ fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed()
         eprintln!("{each} bytes per idle connection; {left} after it closed, {later} after as many again");
         assert!(each <= 1024, "{each} bytes per idle connection");
         // Tables of the loop keep their size; the server's list of connections does not, though one is still open.
-        assert!(left <= 400 && later <= left, "{left} bytes per closed connection, then {later}");
+        assert!(left <= 450 && later <= left, "{left} bytes per closed connection, then {later}");
     })
     .unwrap();
 }

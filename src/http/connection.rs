@@ -40,6 +40,7 @@ use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{Input, Output};
 use super::chunked::{self, Decoder};
+use super::closing::Quiet;
 use super::delivery::Watch;
 use super::handler::{Answer, Answering};
 use super::parse::{Framing, HeadParser};
@@ -47,7 +48,7 @@ use super::problem;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Pieces, Response};
 use super::router::Found;
-use super::server::Shared;
+use super::server::{Place, Shared};
 use super::timer::{self, Patience, Timer};
 use super::upgrade::{self, OnUpgrade, Running, Upgraded};
 use crate::task::{has_budget, poll_proceed};
@@ -65,6 +66,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
+    /// The client has gone, or was silent for too long, or the server stops, and nothing is to be said.
+    Idle,
     /// Write what waits and close.
     Close,
     /// Write what waits, half-close, and read for a while: the client may still be sending.
@@ -160,18 +163,6 @@ impl DerefMut for Held {
     }
 }
 
-/// The connection's entry in the server's list.
-struct Place {
-    shared: Rc<Shared>,
-    key: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.leave(self.key);
-    }
-}
-
 impl Drop for Active {
     fn drop(&mut self) {
         if self.calling {
@@ -185,7 +176,7 @@ impl<IO> Connection<IO> {
     pub(super) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
-            place: Place { key: shared.enter(), shared: Rc::clone(&shared) },
+            place: shared.enter(),
             peer,
             active: Held(None),
             requests_left: shared.config.max_requests,
@@ -195,7 +186,7 @@ impl<IO> Connection<IO> {
     }
 
     pub(super) fn key(&self) -> usize {
-        self.place.key
+        self.place.key()
     }
 
     /// The record for the next request: the last one's if nobody holds it.
@@ -237,8 +228,8 @@ impl<IO> Connection<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
-    /// Serves the connection to its end.
-    pub(super) fn serve(self) -> impl Future<Output = ()> {
+    /// Serves the connection to its end. One that ends while it is idle is left to `close`.
+    pub(super) fn serve(self, close: impl AsyncFnOnce(Quiet<IO>)) -> impl Future<Output = ()> {
         let mut connection = self;
         // A block and not an async function, whose future would hold the connection twice: as its parameter and as its variable.
         async move {
@@ -248,6 +239,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 }
             };
             match end {
+                End::Idle => close(Quiet::new(connection.io, connection.place)).await,
                 End::Broken => {}
                 End::Upgrade => connection.hand_over().await,
                 End::Close | End::Linger => connection.close(end == End::Linger).await,
@@ -307,7 +299,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             self.timer.set_at(deadline);
         }
         match poll_fn(|cx| self.poll_head_bytes(idle, cx)).await? {
-            0 => Err(End::Close),
+            0 => Err(if idle { End::Idle } else { End::Close }),
             _ => Ok(()),
         }
     }
@@ -322,7 +314,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
         self.rise();
         let polled = self.poll_fill_head(idle, cx);
-        if polled.is_pending() && idle {
+        if idle {
             self.rest();
         }
         polled
@@ -332,11 +324,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
             // Only if nothing has arrived, as far as one may look: a request that has is answered.
-            Poll::Pending if idle && has_budget() && self.shared.is_stopping(self.place.key, cx) => {
-                Poll::Ready(Err(End::Close))
+            Poll::Pending if idle && has_budget() && self.shared.is_stopping(self.place.key(), cx) => {
+                Poll::Ready(Err(End::Idle))
             }
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
-            Poll::Pending if idle => Poll::Ready(Err(End::Close)),
+            Poll::Pending if idle => Poll::Ready(Err(End::Idle)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
         }
     }
@@ -760,7 +752,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     /// Writes what waits and closes.
     async fn close(&mut self, linger: bool) {
-        if self.active.0.is_some() && self.flush().await.is_err() {
+        if self.flush().await.is_err() {
             return;
         }
         let closed = poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await;

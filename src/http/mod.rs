@@ -26,6 +26,7 @@
 //! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
+//! | `closing` | the sockets of clients who have gone |
 //! | `upgrade` | the socket for another protocol |
 //! | `router`, `endpoint`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `extensions` | values by type |
@@ -41,6 +42,7 @@ mod background;
 mod body;
 mod buffer;
 pub mod chunked;
+mod closing;
 mod conditional;
 mod connection;
 mod delivery;

@@ -24,6 +24,7 @@ use slab::Slab;
 
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
 use super::chunked::BodyLimits;
+use super::closing::{self, Closing, Quiet};
 use super::connection::{Active, Connection};
 use super::parse;
 use super::router::Router;
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     /// The task in `run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,
     date: RefCell<Date>,
+    pub(super) closing: Closing,
 }
 
 /// One connection.
@@ -99,17 +101,40 @@ struct Date {
     text: String,
 }
 
+/// A connection's entry in the server's list.
+pub(super) struct Place {
+    shared: Rc<Shared>,
+    key: usize,
+}
+
+impl Place {
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+
+    pub(super) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.leave(self.key);
+    }
+}
+
 impl Shared {
     pub(crate) fn next_request(&self) -> u64 {
         self.requests.set(self.requests.get() + 1);
         self.requests.get()
     }
 
-    pub(super) fn enter(&self) -> usize {
-        self.connections.borrow_mut().insert(Entry::default())
+    pub(super) fn enter(self: &Rc<Self>) -> Place {
+        let key = self.connections.borrow_mut().insert(Entry::default());
+        Place { shared: Rc::clone(self), key }
     }
 
-    pub(super) fn leave(&self, key: usize) {
+    fn leave(&self, key: usize) {
         let (entry, last) = {
             let mut connections = self.connections.borrow_mut();
             let entry = connections.try_remove(key);
@@ -184,7 +209,7 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let connection = Connection::new(Rc::clone(self), stream, Some(peer));
         let key = connection.key();
-        let task = spawn(connection.serve());
+        let task = spawn(connection.serve(Quiet::close_later));
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.task = Some(task);
         }
@@ -192,8 +217,10 @@ impl Shared {
 
     /// Ends the server's own connections; gives their number.
     async fn cut(&self) -> usize {
-        let tasks: Vec<_> =
+        let mut tasks: Vec<_> =
             self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
+        // Only their sockets wait to be closed.
+        tasks.retain(|task| !task.is_finished());
         for task in &tasks {
             task.abort();
         }
@@ -690,6 +717,7 @@ impl Server {
                 spare: RefCell::default(),
                 waiter: RefCell::default(),
                 date: RefCell::new(Date { second: u64::MAX, text: String::new() }),
+                closing: Closing::default(),
             })
         })
     }
@@ -715,7 +743,7 @@ impl Server {
     /// # }
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
-        Connection::new(Rc::clone(self.shared()), io, None).serve().await;
+        Connection::new(Rc::clone(self.shared()), io, None).serve(Quiet::close).await;
     }
 
     /// Accepts and serves until it is told to stop, then drains: see the order in the module's text.
@@ -739,6 +767,7 @@ impl Server {
         let shared = Rc::clone(self.shared());
         let mut stop = self.stop()?;
         let stopping = Stopping { shared: &shared };
+        let _closing = spawn(closing::close(Rc::clone(&shared))).abort_on_drop();
         let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
         drop(self);
         drop(stopping);

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use postlude::http::chunked::{BodyLimits, Decoder};
 use postlude::http::parse::Framing;
 use postlude::http::{BackgroundTasks, Body, BodyError, Error, Response, Router, Server, Upgraded};
-use postlude::net::UnixStream;
-use postlude::{spawn, time};
+use postlude::net::{TcpStream, UnixStream};
+use postlude::{spawn, task, time};
 
 use super::http::{connect, exchange_with, get, paused, post, read_to_end, read_until, server};
 
@@ -544,4 +544,68 @@ fn connect_is_refused() {
         assert!(answer.ends_with("this server opens no tunnels; send the request to the origin itself"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     }
+}
+
+/// Clients with an answer each, whose connections are idle now.
+async fn idle_clients(address: std::net::SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+        while !answer.ends_with(b"hello") {
+            let count = client.read(&mut buffer).await.unwrap();
+            answer.extend_from_slice(&buffer[..count]);
+        }
+        clients.push(client);
+    }
+    clients
+}
+
+/// How many of them know by now that the server has closed their connection.
+fn closed(clients: &[TcpStream]) -> usize {
+    clients.iter().filter(|client| matches!(client.read(&mut [0]).now_or_never(), Some(Ok(0)))).count()
+}
+
+#[test]
+fn a_request_does_not_wait_for_the_sockets_of_those_who_hung_up_before_it() {
+    paused(async {
+        let server = server(plain()).idle_timeout(Duration::MAX);
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run()).abort_on_drop();
+        let mut clients = idle_clients(address, 101).await;
+        let asks = clients.pop().unwrap();
+        for client in &clients {
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        asks.write_all(get("/").as_bytes()).await.unwrap();
+        assert!(asks.read(&mut [0; 1024]).await.unwrap() > 0);
+        task::yield_now().await;
+        let before = closed(&clients);
+        assert!(before < 50, "{before} of 100 sockets were closed before the request was answered");
+        for client in &clients {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
+        drop(running);
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_closes_the_sockets_that_wait_for_it() {
+    paused(async {
+        let server = server(plain()).idle_timeout(Duration::MAX);
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run()).abort_on_drop();
+        let clients = idle_clients(address, 100).await;
+        for client in &clients {
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        while closed(&clients) == 0 {
+            task::yield_now().await;
+        }
+        drop(running);
+        for client in &clients {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
+    });
 }

@@ -1,0 +1,111 @@
+//! Closing the sockets of clients who have gone, after what cannot wait.
+//!
+//! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang up in the same moment that is a tenth of a second,
+//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection that ends while
+//! it is idle leaves its socket here, and a task of the server closes them, one after the other.
+//!
+//! It must keep pace all the same, or a busy server whose clients hang up after each request would run out of descriptors. So each time the task
+//! is polled it goes on closing for as long as it had to wait for the others: half of the time is its own, if it needs it, however busy they are.
+
+use std::cell::RefCell;
+use std::future::{Ready, poll_fn, ready};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_io::AsyncWrite;
+
+use super::server::{Place, Shared};
+use crate::net::TcpStream;
+use crate::sync::Notify;
+use crate::task::yield_now;
+use crate::time::now;
+
+/// How long a poll closes sockets at most. A handler that blocked the loop for a second has done enough harm.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// What is left of a connection that ended while it was idle: its socket, and then its entry in the server's list.
+pub(super) struct Quiet<IO> {
+    io: IO,
+    place: Place,
+}
+
+impl<IO: AsyncWrite + Unpin> Quiet<IO> {
+    pub(super) fn new(io: IO, place: Place) -> Self {
+        Self { io, place }
+    }
+
+    /// Says goodbye, if the socket has a way to, and closes it.
+    pub(super) async fn close(mut self) {
+        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await;
+    }
+}
+
+impl Quiet<TcpStream> {
+    /// Leaves the closing to the server's task; closes now if there is none.
+    pub(super) fn close_later(self) -> Ready<()> {
+        let shared = Rc::clone(self.place.shared());
+        shared.closing.add(self);
+        ready(())
+    }
+}
+
+/// The sockets that wait to be closed.
+#[derive(Default)]
+pub(super) struct Closing {
+    /// None while no task closes them. They know the server, so they must not stay behind.
+    quiet: RefCell<Option<Vec<Quiet<TcpStream>>>>,
+    came: Notify,
+}
+
+impl Closing {
+    fn add(&self, quiet: Quiet<TcpStream>) {
+        let refused = match self.quiet.borrow_mut().as_mut() {
+            None => Some(quiet),
+            Some(list) => {
+                list.push(quiet);
+                None
+            }
+        };
+        drop(refused);
+        self.came.notify_one();
+    }
+
+    fn take(&self) -> Vec<Quiet<TcpStream>> {
+        self.quiet.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// Closes what comes, until it is dropped.
+pub(super) async fn close(shared: Rc<Shared>) {
+    let closing = &shared.closing;
+    let _begun = Begun::new(closing);
+    loop {
+        closing.came.notified().await;
+        let mut end = now();
+        for quiet in closing.take() {
+            drop(quiet);
+            if now() >= end {
+                let waiting_since = now();
+                yield_now().await;
+                end = now() + now().saturating_duration_since(waiting_since).min(SLICE);
+            }
+        }
+    }
+}
+
+/// While there is one, sockets are left to the task that has it.
+struct Begun<'a>(&'a Closing);
+
+impl<'a> Begun<'a> {
+    fn new(closing: &'a Closing) -> Self {
+        closing.quiet.replace(Some(Vec::new()));
+        Self(closing)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        drop(self.0.quiet.take());
+    }
+}
