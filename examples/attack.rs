@@ -5,11 +5,14 @@
 //! ulimit -n "$(ulimit -Hn)"; target/release/examples/attack target/release/examples/server [attack ...]
 //! ```
 //!
-//! It starts the server itself, once for each kind of attack, and attacks it three times. It prints a table: the well-behaved client's latency, and
+//! It starts the server itself, once for each kind of attack, and attacks it three times, or as often as `ROUNDS` says. It prints a table: the well-behaved client's latency, and
 //! the server's resident memory before, during and after each round, which shows whether it comes back. Fewer connections are made than asked
 //! for if the limit of open files is low; the table says how many. The attackers are a process of their own with the lowest priority, so that
 //! what the client feels is the server and not the processor they would share; the first row, no attack at all, shows what the machine does by
 //! itself.
+//!
+//! What stays resident after bodies of megabytes is what glibc's allocator keeps for the next ones: after the first big block is freed it takes
+//! such blocks from its heap. `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, makes it give them back.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -176,7 +179,7 @@ fn attack(program: &str, name: &str, files: usize) -> std::io::Result<String> {
     std::thread::sleep(Duration::from_millis(500));
     let before = target.memory();
     let (mut count, mut during, mut after) = (0, 0, Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         let (clients, peak) = round(name, &target)?;
         (count, during) = (count.max(clients), during.max(peak));
         std::thread::sleep(Duration::from_secs(1));
@@ -193,7 +196,7 @@ fn attack(program: &str, name: &str, files: usize) -> std::io::Result<String> {
     });
     let each = during.saturating_sub(before) * 1024 / count.max(1);
     Ok(format!(
-        "{name:<14}{count:>8}{:>10}{failures:>8}{:>9.2}{:>9.2}{:>9.2}{before:>9}{during:>9}{:>20}{each:>10}   {ends}",
+        "{name:<14}{count:>8}{:>10}{failures:>8}{:>9.2}{:>9.2}{:>9.2}{before:>9}{during:>9} {:>20}{each:>10}   {ends}",
         times.len(),
         milliseconds(at(50)),
         milliseconds(at(99)),
@@ -204,7 +207,9 @@ fn attack(program: &str, name: &str, files: usize) -> std::io::Result<String> {
 
 type Attack = (&'static str, usize, fn(&str) -> usize);
 
-const ROUNDS: usize = 3;
+fn rounds() -> usize {
+    std::env::var("ROUNDS").ok().and_then(|number| number.parse().ok()).unwrap_or(3)
+}
 
 const ATTACKS: [Attack; 6] = [
     ("none", 0, nothing),
@@ -226,7 +231,7 @@ fn main() -> std::io::Result<()> {
     }
     writeln!(
         out,
-        "{:<14}{:>8}{:>10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>20}{:>10}   served after it",
+        "{:<14}{:>8}{:>10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9} {:>20}{:>10}   served after it",
         "attack", "clients", "requests", "failed", "p50 ms", "p99 ms", "max ms", "KiB", "during", "after", "B/client"
     )?;
     for (name, files, _) in ATTACKS {

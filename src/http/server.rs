@@ -281,7 +281,8 @@ type Hook = Box<dyn Fn(&TaskFailure)>;
 ///
 /// Memory: a connection that waits for a request holds about a kilobyte. While it is served it holds what was read of a head or body (8 KiB,
 /// while a head is incomplete at most twice the limit of a head, while a body comes fast 128 KiB), the answers that wait, and whatever the handler
-/// collects, at most the limit of a body.
+/// collects, at most the limit of a body. What was freed the process's allocator may keep: glibc's does so with large bodies, unless
+/// `MALLOC_MMAP_THRESHOLD_` is set in its environment (mallopt(3)).
 ///
 /// ```
 /// use postlude::http::{Router, Server};

@@ -23,21 +23,21 @@ use postlude::{Runtime, spawn};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long anything may take before it counts as hung.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Long enough for the selector to report everything that has happened, short enough to wait for.
-const MOMENT: Duration = Duration::from_millis(30);
+pub(crate) const MOMENT: Duration = Duration::from_millis(30);
 
-fn run<F: Future>(future: F) -> F::Output {
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
     run_in(&Runtime::new().unwrap(), future)
 }
 
-fn run_in<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+pub(crate) fn run_in<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     runtime.block_on(timeout(LIMIT, future)).unwrap().expect("it hung")
 }
 
 /// A connection over loopback, its second end accepted.
-async fn tcp_pair() -> (TcpStream, TcpStream) {
+pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
@@ -45,14 +45,14 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
 }
 
 /// The same with a standard stream as the peer, which acts at once and in no runtime.
-async fn tcp_and_std() -> (TcpStream, StdTcpStream) {
+pub(crate) async fn tcp_and_std() -> (TcpStream, StdTcpStream) {
     let (ours, peer) = tcp_pair().await;
     let peer = peer.into_std().unwrap();
     peer.set_nonblocking(false).unwrap();
     (ours, peer)
 }
 
-fn unix_and_std() -> (UnixStream, StdUnixStream) {
+pub(crate) fn unix_and_std() -> (UnixStream, StdUnixStream) {
     let (ours, peer) = StdUnixStream::pair().unwrap();
     (UnixStream::from_std(ours).unwrap(), peer)
 }

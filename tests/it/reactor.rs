@@ -22,41 +22,9 @@ use postlude::time::{sleep, timeout};
 use postlude::{Runtime, spawn};
 use socket2::SockRef;
 
+use super::io::{LIMIT, MOMENT, run, run_in, tcp_and_std, unix_and_std};
+
 const NOW: Option<Duration> = Some(Duration::ZERO);
-
-/// How long anything may take before it counts as hung.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Long enough for the selector to report everything that has happened, short enough to wait for.
-const MOMENT: Duration = Duration::from_millis(30);
-
-fn run<F: Future>(future: F) -> F::Output {
-    run_in(&Runtime::new().unwrap(), future)
-}
-
-fn run_in<F: Future>(runtime: &Runtime, future: F) -> F::Output {
-    runtime.block_on(timeout(LIMIT, future)).unwrap().expect("it hung")
-}
-
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (server, _) = listener.accept().await.unwrap();
-    (client, server)
-}
-
-/// The same with a standard stream as the peer, which acts at once and in no runtime.
-async fn tcp_and_std() -> (TcpStream, StdTcpStream) {
-    let (ours, peer) = tcp_pair().await;
-    let peer = peer.into_std().unwrap();
-    peer.set_nonblocking(false).unwrap();
-    (ours, peer)
-}
-
-fn unix_and_std() -> (UnixStream, StdUnixStream) {
-    let (ours, peer) = StdUnixStream::pair().unwrap();
-    (UnixStream::from_std(ours).unwrap(), peer)
-}
 
 /// Waits for nothing, but registers who would.
 async fn register(wait: impl Future) {
