@@ -43,7 +43,7 @@ pub(crate) struct Parts {
     pub(crate) pool: Pool,
     pub(crate) insight: Insight,
     /// The task being polled.
-    pub(crate) running: Cell<Option<(Key, TaskId)>>,
+    pub(crate) running: Cell<Option<Key>>,
     /// Blocking jobs handed out and not yet reported back.
     pub(crate) jobs: Cell<usize>,
     /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.

@@ -25,7 +25,7 @@ use super::context::Parts;
 use super::inbox::Message;
 use super::waker;
 use crate::task::budget;
-use crate::task::id::{Key, TaskId, WakeId};
+use crate::task::id::{Key, WakeId};
 use crate::task::stage::Payload;
 use crate::task::table::{Boxed, Class, Finished, Visit};
 
@@ -155,22 +155,23 @@ impl Parts {
     }
 
     /// Visits the next ready task of a class. False if there is none.
+    #[inline]
     fn visit_next(&self, class: Class, root: &mut Option<Root<'_>>, turn: &mut Turn) -> bool {
         let next = self.tasks.borrow_mut().pop(class);
-        let Some((key, id, visit)) = next else { return false };
+        let Some((key, visit)) = next else { return false };
         turn.polls += 1;
         match visit {
-            Visit::Task(task) => self.poll_task(key, id, task),
+            Visit::Task(task) => self.poll_task(key, task),
             Visit::Aborted(task) => self.cancel_task(key, task),
-            Visit::Root => turn.root_is_ready = self.poll_root(root, key, id),
+            Visit::Root => turn.root_is_ready = self.poll_root(root, key),
         }
         true
     }
 
     /// Polls a task that was taken out of its slot, and puts it back or lets it finish. Nothing is borrowed meanwhile.
-    fn poll_task(&self, key: Key, id: TaskId, mut task: Boxed) {
+    fn poll_task(&self, key: Key, mut task: Boxed) {
         let waker = self.waker(key);
-        match self.polling(key, id, |cx| task.as_mut().poll(cx), &waker) {
+        match self.polling(key, |cx| task.as_mut().poll(cx), &waker) {
             Poll::Pending => self.tasks.borrow_mut().put_back(key, Some(task)),
             Poll::Ready(()) => self.finish(key, task),
         }
@@ -194,29 +195,23 @@ impl Parts {
     }
 
     /// True if it is ready. Its panic goes on to the caller of `block_on`.
-    fn poll_root(&self, root: &mut Option<Root<'_>>, key: Key, id: TaskId) -> bool {
+    fn poll_root(&self, root: &mut Option<Root<'_>>, key: Key) -> bool {
         let Some(root) = root.as_mut().filter(|root| root.key == key) else { return false };
         let waker = self.waker(key);
-        let poll = self.polling(key, id, |cx| (root.poll)(cx), &waker);
+        let poll = self.polling(key, |cx| (root.poll)(cx), &waker);
         self.tasks.borrow_mut().put_back(key, None);
         poll.is_ready()
     }
 
     /// What surrounds every poll.
-    fn polling(
-        &self,
-        key: Key,
-        id: TaskId,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<()>,
-        waker: &Waker,
-    ) -> Poll<()> {
-        self.poll_begins(id);
-        self.running.set(Some((key, id)));
+    fn polling(&self, key: Key, poll: impl FnOnce(&mut Context<'_>) -> Poll<()>, waker: &Waker) -> Poll<()> {
+        self.poll_begins(key);
+        self.running.set(Some(key));
         let budget = budget::begin();
         let result = poll(&mut Context::from_waker(waker));
         drop(budget);
         self.running.set(None);
-        self.poll_ends(key, id);
+        self.poll_ends(key);
         result
     }
 
