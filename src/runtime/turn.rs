@@ -26,7 +26,7 @@ use super::inbox::Message;
 use super::waker;
 use crate::task::budget;
 use crate::task::id::{Key, WakeId};
-use crate::task::table::{Boxed, Class, Finished, Visit};
+use crate::task::table::{Boxed, Class, Visit};
 
 /// Messages taken from the inbox in a turn: a message is about as much work as a short poll.
 const MESSAGES_PER_TURN: usize = 256;
@@ -183,11 +183,14 @@ impl Parts {
             let described = self.tasks.borrow_mut().describe_key(key);
             task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
         }
-        let Finished { joiner, detached } = self.tasks.borrow_mut().finish(key, task);
-        if let Some(joiner) = joiner {
+        let finished = self.tasks.borrow_mut().finish(key, task);
+        if let Some(joiner) = finished.joiner {
             self.guarded(|| joiner.wake());
         }
-        self.drop_detached(detached);
+        // Asked here too, as it is large to hand over.
+        if finished.detached.is_some() {
+            self.drop_detached(finished.detached);
+        }
     }
 
     /// True if it is ready. Its panic goes on to the caller of `block_on`.

@@ -740,6 +740,7 @@ impl Table {
     }
 
     /// A free slot, its flags clear.
+    #[inline]
     fn claim(&mut self) -> Option<Key> {
         let number = if self.free == NONE {
             if self.unused == MAX_TASKS {
