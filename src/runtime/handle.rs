@@ -217,7 +217,7 @@ where
             }
             result => {
                 if let (Err(error), Some(parts)) = (&result, context::current()) {
-                    let task = parts.running.get().and_then(|(key, _)| parts.tasks.borrow_mut().describe_key(key));
+                    let task = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
                     parts.note_error(task.as_ref(), error);
                 }
                 this.promise.outcome.finish(result);

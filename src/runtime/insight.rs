@@ -155,6 +155,14 @@ impl Parts {
         }
     }
 
+    /// The same, for an event of a live task.
+    fn tell_of(&self, key: Key, event: impl FnOnce(&dyn Hooks, TaskId)) {
+        let task = self.tasks.borrow_mut().id(key);
+        if let Some(task) = task {
+            self.tell(|hooks| event(hooks, task));
+        }
+    }
+
     pub(crate) fn spawned(&self, key: Key) {
         self.insight.spawned.add(1);
         if self.has_hooks() {
@@ -176,30 +184,30 @@ impl Parts {
         self.tell(|hooks| hooks.woken(task));
     }
 
-    pub(crate) fn poll_begins(&self, task: TaskId) {
+    pub(crate) fn poll_begins(&self, key: Key) {
         self.insight.polls.add(1);
         if self.insight.watches_polls {
-            self.watch_poll(task);
+            self.watch_poll(key);
         }
     }
 
     #[cold]
-    fn watch_poll(&self, task: TaskId) {
-        self.tell(|hooks| hooks.poll_begins(task));
+    fn watch_poll(&self, key: Key) {
+        self.tell_of(key, |hooks, task| hooks.poll_begins(task));
         if self.config.slow_poll.is_some() {
             self.insight.began.borrow_mut().push(Instant::now());
         }
     }
 
-    pub(crate) fn poll_ends(&self, key: Key, task: TaskId) {
+    pub(crate) fn poll_ends(&self, key: Key) {
         if self.insight.watches_polls {
-            self.end_watch(key, task);
+            self.end_watch(key);
         }
     }
 
     /// Reports a poll that took too long.
     #[cold]
-    fn end_watch(&self, key: Key, task: TaskId) {
+    fn end_watch(&self, key: Key) {
         if let Some(limit) = self.config.slow_poll {
             let began = self.insight.began.borrow_mut().pop();
             let took = began.map_or(Duration::ZERO, |began| began.elapsed());
@@ -212,7 +220,7 @@ impl Parts {
                 }
             }
         }
-        self.tell(|hooks| hooks.poll_ends(task));
+        self.tell_of(key, |hooks, task| hooks.poll_ends(task));
     }
 
     /// The loop is about to sleep. True if a hook was called, which may have made work.

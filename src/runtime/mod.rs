@@ -165,7 +165,7 @@ impl Runtime {
         let root = self.parts.tasks.borrow_mut().insert_root();
         let (key, _) = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
         let _root = RootSlot { parts: &self.parts, key };
-        self.parts.drive(future, key)
+        self.parts.drive(future)
     }
 
     /// Runs one turn of the loop, waiting for events at most `timeout` (`None`: until something happens; zero: not at all).

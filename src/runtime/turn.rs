@@ -17,7 +17,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::builder::PanicPolicy;
@@ -25,9 +25,8 @@ use super::context::Parts;
 use super::inbox::Message;
 use super::waker;
 use crate::task::budget;
-use crate::task::id::{Key, TaskId, WakeId};
-use crate::task::stage::Payload;
-use crate::task::table::{Boxed, Class, Finished, Visit};
+use crate::task::id::{Key, WakeId};
+use crate::task::table::{Boxed, Class, Visit};
 
 /// Messages taken from the inbox in a turn: a message is about as much work as a short poll.
 const MESSAGES_PER_TURN: usize = 256;
@@ -38,11 +37,8 @@ const DEADLOCK_AFTER: Duration = Duration::from_secs(5);
 /// How long a loop whose wake-up call is broken sleeps at most before it looks into its inbox.
 const BROKEN_WAKE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The future given to `block_on`, without its type. It stays where `block_on` pinned it.
-pub(crate) struct Root<'a> {
-    pub(crate) key: Key,
-    pub(crate) poll: &'a mut dyn FnMut(&mut Context<'_>) -> Poll<()>,
-}
+/// Polls the future given to `block_on`, which stays where that pinned it.
+type Root<'a> = dyn FnMut(&mut Context<'_>) -> Poll<()> + 'a;
 
 /// How long a turn may wait for events.
 #[derive(Clone, Copy)]
@@ -102,7 +98,7 @@ impl Turn {
 
 impl Parts {
     /// One turn. This right here is the event loop; everything else in this file is one of its steps.
-    pub(crate) fn turn(&self, mut root: Option<Root<'_>>, patience: Patience) -> io::Result<Turn> {
+    pub(crate) fn turn(&self, mut root: Option<&mut Root<'_>>, patience: Patience) -> io::Result<Turn> {
         let mut turn = Turn::default();
         self.insight.turns.add(1);
         // 1. run
@@ -131,7 +127,7 @@ impl Parts {
         fatal.map_or(Ok(()), |panic| Err(io::Error::other(format!("the runtime was shut down because {panic}"))))
     }
 
-    fn run(&self, root: &mut Option<Root<'_>>, turn: &mut Turn) {
+    fn run(&self, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) {
         self.tasks.borrow_mut().begin_turn();
         while turn.polls < self.config.polls_per_turn && !turn.root_is_ready {
             if !self.visit_next(Class::Foreground, root, turn) {
@@ -155,22 +151,23 @@ impl Parts {
     }
 
     /// Visits the next ready task of a class. False if there is none.
-    fn visit_next(&self, class: Class, root: &mut Option<Root<'_>>, turn: &mut Turn) -> bool {
+    #[inline(always)] // a call would be a tenth of a short poll
+    fn visit_next(&self, class: Class, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) -> bool {
         let next = self.tasks.borrow_mut().pop(class);
-        let Some((key, id, visit)) = next else { return false };
+        let Some((key, visit)) = next else { return false };
         turn.polls += 1;
         match visit {
-            Visit::Task(task) => self.poll_task(key, id, task),
+            Visit::Task(task) => self.poll_task(key, task),
             Visit::Aborted(task) => self.cancel_task(key, task),
-            Visit::Root => turn.root_is_ready = self.poll_root(root, key, id),
+            Visit::Root => turn.root_is_ready = self.poll_root(root, key),
         }
         true
     }
 
     /// Polls a task that was taken out of its slot, and puts it back or lets it finish. Nothing is borrowed meanwhile.
-    fn poll_task(&self, key: Key, id: TaskId, mut task: Boxed) {
-        let waker = self.waker(key);
-        match self.polling(key, id, |cx| task.as_mut().poll(cx), &waker) {
+    #[inline(always)] // like `visit_next`
+    fn poll_task(&self, key: Key, mut task: Boxed) {
+        match self.polling(key, |cx| task.as_mut().poll(cx)) {
             Poll::Pending => self.tasks.borrow_mut().put_back(key, Some(task)),
             Poll::Ready(()) => self.finish(key, task),
         }
@@ -186,43 +183,36 @@ impl Parts {
             let described = self.tasks.borrow_mut().describe_key(key);
             task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
         }
-        let Finished { joiner, detached } = self.tasks.borrow_mut().finish(key, task);
-        if let Some(joiner) = joiner {
+        let finished = self.tasks.borrow_mut().finish(key, task);
+        if let Some(joiner) = finished.joiner {
             self.guarded(|| joiner.wake());
         }
-        self.drop_detached(detached);
+        // Asked here too, as it is large to hand over.
+        if finished.detached.is_some() {
+            self.drop_detached(finished.detached);
+        }
     }
 
     /// True if it is ready. Its panic goes on to the caller of `block_on`.
-    fn poll_root(&self, root: &mut Option<Root<'_>>, key: Key, id: TaskId) -> bool {
-        let Some(root) = root.as_mut().filter(|root| root.key == key) else { return false };
-        let waker = self.waker(key);
-        let poll = self.polling(key, id, |cx| (root.poll)(cx), &waker);
+    fn poll_root(&self, root: &mut Option<&mut Root<'_>>, key: Key) -> bool {
+        let Some(root) = root else { return false };
+        let poll = self.polling(key, root);
         self.tasks.borrow_mut().put_back(key, None);
         poll.is_ready()
     }
 
     /// What surrounds every poll.
-    fn polling(
-        &self,
-        key: Key,
-        id: TaskId,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<()>,
-        waker: &Waker,
-    ) -> Poll<()> {
-        self.poll_begins(id);
-        self.running.set(Some((key, id)));
+    fn polling(&self, key: Key, poll: impl FnOnce(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
+        self.poll_begins(key);
+        self.running.set(Some(key));
         let budget = budget::begin();
-        let result = poll(&mut Context::from_waker(waker));
+        // Its drop would do nothing: that call is spared.
+        let waker = ManuallyDrop::new(waker::waker(WakeId::new(self.home.number, key)));
+        let result = poll(&mut Context::from_waker(&waker));
         drop(budget);
         self.running.set(None);
-        self.poll_ends(key, id);
+        self.poll_ends(key);
         result
-    }
-
-    /// Its drop would do nothing: that call is spared.
-    fn waker(&self, key: Key) -> ManuallyDrop<Waker> {
-        ManuallyDrop::new(waker::waker(WakeId::new(self.home.number, key)))
     }
 
     /// Takes what is in the inbox, up to a bound.
@@ -403,29 +393,25 @@ impl Parts {
     }
 
     /// Runs turns until `future` is ready.
-    pub(crate) fn drive<F: Future>(&self, mut future: Pin<&mut F>, key: Key) -> io::Result<F::Output> {
+    pub(crate) fn drive<F: Future>(&self, mut future: Pin<&mut F>) -> io::Result<F::Output> {
         let mut output = None;
         let mut poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => {
-                output = Some(Ok(value));
-                Poll::Ready(())
-            }
-            Err(panic) => {
-                output = Some(Err::<_, Payload>(panic));
+            ended => {
+                keep(&mut output, ended);
                 Poll::Ready(())
             }
         };
-        loop {
-            let root = Root { key, poll: &mut poll };
-            if self.turn(Some(root), Patience::Endless)?.root_is_ready {
-                break;
-            }
-        }
+        while !self.turn(Some(&mut poll), Patience::Endless)?.root_is_ready {}
         match output {
-            Some(Ok(value)) => Ok(value),
+            Some(Ok(Poll::Ready(value))) => Ok(value),
             Some(Err(panic)) => resume_unwind(panic),
-            None => unreachable!("a ready root has left its output"),
+            Some(Ok(Poll::Pending)) | None => unreachable!("a ready root has left its output"),
         }
     }
+}
+
+#[cold] // keeps the common path short
+fn keep<T>(place: &mut Option<T>, value: T) {
+    *place = Some(value);
 }

@@ -28,9 +28,11 @@ fn wake(data: *const ()) {
     }
 }
 
-/// Whether it is a task's of this crate, so that to clone it or to drop it runs no foreign code.
-pub(crate) fn is_ours(waker: &Waker) -> bool {
-    ptr::eq(waker.vtable(), &VTABLE)
+/// A clone, made without a call, if the waker is a task's of this crate: to clone that one or to drop it runs no foreign code.
+#[inline]
+pub(crate) fn copy(waker: &Waker) -> Option<Waker> {
+    let is_ours = ptr::eq(waker.vtable(), &VTABLE);
+    is_ours.then(|| self::waker(WakeId::from_bits(waker.data().addr() as u64)))
 }
 
 /// The waker of a task.

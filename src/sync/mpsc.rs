@@ -275,19 +275,24 @@ impl<T> Chan<T> {
         Poll::Ready(item)
     }
 
-    #[cold]
-    fn look_again(&self) -> Option<T> {
-        self.take()
-    }
-
     #[inline(never)] // keeps the common path short
     fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let item = if self.receiver.register(cx) { self.look_again() } else { None };
-        if item.is_none() && !self.is_over() {
+        if !self.is_over() && self.receiver.keep(cx) {
+            return Poll::Pending;
+        }
+        self.poll_again(cx)
+    }
+
+    /// The channel is over, or the waker is not ours: to keep that one runs foreign code, which may have sent something.
+    #[cold]
+    fn poll_again(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.receiver.register(cx);
+        let received = self.try_recv();
+        if matches!(received, Err(TryRecvError::Empty)) {
             return Poll::Pending;
         }
         self.receiver.clear();
-        Poll::Ready(item)
+        Poll::Ready(received.ok())
     }
 
     fn poll_reserve(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {

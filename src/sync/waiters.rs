@@ -224,18 +224,29 @@ pub(super) fn forget_wait<S>(
 pub(super) struct WakerSlot(Cell<Option<Waker>>);
 
 impl WakerSlot {
+    /// Keeps the task's waker if that runs no foreign code; false if it would, and nothing was done.
+    #[inline]
+    pub(super) fn keep(&self, cx: &mut Context<'_>) -> bool {
+        let (kept, waker) = match self.0.take() {
+            Some(known) => (known.will_wake(cx.waker()), Some(known)),
+            None => {
+                let own = waker::copy(cx.waker());
+                (own.is_some(), own)
+            }
+        };
+        self.0.set(waker);
+        kept
+    }
+
     /// Keeps the task's waker; true if that ran foreign code (a clone, a drop), so that something may have happened meanwhile: look again,
     /// once. (A clone need not be equal to its original, so registering until nothing is cloned might never end.)
     pub(super) fn register(&self, cx: &mut Context<'_>) -> bool {
-        let known = self.0.take();
-        if known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            self.0.set(known);
+        if self.keep(cx) {
             return false;
         }
-        let foreign = known.is_some() || !waker::is_ours(cx.waker());
-        drop(known);
+        self.clear();
         self.0.set(Some(cx.waker().clone()));
-        foreign
+        true
     }
 
     pub(super) fn wake(&self) {

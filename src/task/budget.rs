@@ -25,17 +25,17 @@ thread_local! {
 /// Gives the poll that is about to begin its budget; the guard's drop ends it.
 #[inline]
 pub(crate) fn begin() -> Limited {
-    Limited { outer: LEFT.replace(OPERATIONS_PER_POLL) }
+    LEFT.set(OPERATIONS_PER_POLL);
+    Limited(())
 }
 
 /// A poll with a budget is going on.
-pub(crate) struct Limited {
-    outer: u64,
-}
+pub(crate) struct Limited(());
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        LEFT.set(self.outer);
+        // No loop runs within another's poll, so there is no other budget to go back to.
+        LEFT.set(UNLIMITED);
     }
 }
 

@@ -238,10 +238,9 @@ impl Current {
 #[must_use]
 pub fn current() -> Option<Current> {
     let parts = context::current()?;
-    let (key, id) = parts.running.get()?;
+    let key = parts.running.get()?;
     let described = parts.tasks.borrow_mut().describe_key(key);
-    let (name, location) = described.map_or((None, None), |task| (task.name, task.location));
-    Some(Current { id, name, location })
+    described.map(Current::from)
 }
 
 /// Lets the other tasks run: the caller is polled again in the next turn, after the operating system was asked for events.

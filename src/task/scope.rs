@@ -344,14 +344,14 @@ impl<'env, E> Shared<'env, E> {
 
     /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure.
     fn visit_child(&self, parts: &Parts, child: &ReadyMember) -> Result<(), Failure<E>> {
-        let &ReadyMember { key, id, index, is_aborted } = child;
+        let &ReadyMember { key, index, is_aborted } = child;
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
         let waker = self.waker(key);
         if !is_aborted {
-            parts.poll_begins(id);
+            parts.poll_begins(key);
         }
-        let owner = parts.running.replace(Some((key, id)));
+        let owner = parts.running.replace(Some(key));
         let polled = if is_aborted {
             Ok(Poll::Ready(Ok(())))
         } else {
@@ -363,13 +363,13 @@ impl<'env, E> Shared<'env, E> {
             if let Some(entry) = self.children.borrow_mut().get_mut(index as usize) {
                 entry.job = Some(job);
             }
-            parts.poll_ends(key, id);
+            parts.poll_ends(key);
             return Ok(());
         }
         let dropped = drop_caught(job);
         parts.running.set(owner);
         if !is_aborted {
-            parts.poll_ends(key, id);
+            parts.poll_ends(key);
         }
         let failed = dropped.is_some() || !matches!(polled, Ok(Poll::Ready(Ok(()))));
         let described = if failed { parts.tasks.borrow_mut().describe_key(key) } else { None };

@@ -103,6 +103,11 @@ impl Slot {
         std::mem::forget(before);
     }
 
+    /// The key of its tenant; `number` is its own.
+    fn key(&self, number: u32) -> Key {
+        Key { slot: number, generation: self.state >> GENERATION_SHIFT }
+    }
+
     fn class(&self) -> Class {
         if self.state & DEFERRED == 0 { Class::Foreground } else { Class::Deferred }
     }
@@ -158,7 +163,6 @@ impl Member {
 /// A member of a scope that is to be visited.
 pub(crate) struct ReadyMember {
     pub(crate) key: Key,
-    pub(crate) id: TaskId,
     /// Where the scope keeps it, or `BODY`.
     pub(crate) index: u32,
     /// It is to be dropped, not polled.
@@ -186,31 +190,35 @@ pub(crate) enum Woken {
 }
 
 /// A chain through the slots' `next`.
+#[derive(Clone, Copy)]
 struct Queue {
     head: u32,
+    /// Means nothing while there is no head.
     tail: u32,
-    len: u32,
 }
 
 impl Queue {
-    const EMPTY: Self = Self { head: NONE, tail: NONE, len: 0 };
+    const EMPTY: Self = Self { head: NONE, tail: NONE };
 
-    /// Makes a slot the last, and returns the one that is to link to it.
+    fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    /// Makes a slot the last, and returns the one that is to link to it, or `NONE`.
     fn append(&mut self, number: u32) -> u32 {
-        self.len += 1;
-        if self.tail == NONE {
+        let tail = std::mem::replace(&mut self.tail, number);
+        if self.is_empty() {
             self.head = number;
+            return NONE;
         }
-        std::mem::replace(&mut self.tail, number)
+        tail
     }
 
     /// Takes out the slot between these two; `NONE` stands for an end.
     fn remove_between(&mut self, before: u32, next: u32) {
-        self.len -= 1;
         if before == NONE {
             self.head = next;
-        }
-        if next == NONE {
+        } else if next == NONE {
             self.tail = before;
         }
     }
@@ -225,17 +233,20 @@ struct Queues {
 impl Queues {
     /// Appends the queue of the next turn to that of this one. Returns the slot to be linked, and to which.
     fn take_up_later(&mut self) -> Option<(u32, u32)> {
-        if self.later.len == 0 {
+        if self.later.is_empty() {
             return None;
         }
         let later = std::mem::replace(&mut self.later, Queue::EMPTY);
         let tail = std::mem::replace(&mut self.ready.tail, later.tail);
-        self.ready.len += later.len;
-        if tail == NONE {
+        if self.ready.is_empty() {
             self.ready.head = later.head;
             return None;
         }
         Some((tail, later.head))
+    }
+
+    fn are_empty(&self) -> bool {
+        self.ready.is_empty() && self.later.is_empty()
     }
 }
 
@@ -360,6 +371,7 @@ impl Table {
     }
 
     /// Marks a task ready. Nothing happens for a stale key or a task that is ready already.
+    #[inline]
     pub(crate) fn wake(&mut self, key: Key) -> Woken {
         if self.closed {
             return Woken::No;
@@ -373,11 +385,13 @@ impl Table {
             }
             _ => return Woken::No,
         }
+        slot.next = NONE;
+        let class = slot.class();
         // Of those that wait only the root and the members of scopes have no box.
         if slot.task.is_none() && self.root != Some(key.slot) {
             return self.push_member(key.slot, false);
         }
-        self.push(key.slot, false);
+        self.append(class, false, key.slot);
         Woken::Yes
     }
 
@@ -432,7 +446,7 @@ impl Table {
     /// ready, and whether that is so.
     pub(crate) fn set_owner(&mut self, group: u32, waker: Waker) -> (Option<Waker>, bool) {
         let Some(group) = self.groups.get_mut(group as usize) else { return (Some(waker), false) };
-        if group.queues.ready.len + group.queues.later.len > 0 {
+        if !group.queues.are_empty() {
             return (Some(waker), true);
         }
         (group.owner.replace(waker), false)
@@ -440,22 +454,21 @@ impl Table {
 
     /// The next member that is ready; it is Running until `put_back_member` or `remove_member`.
     pub(crate) fn pop_member(&mut self, group: u32) -> Option<ReadyMember> {
-        let &Queue { head, len, .. } = &self.groups.get(group as usize)?.queues.ready;
-        if len == 0 {
+        let mut queue = self.groups.get(group as usize)?.queues.ready;
+        if queue.is_empty() {
             return None;
         }
-        let (before, number) = self.choose(head, len);
-        let next = self.slot(number).next;
-        if before != NONE {
-            self.slot_mut(before).next = next;
+        if self.seed.is_some() {
+            queue = self.bring_forward(queue);
         }
-        self.groups.get_mut(group as usize)?.queues.ready.remove_between(before, next);
+        let number = queue.head;
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
-        let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
-        let (id, is_aborted) = (slot.id, slot.state & ABORTED != 0);
+        queue.head = slot.next;
+        let (key, is_aborted) = (slot.key(number), slot.state & ABORTED != 0);
+        self.groups.get_mut(group as usize)?.queues.ready = queue;
         let index = self.members.get(self.about(number).member()?)?.index;
-        Some(ReadyMember { key, id, index, is_aborted })
+        Some(ReadyMember { key, index, is_aborted })
     }
 
     /// A polled member is pending. Woken by itself meanwhile, it is ready in its scope's next poll.
@@ -485,6 +498,7 @@ impl Table {
 
     #[inline(never)] // keeps the common path short
     fn push_member(&mut self, number: u32, later: bool) -> Woken {
+        self.slot_mut(number).next = NONE;
         let Some(member) = self.about(number).member().and_then(|index| self.members.get(index)) else {
             return Woken::No;
         };
@@ -560,25 +574,30 @@ impl Table {
     }
 
     /// The next task of a class to visit; it is Running until `put_back` or `finish`.
-    pub(crate) fn pop(&mut self, class: Class) -> Option<(Key, TaskId, Visit)> {
-        let number = self.unlink_next(class)?;
+    #[inline]
+    pub(crate) fn pop(&mut self, class: Class) -> Option<(Key, Visit)> {
+        if self.seed.is_some() {
+            let queue = self.queues(class).ready;
+            self.queues(class).ready = self.bring_forward(queue);
+        }
+        let number = self.queues(class).ready.head;
+        if number == NONE {
+            return None;
+        }
         let slot = self.slot_mut(number);
         slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
-        let key = Key { slot: number, generation: slot.state >> GENERATION_SHIFT };
-        let id = slot.id;
-        let aborted = slot.state & ABORTED != 0;
+        let (key, next) = (slot.key(number), slot.next);
         let visit = match slot.task.take() {
-            Some(task) if aborted => Visit::Aborted(task),
+            Some(task) if slot.state & ABORTED != 0 => Visit::Aborted(task),
             Some(task) => Visit::Task(task),
-            None => {
-                debug_assert_eq!(self.root, Some(number), "only the root has no box");
-                Visit::Root
-            }
+            None => Visit::Root,
         };
-        Some((key, id, visit))
+        self.queues(class).ready.head = next;
+        Some((key, visit))
     }
 
     /// A polled task is pending: back to its slot, and to the queue of the next turn if it was woken meanwhile.
+    #[inline]
     pub(crate) fn put_back(&mut self, key: Key, task: Option<Boxed>) {
         let slot = self.slot_mut(key.slot);
         slot.fill(task);
@@ -606,7 +625,7 @@ impl Table {
             Class::Foreground => &self.foreground,
             Class::Deferred => &self.deferred,
         };
-        queues.ready.len + queues.later.len > 0
+        !queues.are_empty()
     }
 
     /// Takes any one task out, for the end of the runtime. Starts at slot `from` and says where to go on.
@@ -721,6 +740,7 @@ impl Table {
     }
 
     /// A free slot, its flags clear.
+    #[inline]
     fn claim(&mut self) -> Option<Key> {
         let number = if self.free == NONE {
             if self.unused == MAX_TASKS {
@@ -737,7 +757,7 @@ impl Table {
             number
         };
         self.live += 1;
-        Some(Key { slot: number, generation: self.slot(number).state >> GENERATION_SHIFT })
+        Some(self.slot(number).key(number))
     }
 
     #[cold]
@@ -794,46 +814,52 @@ impl Table {
     }
 
     fn push(&mut self, number: u32, later: bool) {
-        let class = self.slot(number).class();
+        let slot = self.slot_mut(number);
+        slot.next = NONE;
+        let class = slot.class();
+        self.append(class, later, number);
+    }
+
+    /// Puts a slot that links to none at the end of a queue.
+    fn append(&mut self, class: Class, later: bool, number: u32) {
         let queues = self.queues(class);
         let queue = if later { &mut queues.later } else { &mut queues.ready };
         let tail = queue.append(number);
         self.link(tail, number);
     }
 
-    /// Makes a slot the one after `tail`, if there is one, and the last.
+    /// Makes a slot the one after `tail`, if there is one.
     fn link(&mut self, tail: u32, number: u32) {
-        self.slot_mut(number).next = NONE;
         if tail != NONE {
             self.slot_mut(tail).next = number;
         }
     }
 
-    /// Unlinks the slot of the ready queue whose turn it is.
-    fn unlink_next(&mut self, class: Class) -> Option<u32> {
-        let &mut Queue { head, len, .. } = &mut self.queues(class).ready;
-        if len == 0 {
-            return None;
+    /// Makes a slot that is picked by the seed the first of a queue.
+    #[cold]
+    fn bring_forward(&mut self, mut queue: Queue) -> Queue {
+        let count = self.chain(queue.head).take(PICK_WINDOW as usize).count() as u32;
+        if count == 0 {
+            return queue;
         }
-        if self.seed.is_some() {
-            let (before, number) = self.choose(head, len);
-            self.unlink(class, false, before, number);
-            return Some(number);
-        }
-        let next = self.slot(head).next;
-        self.queues(class).ready.remove_between(NONE, next);
-        Some(head)
-    }
-
-    /// The first slot of a queue, or one picked by the seed, and the one before it.
-    #[inline(never)] // keeps the common path short
-    fn choose(&mut self, head: u32, len: u32) -> (u32, u32) {
-        let (mut before, mut number) = (NONE, head);
-        for _ in 0..self.pick(len).unwrap_or(0) {
+        let (mut before, mut number) = (NONE, queue.head);
+        for _ in 0..self.pick(count).unwrap_or(0) {
             before = number;
             number = self.slot(number).next;
         }
-        (before, number)
+        if before != NONE {
+            let next = std::mem::replace(&mut self.slot_mut(number).next, queue.head);
+            self.slot_mut(before).next = next;
+            queue.remove_between(before, next);
+            queue.head = number;
+        }
+        queue
+    }
+
+    /// The numbers of the slots from `head` on.
+    fn chain(&self, head: u32) -> impl Iterator<Item = u32> {
+        let or_end = |number: u32| (number != NONE).then_some(number);
+        std::iter::successors(or_end(head), move |&number| or_end(self.slot(number).next))
     }
 
     /// A number below `len`, which is not 0, if the order is seeded.
