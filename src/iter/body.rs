@@ -7,8 +7,9 @@
 //! # Invariants
 //!
 //! - The cell holds one item at most: an `emit` that finds it full waits for the next poll.
-//! - After a poll the poller has emptied the cell. So an item is handed over once its `emit` was polled, even if that is then dropped.
+//! - After a poll the poller has emptied the cell. So an item is handed over once its `emit` has laid it down, even if that is then dropped.
 //! - A body that is ready or panicked is dropped there and then, and never polled again.
+//! - The end comes last: what the body returned is kept until a poll has no item. After a panic nothing comes.
 
 use std::cell::Cell;
 use std::fmt;
@@ -83,7 +84,8 @@ impl<T> Out<T> {
     /// # Cancel safety
     ///
     /// An `emit` dropped before its first poll drops the item. Once polled, the item is on its way, and is delivered also if the `emit` is
-    /// dropped then.
+    /// dropped then. The exception is an `emit` that had to wait, as an earlier one was dropped so since the consumer last asked: dropped
+    /// while it waits, it drops its item.
     ///
     /// ```
     /// use futures::StreamExt;
@@ -119,9 +121,10 @@ impl<T, S> Emit<'_, T, S> {
     #[inline]
     fn is_delivered(&mut self) -> bool {
         let Some(item) = self.item.take() else { return !self.slot.is_full() };
-        let earlier = self.slot.item.replace(Some(item));
-        if earlier.is_some() {
-            self.item = self.slot.item.replace(earlier);
+        if self.slot.is_full() {
+            self.item = Some(item);
+        } else {
+            self.slot.item.set(Some(item));
         }
         false
     }
@@ -154,47 +157,50 @@ impl<T, S> fmt::Debug for Emit<'_, T, S> {
     }
 }
 
-/// What a poll of a body came to.
-pub(super) enum Step<T, R> {
-    /// It emitted, and is to be resumed.
-    Item(T),
-    /// It returned, perhaps with an item still to be delivered.
-    End(Option<T>, R),
-    /// It had ended before.
-    Over,
-}
-
 pin_project! {
     /// A future and its slot.
-    pub(super) struct Body<T, S, F> {
+    pub(super) struct Body<T, S, F, R> {
         pub(super) slot: Rc<Slot<T, S>>,
         // `None` once it is ready or has panicked.
         #[pin]
         future: Option<F>,
+        // What it returned, laid down here when it did, for whoever reports the end to take.
+        pub(super) output: Option<R>,
     }
 }
 
-impl<T, S, F: Future> Body<T, S, F> {
+impl<T, S, F, R> Body<T, S, F, R> {
     pub(super) fn new(slot: Rc<Slot<T, S>>, future: F) -> Self {
-        Self { slot, future: Some(future) }
+        Self { slot, future: Some(future), output: None }
     }
 
+    /// Whether it has returned or panicked: no item comes any more.
     pub(super) fn is_over(&self) -> bool {
         self.future.is_none()
     }
 
+    pub(super) fn take_output(self: Pin<&mut Self>) -> Option<R> {
+        self.project().output.take()
+    }
+}
+
+impl<T, S, F: Future> Body<T, S, F, F::Output> {
+    /// Ready with the next item, or with none when it is over.
     #[inline]
-    pub(super) fn poll_step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<T, F::Output>> {
+    pub(super) fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.project();
         let mut guard = DropUnlessPending { future: this.future, pending: false };
-        let Some(future) = guard.future.as_mut().as_pin_mut() else { return Poll::Ready(Step::Over) };
-        let poll = future.poll(cx);
-        guard.pending = poll.is_pending();
-        drop(guard);
-        match (poll, this.slot.item.take()) {
-            (Poll::Pending, Some(item)) => Poll::Ready(Step::Item(item)),
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Ready(output), item) => Poll::Ready(Step::End(item, output)),
+        let Some(future) = guard.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        match future.poll(cx) {
+            Poll::Pending => {
+                guard.pending = true;
+                let item = this.slot.item.take();
+                if item.is_some() { Poll::Ready(item) } else { Poll::Pending }
+            }
+            Poll::Ready(output) => {
+                *this.output = Some(output);
+                Poll::Ready(this.slot.item.take())
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::body::{Body, Out, Slot, Step};
+use super::body::{Body, Out, Slot};
 
 /// Makes a coroutine of `body`: the first [`resume`](Coroutine::resume) starts it with its value, each further one sends a value that
 /// [`Out::ask`] returns (Python's `asend`).
@@ -46,7 +46,7 @@ pub fn coroutine<T, S, R>(
         let first = std::future::poll_fn(move |_| first.sent.take().map_or(Poll::Pending, Poll::Ready)).await;
         body(first, &mut out).await
     };
-    Coroutine { body: Body::new(slot, future), output: None }
+    Coroutine { body: Body::new(slot, future) }
 }
 
 impl<T, S> Out<T, S> {
@@ -92,9 +92,7 @@ pin_project! {
     #[must_use = "a coroutine does nothing unless resumed"]
     pub struct Coroutine<T, S, R, F> {
         #[pin]
-        body: Body<T, S, F>,
-        // Set while an item emitted before it is delivered first.
-        output: Option<R>,
+        body: Body<T, S, F, R>,
     }
 }
 
@@ -131,24 +129,18 @@ impl<T, S, R, F: Future<Output = R>> Coroutine<T, S, R, F> {
     /// ```
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.body.is_over() && self.output.is_none()
+        self.body.is_over() && self.body.output.is_none()
     }
 
     fn poll_resume(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Resumed<T, R>> {
-        let mut this = self.project();
-        let Poll::Ready(step) = this.body.as_mut().poll_step(cx) else { return Poll::Pending };
-        Poll::Ready(match step {
-            Step::Item(item) => {
+        let mut body = self.project().body;
+        body.as_mut().poll_item(cx).map(|item| match item {
+            Some(item) => {
                 // Sent for an item that an earlier resume, since dropped, had asked for.
-                drop(this.body.slot.sent.take());
+                drop(body.slot.sent.take());
                 Resumed::Yielded(item)
             }
-            Step::End(Some(item), output) => {
-                *this.output = Some(output);
-                Resumed::Yielded(item)
-            }
-            Step::End(None, output) => Resumed::Complete(output),
-            Step::Over => match this.output.take() {
+            None => match body.take_output() {
                 Some(output) => Resumed::Complete(output),
                 None => panic!("this coroutine has completed; ask `is_complete` before resuming it again"),
             },

@@ -10,7 +10,7 @@ use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use super::Boxed;
-use super::body::{Body, Out, Slot, Step};
+use super::body::{Body, Out, Slot};
 
 /// An async iterator over what `body` emits.
 ///
@@ -71,7 +71,7 @@ pub fn try_generate<T, E>(
 ) -> TryGenerate<T, E, impl Future<Output = Result<(), E>>> {
     let slot = Slot::new();
     let mut out = Out::new(&slot);
-    TryGenerate { body: Body::new(slot, async move { body(&mut out).await }), error: None }
+    TryGenerate { body: Body::new(slot, async move { body(&mut out).await }) }
 }
 
 pin_project! {
@@ -79,7 +79,7 @@ pin_project! {
     #[must_use = "async iterators do nothing unless polled"]
     pub struct Generate<T, F> {
         #[pin]
-        body: Body<T, (), F>,
+        body: Body<T, (), F, ()>,
     }
 }
 
@@ -119,11 +119,7 @@ impl<T, F: Future<Output = ()>> Stream for Generate<T, F> {
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.project().body.poll_step(cx).map(|step| match step {
-            Step::Item(item) => Some(item),
-            Step::End(item, ()) => item,
-            Step::Over => None,
-        })
+        self.project().body.poll_item(cx)
     }
 }
 
@@ -144,9 +140,7 @@ pin_project! {
     #[must_use = "async iterators do nothing unless polled"]
     pub struct TryGenerate<T, E, F> {
         #[pin]
-        body: Body<T, (), F>,
-        // Set while an item emitted before it is delivered first.
-        error: Option<E>,
+        body: Body<T, (), F, Result<(), E>>,
     }
 }
 
@@ -171,22 +165,17 @@ impl<T, E, F: Future<Output = Result<(), E>>> Stream for TryGenerate<T, E, F> {
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T, E>>> {
-        let this = self.project();
-        this.body.poll_step(cx).map(|step| match step {
-            Step::Item(item) => Some(Ok(item)),
-            Step::End(Some(item), result) => {
-                *this.error = result.err();
-                Some(Ok(item))
-            }
-            Step::End(None, result) => result.err().map(Err),
-            Step::Over => this.error.take().map(Err),
+        let mut body = self.project().body;
+        body.as_mut().poll_item(cx).map(|item| match item {
+            Some(item) => Some(Ok(item)),
+            None => body.take_output().and_then(Result::err).map(Err),
         })
     }
 }
 
 impl<T, E, F: Future<Output = Result<(), E>>> FusedStream for TryGenerate<T, E, F> {
     fn is_terminated(&self) -> bool {
-        self.body.is_over() && self.error.is_none()
+        self.body.is_over() && self.body.output.is_none()
     }
 }
 

@@ -225,14 +225,48 @@ fn an_item_whose_emit_was_polled_is_delivered_though_the_emit_is_dropped() {
 }
 
 #[test]
+fn of_two_emits_dropped_in_one_poll_the_first_is_delivered() {
+    on_paused_clock(async || {
+        let numbers = iter::generate(async |out| {
+            futures::future::select(out.emit(1), std::future::ready(())).await;
+            futures::future::select(out.emit(2), std::future::ready(())).await;
+            out.emit(3).await;
+        });
+        assert_eq!(numbers.collect::<Vec<_>>().await, [1, 3]);
+    });
+}
+
+#[test]
+fn an_item_on_its_way_when_the_body_panics_is_not_delivered() {
+    let dropped = Rc::new(Cell::new(0));
+    on_paused_clock(async || {
+        let guard = Guard(Rc::clone(&dropped));
+        let mut broken = Box::pin(iter::generate(async move |out| {
+            futures::future::select(out.emit(guard), std::future::ready(())).await;
+            panic!("in the body");
+        }));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(catch_unwind(AssertUnwindSafe(|| broken.poll_next_unpin(&mut cx))).is_err());
+        assert!(broken.is_terminated());
+        assert!(broken.next().await.is_none());
+    });
+    assert_eq!(dropped.get(), 1);
+}
+
+#[test]
 fn an_error_comes_last_and_after_the_items_before_it() {
     on_paused_clock(async || {
-        let numbers = iter::try_generate(async |out| {
+        let mut numbers = pin!(iter::try_generate(async |out| {
             out.emit(1).await;
             futures::future::select(out.emit(2), std::future::ready(())).await;
             Err("no more")
-        });
-        assert_eq!(numbers.collect::<Vec<_>>().await, [Ok(1), Ok(2), Err("no more")]);
+        }));
+        for item in [Ok(1), Ok(2), Err("no more")] {
+            assert!(!numbers.is_terminated());
+            assert_eq!(numbers.next().await, Some(item));
+        }
+        assert!(numbers.is_terminated());
+        assert_eq!(numbers.next().await, None);
     });
 }
 
@@ -298,6 +332,21 @@ fn a_coroutine_and_its_caller_take_turns() {
         assert!(adder.is_complete());
     });
     assert_eq!(log.into_inner(), ["got 1", "sum 1", "got 2", "sum 3", "got 3", "sum 6"]);
+}
+
+#[test]
+fn a_coroutine_completes_after_the_item_before() {
+    on_paused_clock(async || {
+        let mut hasty = pin!(iter::coroutine(async |n: u32, out: &mut Out<u32, u32>| {
+            let ask = pin!(out.ask(n));
+            futures::future::select(ask, std::future::ready(())).await;
+            "done"
+        }));
+        assert_eq!(hasty.as_mut().resume(1).await, Resumed::Yielded(1));
+        assert!(!hasty.is_complete());
+        assert_eq!(hasty.as_mut().resume(2).await, Resumed::Complete("done"));
+        assert!(hasty.is_complete());
+    });
 }
 
 #[test]
