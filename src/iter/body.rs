@@ -4,6 +4,9 @@
 //! pending; the poller finds the item there and returns it. The next poll resumes the body behind its `emit`. No waker is involved:
 //! whoever took the item is the one who polls again. One `Rc` for the cell is all that is allocated, once.
 //!
+//! A body may hold something that polls its parts only when they were woken: a scope, a `FuturesUnordered`. An `emit` in there is polled with
+//! a waker other than the poller's. It leaves a copy of it, and the next poll begins by waking it.
+//!
 //! # Invariants
 //!
 //! - The cell holds one item at most: an `emit` that finds it full waits for the next poll.
@@ -15,8 +18,9 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
@@ -26,11 +30,50 @@ pub(super) struct Slot<T, S> {
     item: Cell<Option<T>>,
     /// Laid down by `resume`, taken by the body. Generators are sent nothing.
     pub(super) sent: Cell<Option<S>>,
+    /// Where the waker of the poll in progress lies: to be compared, nothing else. Null: an `emit` waits with a waker of its own.
+    poller: Cell<*const Waker>,
+    /// That waker.
+    waiting: Cell<Option<Waker>>,
 }
 
 impl<T, S> Slot<T, S> {
     pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { item: Cell::new(None), sent: Cell::new(None) })
+        Rc::new(Self {
+            item: Cell::new(None),
+            sent: Cell::new(None),
+            poller: Cell::new(ptr::dangling()),
+            waiting: Cell::new(None),
+        })
+    }
+
+    /// Whoever polls the body with this waker will see what is in the slot.
+    #[inline]
+    fn begin_poll(&self, waker: &Waker) {
+        if self.poller.replace(waker).is_null() {
+            self.wake_waiting();
+        }
+    }
+
+    #[cold]
+    fn wake_waiting(&self) {
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Sees to it that whoever has this waker is polled in the next poll of the body.
+    #[inline]
+    fn wait(&self, waker: &Waker) {
+        if !ptr::eq(self.poller.get(), waker) {
+            self.keep(waker);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, waker: &Waker) {
+        let before = self.waiting.replace(Some(waker.clone()));
+        drop(before);
+        self.poller.set(ptr::null());
     }
 
     fn is_full(&self) -> bool {
@@ -76,10 +119,8 @@ impl<T, S> Out<T, S> {
 impl<T> Out<T> {
     /// Hands out an item; ready when the consumer asks for the next one. (A coroutine uses [`ask`](Self::ask).)
     ///
-    /// Does nothing until it is polled. It borrows `Out`, so that no two are in flight.
-    ///
-    /// Not guaranteed: that it is ever ready inside something that polls only what was woken (`FuturesUnordered`, a task of its own).
-    /// Await it in the body, or in a `join` or `select` there.
+    /// Does nothing until it is polled. It borrows `Out`, so that no two are in flight. It may be awaited anywhere in the body: in a `join` or a
+    /// `select`, in a [`scope`](crate::task::scope) or one of its children, in a `FuturesUnordered`.
     ///
     /// # Cancel safety
     ///
@@ -135,17 +176,24 @@ impl<T> Future for Emit<'_, T> {
     type Output = ();
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_delivered() { Poll::Ready(()) } else { Poll::Pending }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_delivered() {
+            return Poll::Ready(());
+        }
+        self.slot.wait(cx.waker());
+        Poll::Pending
     }
 }
 
 impl<'a, T, S> Emit<'a, T, S> {
     /// Ready with what was sent for the item.
     pub(super) async fn answer(mut self) -> S {
-        std::future::poll_fn(|_| match self.is_delivered() {
-            true => self.slot.sent.take().map_or(Poll::Pending, Poll::Ready),
-            false => Poll::Pending,
+        std::future::poll_fn(|cx| {
+            let answer = if self.is_delivered() { self.slot.sent.take() } else { None };
+            if answer.is_none() {
+                self.slot.wait(cx.waker());
+            }
+            answer.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -191,6 +239,7 @@ impl<T, S, F: Future> Body<T, S, F, F::Output> {
         let this = self.project();
         let mut guard = DropUnlessPending { future: this.future, pending: false };
         let Some(future) = guard.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        this.slot.begin_poll(cx.waker());
         match future.poll(cx) {
             Poll::Pending => {
                 guard.pending = true;

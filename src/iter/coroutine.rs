@@ -54,7 +54,8 @@ impl<T, S> Out<T, S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its first poll, it drops the item; once polled, the item is delivered also if the `ask` is dropped then. What was sent for an item whose `ask` is gone is the answer to the next one.
+    /// Dropped before its first poll, it drops the item; once polled, the item is delivered also if the `ask` is dropped then.
+    /// What is sent for an item whose `ask` is gone is dropped when the next item is handed out: each is answered by what was sent for it.
     ///
     /// ```
     /// use postlude::iter::{self, Resumed};

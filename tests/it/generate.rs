@@ -12,6 +12,8 @@ use futures::StreamExt;
 use futures::stream::FusedStream;
 use postlude::iter::{self, Boxed, Out, Resumed};
 use postlude::net::{TcpListener, TcpStream};
+use postlude::sync::mpsc;
+use postlude::task::scope;
 use postlude::{Runtime, spawn, time};
 
 fn on_paused_clock<T>(body: impl AsyncFnOnce() -> T) -> T {
@@ -267,6 +269,94 @@ fn an_error_comes_last_and_after_the_items_before_it() {
         }
         assert!(numbers.is_terminated());
         assert_eq!(numbers.next().await, None);
+    });
+}
+
+#[test]
+fn a_generators_body_may_be_a_scope_and_emit_what_its_children_find() {
+    on_paused_clock(async || {
+        let found = iter::generate(async |out| {
+            let emitted = scope(async |s| {
+                let (sender, mut receiver) = mpsc::channel(1);
+                for n in 0..3 {
+                    let sender = sender.clone();
+                    drop(s.spawn(async move {
+                        time::sleep(Duration::from_secs(n)).await;
+                        sender.send(n).await.map_err(drop)
+                    }));
+                }
+                drop(sender);
+                while let Some(n) = receiver.recv().await {
+                    out.emit(n).await;
+                    out.emit(10 + n).await;
+                }
+                Ok::<_, ()>(())
+            });
+            emitted.await.unwrap();
+            out.emit(20).await;
+        });
+        assert_eq!(found.collect::<Vec<_>>().await, [0, 10, 1, 11, 2, 12, 20]);
+    });
+}
+
+#[test]
+fn who_is_polled_only_when_woken_may_emit() {
+    on_paused_clock(async || {
+        let from_a_child = iter::generate(async |out| {
+            let emitted = scope(async |s| {
+                drop(s.spawn(async {
+                    for n in 0..3 {
+                        out.emit(n).await;
+                    }
+                    Ok::<_, ()>(())
+                }));
+                Ok::<_, ()>(())
+            });
+            emitted.await.unwrap();
+        });
+        assert_eq!(from_a_child.collect::<Vec<_>>().await, [0, 1, 2]);
+
+        let from_a_set = iter::generate(async |out| {
+            let each = async {
+                for n in 0..3 {
+                    out.emit(n).await;
+                }
+            };
+            futures::stream::FuturesUnordered::from_iter([each]).collect::<()>().await;
+        });
+        assert_eq!(from_a_set.collect::<Vec<_>>().await, [0, 1, 2]);
+
+        let mut sums = pin!(iter::coroutine(async |mut n: u32, out: &mut Out<u32, u32>| {
+            let summed = scope(async |_| {
+                let mut sum = 0;
+                while n > 0 {
+                    sum += n;
+                    n = out.ask(sum).await;
+                }
+                Ok::<_, ()>(sum)
+            });
+            summed.await.unwrap()
+        }));
+        for (n, sum) in [(1, 1), (2, 3), (3, 6)] {
+            assert_eq!(sums.as_mut().resume(n).await, Resumed::Yielded(sum));
+        }
+        assert_eq!(sums.as_mut().resume(0).await, Resumed::Complete(6));
+    });
+}
+
+#[test]
+fn what_is_sent_for_an_item_whose_ask_is_gone_answers_no_other() {
+    on_paused_clock(async || {
+        let mut asks = pin!(iter::coroutine(async |_, out: &mut Out<u32, &'static str>| {
+            {
+                let gone = pin!(out.ask(1));
+                futures::future::select(gone, std::future::ready(())).await;
+            }
+            out.ask(2).await
+        }));
+        assert_eq!(asks.as_mut().resume("start").await, Resumed::Yielded(1));
+        assert_eq!(asks.as_mut().resume("for 1").await, Resumed::Yielded(2));
+        assert_eq!(asks.as_mut().resume("for 2").await, Resumed::Complete("for 2"));
     });
 }
 
