@@ -45,6 +45,7 @@
 //! ```
 
 pub mod broadcast;
+mod error;
 pub mod mpsc;
 mod mutex;
 mod notify;

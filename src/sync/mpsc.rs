@@ -24,29 +24,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 
+pub use super::error::SendError;
 use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_spending};
 use crate::task::budget;
 
 /// So many that they never run out, and sums of them do not overflow.
 const UNBOUNDED: usize = usize::MAX / 2;
-
-/// The receiver was closed or is gone; the item comes back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SendError<T>(pub T);
-
-impl<T> fmt::Debug for SendError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendError(..)")
-    }
-}
-
-impl<T> fmt::Display for SendError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the channel's receiver is closed")
-    }
-}
-
-impl<T> std::error::Error for SendError<T> {}
 
 /// Why an item was not sent at once; it comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]

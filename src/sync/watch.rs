@@ -14,26 +14,9 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
+pub use super::error::SendError;
 use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
 use crate::task::budget;
-
-/// The value was not sent: there is no receiver. It comes back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SendError<T>(pub T);
-
-impl<T> fmt::Debug for SendError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendError(..)")
-    }
-}
-
-impl<T> fmt::Display for SendError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the channel has no receiver")
-    }
-}
-
-impl<T> std::error::Error for SendError<T> {}
 
 /// All senders are gone: the value will not change any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
