@@ -211,6 +211,24 @@ fn neither_a_message_nor_a_wait_for_room_allocates() {
 }
 
 #[test]
+fn a_channel_gives_back_what_a_burst_took_when_its_receiver_waits_again() {
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let (sender, mut receiver) = mpsc::unbounded();
+            let before = requested();
+            (0..100_000).for_each(|n| sender.send(n).unwrap());
+            assert!(requested() - before >= 400_000);
+            for _ in 0..100_000 {
+                receiver.recv().await.unwrap();
+            }
+            assert!(timeout(Duration::from_millis(1), receiver.recv()).await.is_err());
+            assert!(requested() - before < 10_000, "{} bytes", requested() - before);
+        })
+        .unwrap();
+}
+
+#[test]
 fn a_timer_set_and_cancelled_or_fired_does_not_allocate() {
     let runtime = Runtime::builder().paused_clock().build().unwrap();
     runtime

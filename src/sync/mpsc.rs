@@ -28,6 +28,9 @@ pub use super::error::SendError;
 use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_spending};
 use crate::task::budget;
 
+/// Room that an empty channel keeps: more than comes between two polls of a receiver that keeps pace.
+const KEPT: usize = 1024;
+
 /// So many that they never run out, and sums of them do not overflow.
 const UNBOUNDED: usize = usize::MAX / 2;
 
@@ -165,6 +168,14 @@ impl<T> State<T> {
         })
     }
 
+    /// The items are gone, and what a burst of them took should not stay for ever.
+    #[inline]
+    fn give_back(&mut self) {
+        if self.items.capacity() > KEPT {
+            self.items = VecDeque::new();
+        }
+    }
+
     /// Sends into room that is held; the receiver is to be woken.
     fn fill(&mut self, item: T) -> Result<(), SendError<T>> {
         self.held -= 1;
@@ -261,6 +272,7 @@ impl<T> Chan<T> {
     #[inline(never)] // keeps the common path short
     fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if !self.is_over() && self.receiver.keep(cx) {
+            self.state.borrow_mut().give_back();
             return Poll::Pending;
         }
         self.poll_again(cx)
