@@ -1,8 +1,8 @@
 //! Closing the sockets of clients who have gone, after what cannot wait.
 //!
 //! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang up in the same moment that is a tenth of a second,
-//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection that ends while
-//! it is idle leaves its socket here, and a task of the server closes them, one after the other.
+//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection whose client ends or is
+//! silent too long while it is idle leaves its socket here, and a task of the server closes them, one after the other.
 //!
 //! It must keep pace all the same, or a busy server whose clients hang up after each request would run out of descriptors. So each time the task
 //! is polled it goes on closing for as long as it had to wait for the others: half of the time is its own, if it needs it, however busy they are.
@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use futures_io::AsyncWrite;
 
+use super::connection::LINGER;
 use super::server::{Place, Shared};
 use crate::net::TcpStream;
 use crate::sync::Notify;
 use crate::task::yield_now;
-use crate::time::now;
+use crate::time::{now, timeout};
 
 /// How long a poll closes sockets at most. A handler that blocked the loop for a second has done enough harm.
 const SLICE: Duration = Duration::from_millis(10);
@@ -37,7 +38,7 @@ impl<IO: AsyncWrite + Unpin> Quiet<IO> {
 
     /// Says goodbye, if the socket has a way to, and closes it.
     pub(super) async fn close(mut self) {
-        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await;
+        let _ = timeout(LINGER, poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx))).await;
     }
 }
 

@@ -60,8 +60,8 @@ const DRAINED: usize = 64 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What a client is told of a panic.
 pub(super) const UNANSWERED: &str = "the server could not answer";
-/// How long a client that was told off may go on sending.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the end of a connection may take: saying goodbye, and reading what a client that was told off goes on to send.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,7 +338,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
         self.write_head(&response, false, Length::Known(text.len() as u64));
-        self.active.output.append_payload(response.payload);
+        // Even what is no request may ask for no content: RFC 9110, section 9.3.2.
+        if !self.active.input.bytes().trim_ascii_start().starts_with(b"HEAD ") {
+            self.active.output.append_payload(response.payload);
+        }
         End::Linger
     }
 
@@ -378,7 +381,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     async fn run(&mut self, handler: Answering) -> Begun {
         let record = Rc::clone(&self.active.record);
         let mut future = Some(handler);
-        let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx)).await;
+        let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx), || Poll::Pending).await;
         self.begin_answer(answer)
     }
 
@@ -409,16 +412,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Body::new(cell)
     }
 
-    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits.
-    async fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits. What it comes to when nothing more can be
+    /// written is said by `broken`.
+    async fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>, broken: impl Fn() -> Poll<T>) -> T {
         self.timer.clear();
         poll_fn(|cx| {
             loop {
                 self.attend(true);
                 let polled = poll(cx);
                 self.attend(false);
-                if polled.is_ready() || !self.feed(cx) {
+                if polled.is_ready() {
                     return polled;
+                }
+                let fed = self.feed(cx);
+                if self.active.output.is_broken() && broken().is_ready() {
+                    return broken();
+                }
+                if !fed {
+                    return Poll::Pending;
                 }
             }
         })
@@ -509,10 +520,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             self.active.record.tasks();
         }
         let trigger = self.active.trigger(failed.then_some(response.status));
-        let bodyless = self.is_head() || matches!(response.status.as_u16(), 204 | 304);
+        let bodyless = self.is_head() || matches!(response.status.as_u16(), 204 | 205 | 304);
         let length = self.length_of(&response);
-        self.settle_continue(!bodyless && response.payload.is_stream());
-        let keep = self.keeps_alive(&response) && length != Length::UntilClose;
+        let streams = !bodyless && response.payload.is_stream();
+        self.settle_continue(streams);
+        let keep = self.keeps_alive(&response, streams) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
         self.begin_watch(response.status);
         let (stream, big) = match response.payload {
@@ -575,11 +587,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Whether the connection goes on after this answer.
-    fn keeps_alive(&mut self, response: &Response) -> bool {
+    /// Whether the connection goes on after this answer, whose body may still read the request's if it `streams`.
+    fn keeps_alive(&mut self, response: &Response, streams: bool) -> bool {
         let asked_to_close =
             response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
-        let streams = response.payload.is_stream();
         let Active { input, record, body, .. } = &mut *self.active;
         record.head.keep_alive()
             && !asked_to_close
@@ -591,6 +602,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn length_of(&self, response: &Response) -> Length {
         match response.status.as_u16() {
             101 | 204 => return Length::Unsaid,
+            // RFC 9110, section 15.3.6: it has no content, and says so.
+            205 => return Length::Known(0),
             // The length is that of the answer to a GET, which only the handler can know.
             304 => return declared(response).map_or(Length::Unsaid, Length::Known),
             _ => {}
@@ -634,7 +647,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Sends a stream's pieces, up to the length if there is one.
     async fn answer_stream(&mut self, begun: &mut Begun) -> Result<(), End> {
         while begun.length != Length::Known(0) {
-            match self.drive(|cx| poll_piece(&mut begun.stream, cx)).await {
+            let piece = self.drive(|cx| poll_piece(&mut begun.stream, cx), || Poll::Ready(Ok(None))).await;
+            if self.active.output.is_broken() {
+                discard(begun.stream.take());
+                return Err(End::Broken);
+            }
+            match piece {
                 Ok(Some(piece)) => self.append_piece(piece, begun),
                 Ok(None) => break,
                 Err(text) => {
@@ -642,9 +660,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                     let _ = self.flush().await;
                     return Err(End::Broken);
                 }
-            }
-            if self.active.output.is_broken() {
-                return Err(End::Broken);
             }
             if self.active.output.is_full() {
                 self.flush().await?;
@@ -685,6 +700,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             (true, _) => Ok(()),
             (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
             (false, _) if !self.active.input.is_empty() => Err(End::Linger),
+            // It does not know yet that this was the last answer, and may be sending.
+            (false, _) if self.active.record.head.keep_alive() => Err(End::Linger),
             (false, _) => Err(End::Close),
         }
     }
@@ -755,10 +772,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.flush().await.is_err() {
             return;
         }
-        let closed = poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx)).await;
-        if linger && closed.is_ok() {
-            self.timer.set(LINGER);
+        self.timer.set(LINGER);
+        let closed = poll_fn(|cx| self.poll_close(cx)).await;
+        if linger && closed {
             while poll_fn(|cx| self.poll_linger(cx)).await {}
+        }
+    }
+
+    /// True if the client is told that nothing more comes.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match Pin::new(&mut self.io).poll_close(cx) {
+            Poll::Ready(closed) => Poll::Ready(closed.is_ok()),
+            Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
         }
     }
 

@@ -109,6 +109,9 @@ impl Response {
     /// An error of the stream ends the connection, so that the client cannot take the part for the whole; one that speaks HTTP/1.0 has no other mark
     /// of the end, and does. Where the length is known, [`stream_sized`](Self::stream_sized) is the better one.
     ///
+    /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing the client may go unnoticed: one that is quiet
+    /// for long should say something now and then, as [`sse`](super::sse()) does.
+    ///
     /// ```
     /// # use std::{io, pin::Pin, task::{Context, Poll}};
     /// struct Countdown(u8);

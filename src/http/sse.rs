@@ -146,7 +146,7 @@ impl<S: Stream<Item = Event>> Stream for Events<S> {
 ///
 /// # Cancel safety
 ///
-/// When the client is gone the stream is dropped at the next write.
+/// When the client is gone the stream is dropped as soon as an event or a comment cannot be written.
 ///
 /// ```
 /// use postlude::http::{self, Event, Router};

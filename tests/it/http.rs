@@ -510,6 +510,7 @@ fn stopping_closes_idle_connections_at_once_and_finishes_answers() {
         let count = busy.read(&mut buffer).await.unwrap();
         let answer = String::from_utf8_lossy(&buffer[..count]).into_owned();
         assert!(answer.ends_with("slow") && answer.contains("connection: close"), "{answer}");
+        drop(busy);
         let report = running.await.unwrap().unwrap();
         assert_eq!((report.connections_cut(), report.unfinished().len()), (0, 0));
         assert_eq!((time::now() - begin).as_secs(), 5);
@@ -534,6 +535,63 @@ fn connections_beyond_the_limit_wait_until_one_ends() {
         assert!(second.read(&mut buffer).await.unwrap() > 0);
         running.abort();
     });
+}
+
+#[test]
+fn clients_who_hang_up_leave_room_for_others() {
+    paused(async {
+        let server = server(plain()).max_connections(10).shutdown_on(std::future::pending());
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run());
+        let mut buffer = [0; 4096];
+        for _ in 0..3 {
+            let mut clients = Vec::new();
+            for _ in 0..10 {
+                let client = TcpStream::connect(address).await.unwrap();
+                client.write_all(get("/plaintext").as_bytes()).await.unwrap();
+                assert!(client.read(&mut buffer).await.unwrap() > 0);
+                clients.push(client);
+            }
+        }
+        running.abort();
+    });
+}
+
+#[test]
+fn an_answer_that_has_no_content_by_its_status_has_none() {
+    let router = Router::new()
+        .get("/reset", async || Response::new(205).with_body("hello"))
+        .get("/stream", async || Response::stream(futures::stream::iter([Ok(b"hello".to_vec())])).with_status(205))
+        .get("/none", async || Response::new(204).with_body("hello"));
+    let answers = exchange(router, &(get("/reset") + &get("/stream") + &get("/none")));
+    assert_eq!(statuses(&answers), ["205", "205", "204"]);
+    assert_eq!(answers.matches("content-length: 0\r\n").count(), 2, "{answers}");
+    assert!(!answers.contains("hello") && !answers.contains("chunked"), "{answers}");
+}
+
+#[test]
+fn what_is_no_request_and_asks_for_no_content_gets_none() {
+    for head in ["HEAD / HTTP/1.1\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"] {
+        let answer = exchange(plain(), head);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        let answer = exchange(plain(), &head.replace("HEAD", "GET"));
+        assert!(answer.starts_with("HTTP/1.1 400 ") && !answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_continue_and_gets_an_answer_without_content_is_told_that_it_was_the_last() {
+    let stream = || Response::stream(futures::stream::iter([Ok(b"hello".to_vec())]));
+    for method in ["HEAD", "POST"] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 60\r\n\r\n");
+        let answer = paused(async {
+            let app = Router::new().get("/", async move || stream()).post("/", async move || stream().with_status(204));
+            let client = connect(&Rc::new(server(app)));
+            client.write_all(request.as_bytes()).await.unwrap();
+            read_to_end(&client).await
+        });
+        assert!(answer.contains("connection: close\r\n") && !answer.contains(" 100 "), "{answer}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
+use futures_io::{AsyncRead, AsyncWrite};
 use postlude::http::chunked::{BodyLimits, Decoder};
 use postlude::http::parse::Framing;
 use postlude::http::{BackgroundTasks, Body, BodyError, Error, Response, Router, Server, Upgraded};
@@ -546,6 +547,66 @@ fn connect_is_refused() {
     }
 }
 
+/// A socket that never has said goodbye.
+struct Clinging(UnixStream);
+
+impl AsyncRead for Clinging {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Clinging {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn a_connection_ends_though_its_socket_never_has_said_goodbye() {
+    let closing = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for (request, ends, seconds) in
+        [("", true, 1), ("", false, 61), (closing, false, 1), ("nonsense\r\n\r\n", false, 1)]
+    {
+        paused(async {
+            let (client, wire) = UnixStream::pair().unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            if ends {
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            let begin = time::now();
+            server(plain()).serve_connection(Clinging(wire)).await;
+            assert_eq!((time::now() - begin).as_secs(), seconds, "{request:?}");
+        });
+    }
+}
+
+#[test]
+fn a_client_that_is_not_told_before_the_last_answer_that_it_was_may_go_on_sending_for_a_while() {
+    paused(async {
+        let server = Rc::new(server(plain()).max_requests_per_connection(1));
+        let client = connect(&server);
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        assert!(read_to_end(&client).await.contains("connection: close\r\n"));
+        client.write_all(get("/").as_bytes()).await.expect("a close would have been a reset for the answer, too");
+        time::sleep(Duration::from_secs(2)).await;
+        assert!(client.write_all(get("/").as_bytes()).await.is_err());
+        // Who asked for it has nothing more to send.
+        let client = connect(&server);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        read_to_end(&client).await;
+        assert!(client.write_all(get("/").as_bytes()).await.is_err());
+    });
+}
+
 /// Clients with an answer each, whose connections are idle now.
 async fn idle_clients(address: std::net::SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut clients = Vec::new();
@@ -588,6 +649,28 @@ fn a_request_does_not_wait_for_the_sockets_of_those_who_hung_up_before_it() {
         }
         drop(running);
     });
+}
+
+#[test]
+fn sockets_are_closed_for_as_long_as_that_had_to_wait_for_the_others() {
+    let turns = paused(async {
+        let server = server(plain()).idle_timeout(Duration::MAX);
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run()).abort_on_drop();
+        let clients = idle_clients(address, 100).await;
+        for client in &clients {
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let mut turns = 0;
+        while closed(&clients) < clients.len() {
+            // Each turn takes a millisecond, and on this clock closing takes no time at all.
+            time::advance(Duration::from_millis(1)).await;
+            turns += 1;
+        }
+        drop(running);
+        turns
+    });
+    assert!(turns < 50, "{turns} turns");
 }
 
 #[test]
