@@ -67,7 +67,7 @@ impl<S: Stream> Stream for Debounce<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let mut this = self.project();
         if *this.ended {
-            return Poll::Ready(None);
+            return budget::poll_proceed(cx).map(|()| None);
         }
         // Out of budget the time limit is still looked at: a busy task must not put it off for ever.
         while budget::poll_available(cx).is_ready() {

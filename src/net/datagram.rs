@@ -6,7 +6,6 @@
 //! [`UnixDatagram::send_to`] therefore tries again by the clock.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -269,7 +268,7 @@ impl UnixDatagram {
     ) -> io::Result<usize> {
         let mut pause = FIRST_PAUSE;
         loop {
-            poll_fn(budget::poll_proceed).await;
+            budget::proceed().await;
             match send(self.io.get()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     time::sleep(pause).await;

@@ -353,6 +353,9 @@ impl TcpStream {
     /// # }
     /// ```
     pub async fn read_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if buffer.is_empty() {
+            budget::proceed().await;
+        }
         while !buffer.is_empty() {
             match self.read(buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -453,6 +456,9 @@ impl TcpStream {
     /// # }
     /// ```
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            budget::proceed().await;
+        }
         while !bytes.is_empty() {
             match self.write(bytes).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),

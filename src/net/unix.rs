@@ -279,7 +279,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::finish_connect(mio::net::UnixStream::connect(path)?).await
+        Self::finish_connect(mio::net::UnixStream::connect(path)).await
     }
 
     /// Connects to an address, which may be in the abstract namespace (unix(7)).
@@ -301,11 +301,14 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
-        Self::finish_connect(mio::net::UnixStream::connect_addr(address)?).await
+        Self::finish_connect(mio::net::UnixStream::connect_addr(address)).await
     }
 
-    async fn finish_connect(stream: mio::net::UnixStream) -> io::Result<Self> {
-        let stream = Self::from_mio(stream);
+    async fn finish_connect(begun: io::Result<mio::net::UnixStream>) -> io::Result<Self> {
+        if begun.is_err() {
+            budget::proceed().await;
+        }
+        let stream = Self::from_mio(begun?);
         stream.io.wait(Direction::Write, is_connected, never).await?;
         Ok(stream)
     }
@@ -399,6 +402,9 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn read_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if buffer.is_empty() {
+            budget::proceed().await;
+        }
         while !buffer.is_empty() {
             match self.read(buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -471,6 +477,9 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            budget::proceed().await;
+        }
         while !bytes.is_empty() {
             match self.write(bytes).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
