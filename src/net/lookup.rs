@@ -128,7 +128,9 @@ impl Sealed for &String {
 
 /// The addresses of a host, in the system's order. A literal address is its own answer and needs no look-up.
 ///
-/// Cancel-safe: a look-up that has started goes on by itself, and its answer is dropped.
+/// # Cancel safety
+///
+/// A look-up that has started goes on by itself, and its answer is dropped.
 ///
 /// # Errors
 ///

@@ -91,7 +91,9 @@ impl UnixListener {
     /// socket). Out of descriptors or memory, the listener pauses for a tenth of a second, once for all who accept, and tries
     /// again; nobody spins, and connections wait in the backlog.
     ///
-    /// Cancel-safe: a connection that is not returned is still in the backlog.
+    /// # Cancel safety
+    ///
+    /// A connection that is not returned is still in the backlog.
     ///
     /// # Errors
     ///
@@ -264,7 +266,9 @@ pub struct UnixStream {
 impl UnixStream {
     /// Connects to the socket at a path.
     ///
-    /// Cancel-safe: dropping it closes the socket.
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the socket.
     ///
     /// # Errors
     ///
@@ -283,6 +287,10 @@ impl UnixStream {
     }
 
     /// Connects to an address, which may be in the abstract namespace (unix(7)).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `connect`.
     ///
     /// # Errors
     ///
@@ -335,7 +343,9 @@ impl UnixStream {
 
     /// Reads what is there, at most as much as fits; 0 is the end of the stream (or an empty buffer). Waits while nothing is there.
     ///
-    /// Cancel-safe: no byte is taken unless its count is returned.
+    /// # Cancel safety
+    ///
+    /// No byte is taken unless its count is returned.
     ///
     /// # Errors
     ///
@@ -358,6 +368,10 @@ impl UnixStream {
     }
 
     /// Reads into several buffers, one after the other: readv(2). Otherwise as [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `read`.
     ///
     /// # Errors
     ///
@@ -383,7 +397,9 @@ impl UnixStream {
 
     /// Reads until the buffer is full.
     ///
-    /// Not cancel-safe: dropping it loses what it had read.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses what it had read.
     ///
     /// # Errors
     ///
@@ -416,7 +432,9 @@ impl UnixStream {
 
     /// Writes as much as the system takes, and says how much that was. Waits while it takes nothing.
     ///
-    /// Cancel-safe: no byte is written unless its count is returned.
+    /// # Cancel safety
+    ///
+    /// No byte is written unless its count is returned.
     ///
     /// # Errors
     ///
@@ -439,6 +457,10 @@ impl UnixStream {
 
     /// Writes several buffers, one after the other: writev(2). Otherwise as [`write`](Self::write).
     ///
+    /// # Cancel safety
+    ///
+    /// As `write`.
+    ///
     /// # Errors
     ///
     /// As `write`.
@@ -460,7 +482,9 @@ impl UnixStream {
 
     /// Writes all of it.
     ///
-    /// Not cancel-safe: dropping it leaves unknown how much was written.
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves unknown how much was written.
     ///
     /// # Errors
     ///
@@ -491,7 +515,11 @@ impl UnixStream {
 
     /// Waits until a read is worth trying: there are bytes, an end or an error.
     ///
-    /// Once reported, it stays reported until a read of this socket finds nothing. Cancel-safe.
+    /// Once reported, it stays reported until a read of this socket finds nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///
@@ -513,6 +541,10 @@ impl UnixStream {
     }
 
     /// Waits until a write is worth trying. Otherwise as [`readable`](Self::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `readable`.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Nobody has the loop to himself: whatever is ready again and again (a task, a channel, a listener, a set) lets the others in.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::{Future, Ready, pending, poll_fn, ready};
 use std::io::Write;
 use std::net::TcpStream as StdTcpStream;
 use std::pin::{Pin, pin};
@@ -144,7 +144,7 @@ fn whatever_is_ready_at_once_lets_others_run() {
         assert!(others_during_many(async || race((async {}, async {})).await.1).await >= 7, "a race of what is ready");
         assert!(others_during_many(async || join((async {}, async {})).await.0).await >= 7, "a join of what is ready");
         assert!(
-            others_during_many(async || assert!(join([async {}; 0]).await.is_empty())).await >= 7,
+            others_during_many(async || assert!(join([] as [Ready<()>; 0]).await.is_empty())).await >= 7,
             "a join of nothing"
         );
         let failing = async || try_join([async { Err::<(), _>(()) }]).await.unwrap_err();
