@@ -829,7 +829,7 @@ impl Table {
     #[inline(never)] // keeps the common path short
     fn choose(&mut self, head: u32, len: u32) -> (u32, u32) {
         let (mut before, mut number) = (NONE, head);
-        for _ in 0..self.pick(len).unwrap_or(0) {
+        for _ in 0..self.pick(len.min(PICK_WINDOW)).unwrap_or(0) {
             before = number;
             number = self.slot(number).next;
         }
@@ -902,7 +902,7 @@ const PICK_WINDOW: u32 = 64;
 /// A number below `len` from a splitmix64 generator.
 fn pick(state: &mut u64, len: u32) -> u32 {
     *state = state.wrapping_add(GOLDEN_RATIO);
-    (scramble(*state) % u64::from(len.min(PICK_WINDOW))) as u32
+    (scramble(*state) % u64::from(len)) as u32
 }
 
 /// The steps in which splitmix64 counts.

@@ -545,3 +545,16 @@ fn a_seed_picks_which_branch_begins_the_same_way_each_time() {
     assert_eq!(different.len(), all.len());
     assert!(all.iter().flatten().all(|&winner| winner < 3));
 }
+
+#[test]
+fn under_a_seed_any_of_very_many_branches_may_begin() {
+    let runtime = Runtime::builder().paused_clock().seed(1).build().unwrap();
+    let races = async {
+        let mut wins = Wins::<200>::new();
+        for _ in 0..10_000 {
+            wins.note(race(vec![ready(()); 200]).await.0);
+        }
+        assert!(wins.of.iter().all(|&wins| wins > 0), "{wins:?}");
+    };
+    runtime.block_on(races).unwrap();
+}
