@@ -114,7 +114,9 @@ impl<T: AsFd + Send + 'static> Async<T> {
     /// A hint, not a promise: read with `read_with`, which waits again if need be. A loop of this and operations on
     /// [`get_ref`](Self::get_ref) would spin.
     ///
-    /// Cancel-safe.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///
@@ -141,6 +143,10 @@ impl<T: AsFd + Send + 'static> Async<T> {
     /// Waits until the descriptor is reported writable, closed at the other end, or in error. Otherwise as
     /// [`readable`](Self::readable).
     ///
+    /// # Cancel safety
+    ///
+    /// As `readable`.
+    ///
     /// # Errors
     ///
     /// As `readable`.
@@ -163,7 +169,9 @@ impl<T: AsFd + Send + 'static> Async<T> {
     /// Calls `operation` until it returns something other than `WouldBlock` or `Interrupted`, and waits until the descriptor is
     /// readable before it calls it again. Any number of tasks may do so at a time.
     ///
-    /// Cancel-safe: it is dropped between two calls, or before the first.
+    /// # Cancel safety
+    ///
+    /// It is dropped between two calls, or before the first.
     ///
     /// # Errors
     ///
@@ -189,6 +197,10 @@ impl<T: AsFd + Send + 'static> Async<T> {
 
     /// Calls `operation` until it returns something other than `WouldBlock` or `Interrupted`, and waits until the descriptor is
     /// writable before it calls it again. Otherwise as [`read_with`](Self::read_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `read_with`.
     ///
     /// # Errors
     ///

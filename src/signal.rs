@@ -112,7 +112,9 @@ pub struct Signal {
 impl Signal {
     /// Waits for the next signal. Signals that arrived since the last call count as one.
     ///
-    /// Cancel-safe: a signal that is not returned is still to come.
+    /// # Cancel safety
+    ///
+    /// A signal that is not returned is still to come.
     ///
     /// # Errors
     ///

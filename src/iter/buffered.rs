@@ -195,6 +195,9 @@ where
     type Item = <S::Item as Future>::Output;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_terminated() {
+            return budget::poll_proceed(cx).map(|()| None);
+        }
         ready!(budget::poll_available(cx));
         if self.output.is_none() {
             self.as_mut().take_output(cx);
@@ -276,6 +279,9 @@ where
     type Item = <S::Item as Future>::Output;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_terminated() {
+            return budget::poll_proceed(cx).map(|()| None);
+        }
         ready!(budget::poll_available(cx));
         if self.output.is_none() {
             self.as_mut().take_output(cx);

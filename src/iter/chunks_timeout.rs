@@ -69,6 +69,9 @@ impl<S: Stream> Stream for ChunksTimeout<S> {
     type Item = Vec<S::Item>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<S::Item>>> {
+        if self.is_terminated() {
+            return budget::poll_proceed(cx).map(|()| None);
+        }
         let mut this = self.as_mut().project();
         while !*this.ended && this.items.len() < *this.n {
             // The deadline of a chunk is looked at without a budget too.

@@ -1,7 +1,8 @@
 //! The latest item, once there was quiet: [`debounce`].
 //!
-//! Each item takes the place of the one held and sets the time anew. The source goes first: what is there counts as said, so that an item is
-//! never given while a later one waits.
+//! Each item takes the place of the one held and sets the time anew. The source goes first: what is there counts as said, so that no item
+//! is given while a later one waits. Only where the task's budget ends the source is not asked, and an item whose time is over is given
+//! all the same: else a source that is ready without end would put it off for ever.
 
 use std::fmt;
 use std::pin::Pin;
@@ -67,7 +68,7 @@ impl<S: Stream> Stream for Debounce<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let mut this = self.project();
         if *this.ended {
-            return Poll::Ready(None);
+            return budget::poll_proceed(cx).map(|()| None);
         }
         // Out of budget the time limit is still looked at: a busy task must not put it off for ever.
         while budget::poll_available(cx).is_ready() {

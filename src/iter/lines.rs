@@ -115,25 +115,23 @@ impl<R: AsyncRead> Stream for Lines<R> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         ready!(budget::poll_available(cx));
-        loop {
+        let line = loop {
             if let Some(line) = self.as_mut().take_line() {
-                budget::spend();
-                return Poll::Ready(Some(line));
+                break Some(line);
             }
             match self.source {
-                Source::Closed => return Poll::Ready(None),
-                Source::AtEnd => {
-                    let last = self.as_mut().take_last();
-                    return Poll::Ready(last);
-                }
+                Source::Closed => break None,
+                Source::AtEnd => break self.as_mut().take_last(),
                 Source::Open => {
                     if let Err(error) = ready!(self.as_mut().poll_fill(cx)) {
-                        *self.project().source = Source::Closed;
-                        return Poll::Ready(Some(Err(error)));
+                        *self.as_mut().project().source = Source::Closed;
+                        break Some(Err(error));
                     }
                 }
             }
-        }
+        };
+        budget::spend();
+        Poll::Ready(line)
     }
 }
 
@@ -277,8 +275,11 @@ impl<R: AsyncRead> Stream for Chunks<R> {
         ready!(budget::poll_available(cx));
         let mut this = self.project();
         loop {
-            let Some(reader) = this.reader.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-            let item = match ready!(reader.poll_read(cx, this.buffer)) {
+            let read = match this.reader.as_mut().as_pin_mut() {
+                Some(reader) => ready!(reader.poll_read(cx, this.buffer)),
+                None => Ok(0),
+            };
+            let item = match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(0) => None,
                 Ok(n) => Some(Ok(this.buffer[..n].to_vec())),

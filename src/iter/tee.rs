@@ -295,7 +295,7 @@ impl<S: Stream<Item: Clone>> Stream for Tee<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         if self.ended {
-            return Poll::Ready(None);
+            return budget::poll_proceed(cx).map(|()| None);
         }
         ready!(budget::poll_available(cx));
         let mut poll = self.poll_item();

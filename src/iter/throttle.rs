@@ -60,7 +60,7 @@ impl<S: Stream> Stream for Throttle<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let this = self.project();
         if *this.ended {
-            return Poll::Ready(None);
+            return budget::poll_proceed(cx).map(|()| None);
         }
         ready!(budget::poll_available(cx));
         if let Some(gate) = this.gate {

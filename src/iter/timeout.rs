@@ -59,7 +59,7 @@ impl<S: Stream> Stream for Timeout<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.project();
         if *this.ended {
-            return Poll::Ready(None);
+            return budget::poll_proceed(cx).map(|()| None);
         }
         ready!(budget::poll_available(cx));
         if let Poll::Ready(item) = this.stream.poll_next(cx) {

@@ -6,7 +6,6 @@
 //! [`UnixDatagram::send_to`] therefore tries again by the clock.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -160,7 +159,9 @@ impl UnixDatagram {
 
     /// Sends a datagram to the connected peer, and says how many bytes it has: all of them. Waits while the peer is full.
     ///
-    /// Cancel-safe: nothing is sent unless its length is returned.
+    /// # Cancel safety
+    ///
+    /// Nothing is sent unless its length is returned.
     ///
     /// # Errors
     ///
@@ -184,7 +185,9 @@ impl UnixDatagram {
     /// Receives a datagram and returns its length. What does not fit the buffer is lost. Waits while there is none; a datagram may be
     /// empty, so 0 is not the end of anything, unless the socket was [shut down](Self::shutdown).
     ///
-    /// Cancel-safe: no datagram is taken unless its length is returned.
+    /// # Cancel safety
+    ///
+    /// No datagram is taken unless its length is returned.
     ///
     /// # Errors
     ///
@@ -210,7 +213,9 @@ impl UnixDatagram {
     /// Sends a datagram to the socket at a path, and says how many bytes it has: all of them. While the receiver is full it tries again
     /// by the clock, every 16 ms in the end, since the system does not report room to a socket that is not connected.
     ///
-    /// Cancel-safe: nothing is sent unless its length is returned.
+    /// # Cancel safety
+    ///
+    /// Nothing is sent unless its length is returned.
     ///
     /// # Errors
     ///
@@ -238,6 +243,10 @@ impl UnixDatagram {
     }
 
     /// Sends a datagram to an address, which may be in the abstract namespace. Otherwise as [`send_to`](Self::send_to).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `send_to`.
     ///
     /// # Errors
     ///
@@ -269,7 +278,7 @@ impl UnixDatagram {
     ) -> io::Result<usize> {
         let mut pause = FIRST_PAUSE;
         loop {
-            poll_fn(budget::poll_proceed).await;
+            budget::proceed().await;
             match send(self.io.get()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     time::sleep(pause).await;
@@ -291,6 +300,10 @@ impl UnixDatagram {
     }
 
     /// Receives a datagram and returns its length and who sent it. Otherwise as [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `recv`.
     ///
     /// # Errors
     ///
@@ -315,7 +328,9 @@ impl UnixDatagram {
     /// Waits until a datagram, an error or an end has been reported. Another task may take it first, so the next
     /// [`recv`](Self::recv) may wait all the same.
     ///
-    /// Cancel-safe.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///
@@ -338,7 +353,9 @@ impl UnixDatagram {
 
     /// Waits until the connected peer has room. One that is not connected is writable always, whoever is full.
     ///
-    /// Cancel-safe.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
 use crate::blocking::spawn_blocking;
+use crate::task::budget;
 
 /// What can be connected to: an address, or a host name and a port.
 ///
@@ -127,7 +128,9 @@ impl Sealed for &String {
 
 /// The addresses of a host, in the system's order. A literal address is its own answer and needs no look-up.
 ///
-/// Cancel-safe: a look-up that has started goes on by itself, and its answer is dropped.
+/// # Cancel safety
+///
+/// A look-up that has started goes on by itself, and its answer is dropped.
 ///
 /// # Errors
 ///
@@ -152,8 +155,14 @@ pub async fn lookup_host(host: impl ToAddress) -> io::Result<Vec<SocketAddr>> {
 
 pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
-        Target::Literal(address) => Ok(vec![address]),
-        Target::Malformed(text) => Err(malformed(&text)),
+        Target::Literal(address) => {
+            budget::proceed().await;
+            Ok(vec![address])
+        }
+        Target::Malformed(text) => {
+            budget::proceed().await;
+            Err(malformed(&text))
+        }
         Target::Name(host, port) => {
             spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await?
         }

@@ -77,7 +77,9 @@ impl TcpListener {
     /// socket). Out of descriptors or memory, the listener pauses for a tenth of a second, once for all who accept, and tries
     /// again; nobody spins, and connections wait in the backlog.
     ///
-    /// Cancel-safe: a connection that is not returned is still in the backlog.
+    /// # Cancel safety
+    ///
+    /// A connection that is not returned is still in the backlog.
     ///
     /// # Errors
     ///
@@ -245,7 +247,9 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects. A host name is looked up on the blocking pool, and its addresses are tried one after the other.
     ///
-    /// Cancel-safe: dropping it closes the socket.
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the socket.
     ///
     /// # Errors
     ///
@@ -279,7 +283,9 @@ impl TcpStream {
 
     /// Reads what is there, at most as much as fits; 0 is the end of the stream (or an empty buffer). Waits while nothing is there.
     ///
-    /// Cancel-safe: no byte is taken unless its count is returned.
+    /// # Cancel safety
+    ///
+    /// No byte is taken unless its count is returned.
     ///
     /// # Errors
     ///
@@ -305,6 +311,10 @@ impl TcpStream {
     }
 
     /// Reads into several buffers, one after the other: readv(2). Otherwise as [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `read`.
     ///
     /// # Errors
     ///
@@ -332,7 +342,9 @@ impl TcpStream {
 
     /// Reads until the buffer is full.
     ///
-    /// Not cancel-safe: dropping it loses what it had read.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses what it had read.
     ///
     /// # Errors
     ///
@@ -353,6 +365,9 @@ impl TcpStream {
     /// # }
     /// ```
     pub async fn read_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if buffer.is_empty() {
+            budget::proceed().await;
+        }
         while !buffer.is_empty() {
             match self.read(buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -363,6 +378,10 @@ impl TcpStream {
     }
 
     /// Reads what is there without taking it. Otherwise as [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `read`.
     ///
     /// # Errors
     ///
@@ -389,7 +408,9 @@ impl TcpStream {
 
     /// Writes as much as the system takes, and says how much that was. Waits while it takes nothing.
     ///
-    /// Cancel-safe: no byte is written unless its count is returned.
+    /// # Cancel safety
+    ///
+    /// No byte is written unless its count is returned.
     ///
     /// # Errors
     ///
@@ -413,6 +434,10 @@ impl TcpStream {
 
     /// Writes several buffers, one after the other: writev(2). Otherwise as [`write`](Self::write).
     ///
+    /// # Cancel safety
+    ///
+    /// As `write`.
+    ///
     /// # Errors
     ///
     /// As `write`.
@@ -435,7 +460,9 @@ impl TcpStream {
 
     /// Writes all of it.
     ///
-    /// Not cancel-safe: dropping it leaves unknown how much was written.
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves unknown how much was written.
     ///
     /// # Errors
     ///
@@ -453,6 +480,9 @@ impl TcpStream {
     /// # }
     /// ```
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            budget::proceed().await;
+        }
         while !bytes.is_empty() {
             match self.write(bytes).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -464,7 +494,11 @@ impl TcpStream {
 
     /// Waits until a read is worth trying: there are bytes, an end or an error.
     ///
-    /// Once reported, it stays reported until a read of this socket finds nothing. Cancel-safe.
+    /// Once reported, it stays reported until a read of this socket finds nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///
@@ -488,6 +522,10 @@ impl TcpStream {
     }
 
     /// Waits until a write is worth trying. Otherwise as [`readable`](Self::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `readable`.
     ///
     /// # Errors
     ///

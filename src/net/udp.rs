@@ -65,7 +65,9 @@ impl UdpSocket {
     /// nobody need be there; that shows as `ConnectionRefused` of a later `send` or `recv`, once, and does the socket no harm. A host
     /// name is looked up on the blocking pool, and the first of its addresses that can be routed to is taken.
     ///
-    /// Cancel-safe: dropping it leaves the peer as it was.
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves the peer as it was.
     ///
     /// # Errors
     ///
@@ -101,7 +103,9 @@ impl UdpSocket {
 
     /// Sends a datagram to the [connected](Self::connect) peer, and says how many bytes it has: all of them.
     ///
-    /// Cancel-safe: nothing is sent unless its length is returned.
+    /// # Cancel safety
+    ///
+    /// Nothing is sent unless its length is returned.
     ///
     /// # Errors
     ///
@@ -127,7 +131,9 @@ impl UdpSocket {
     /// Receives a datagram and returns its length. What does not fit the buffer is lost. Waits while there is none; a datagram may be
     /// empty, so 0 is not the end of anything.
     ///
-    /// Cancel-safe: no datagram is taken unless its length is returned.
+    /// # Cancel safety
+    ///
+    /// No datagram is taken unless its length is returned.
     ///
     /// # Errors
     ///
@@ -155,7 +161,9 @@ impl UdpSocket {
     /// Sends a datagram to an address, and says how many bytes it has: all of them. Look names up once, with
     /// [`lookup_host`](super::lookup_host).
     ///
-    /// Cancel-safe: nothing is sent unless its length is returned.
+    /// # Cancel safety
+    ///
+    /// Nothing is sent unless its length is returned.
     ///
     /// # Errors
     ///
@@ -179,6 +187,10 @@ impl UdpSocket {
 
     /// Receives a datagram and returns its length and who sent it. Otherwise as [`recv`](Self::recv).
     ///
+    /// # Cancel safety
+    ///
+    /// As `recv`.
+    ///
     /// # Errors
     ///
     /// As `recv`.
@@ -200,6 +212,10 @@ impl UdpSocket {
     }
 
     /// Receives the next datagram without taking it. Otherwise as [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `recv`.
     ///
     /// # Errors
     ///
@@ -225,6 +241,10 @@ impl UdpSocket {
 
     /// Receives the next datagram and who sent it, without taking it. Otherwise as [`recv`](Self::recv).
     ///
+    /// # Cancel safety
+    ///
+    /// As `recv`.
+    ///
     /// # Errors
     ///
     /// As `recv`.
@@ -248,7 +268,9 @@ impl UdpSocket {
     /// Waits until a datagram or an error has been reported. Another task may take it first, so the next
     /// [`recv`](Self::recv) may wait all the same.
     ///
-    /// Cancel-safe.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///
@@ -273,7 +295,9 @@ impl UdpSocket {
     /// Waits until there is room for a datagram. Another task may take it first, so the next [`send`](Self::send) may wait all
     /// the same.
     ///
-    /// Cancel-safe.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///

@@ -91,7 +91,9 @@ impl UnixListener {
     /// socket). Out of descriptors or memory, the listener pauses for a tenth of a second, once for all who accept, and tries
     /// again; nobody spins, and connections wait in the backlog.
     ///
-    /// Cancel-safe: a connection that is not returned is still in the backlog.
+    /// # Cancel safety
+    ///
+    /// A connection that is not returned is still in the backlog.
     ///
     /// # Errors
     ///
@@ -264,7 +266,9 @@ pub struct UnixStream {
 impl UnixStream {
     /// Connects to the socket at a path.
     ///
-    /// Cancel-safe: dropping it closes the socket.
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the socket.
     ///
     /// # Errors
     ///
@@ -279,10 +283,14 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::finish_connect(mio::net::UnixStream::connect(path)?).await
+        Self::finish_connect(mio::net::UnixStream::connect(path)).await
     }
 
     /// Connects to an address, which may be in the abstract namespace (unix(7)).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `connect`.
     ///
     /// # Errors
     ///
@@ -301,11 +309,14 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
-        Self::finish_connect(mio::net::UnixStream::connect_addr(address)?).await
+        Self::finish_connect(mio::net::UnixStream::connect_addr(address)).await
     }
 
-    async fn finish_connect(stream: mio::net::UnixStream) -> io::Result<Self> {
-        let stream = Self::from_mio(stream);
+    async fn finish_connect(begun: io::Result<mio::net::UnixStream>) -> io::Result<Self> {
+        if begun.is_err() {
+            budget::proceed().await;
+        }
+        let stream = Self::from_mio(begun?);
         stream.io.wait(Direction::Write, is_connected, never).await?;
         Ok(stream)
     }
@@ -332,7 +343,9 @@ impl UnixStream {
 
     /// Reads what is there, at most as much as fits; 0 is the end of the stream (or an empty buffer). Waits while nothing is there.
     ///
-    /// Cancel-safe: no byte is taken unless its count is returned.
+    /// # Cancel safety
+    ///
+    /// No byte is taken unless its count is returned.
     ///
     /// # Errors
     ///
@@ -355,6 +368,10 @@ impl UnixStream {
     }
 
     /// Reads into several buffers, one after the other: readv(2). Otherwise as [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `read`.
     ///
     /// # Errors
     ///
@@ -380,7 +397,9 @@ impl UnixStream {
 
     /// Reads until the buffer is full.
     ///
-    /// Not cancel-safe: dropping it loses what it had read.
+    /// # Cancel safety
+    ///
+    /// Dropping it loses what it had read.
     ///
     /// # Errors
     ///
@@ -399,6 +418,9 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn read_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if buffer.is_empty() {
+            budget::proceed().await;
+        }
         while !buffer.is_empty() {
             match self.read(buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -410,7 +432,9 @@ impl UnixStream {
 
     /// Writes as much as the system takes, and says how much that was. Waits while it takes nothing.
     ///
-    /// Cancel-safe: no byte is written unless its count is returned.
+    /// # Cancel safety
+    ///
+    /// No byte is written unless its count is returned.
     ///
     /// # Errors
     ///
@@ -433,6 +457,10 @@ impl UnixStream {
 
     /// Writes several buffers, one after the other: writev(2). Otherwise as [`write`](Self::write).
     ///
+    /// # Cancel safety
+    ///
+    /// As `write`.
+    ///
     /// # Errors
     ///
     /// As `write`.
@@ -454,7 +482,9 @@ impl UnixStream {
 
     /// Writes all of it.
     ///
-    /// Not cancel-safe: dropping it leaves unknown how much was written.
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves unknown how much was written.
     ///
     /// # Errors
     ///
@@ -471,6 +501,9 @@ impl UnixStream {
     /// # }
     /// ```
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            budget::proceed().await;
+        }
         while !bytes.is_empty() {
             match self.write(bytes).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -482,7 +515,11 @@ impl UnixStream {
 
     /// Waits until a read is worth trying: there are bytes, an end or an error.
     ///
-    /// Once reported, it stays reported until a read of this socket finds nothing. Cancel-safe.
+    /// Once reported, it stays reported until a read of this socket finds nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
     ///
     /// # Errors
     ///
@@ -504,6 +541,10 @@ impl UnixStream {
     }
 
     /// Waits until a write is worth trying. Otherwise as [`readable`](Self::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// As `readable`.
     ///
     /// # Errors
     ///

@@ -120,11 +120,24 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         &self,
         cx: &mut Context<'_>,
         direction: Direction,
-        mut operation: impl FnMut(&S) -> io::Result<T>,
+        operation: impl FnMut(&S) -> io::Result<T>,
         drained: impl Fn(&T) -> bool,
         place: &mut Place<'_>,
     ) -> Poll<io::Result<T>> {
         ready!(budget::poll_available(cx));
+        let result = ready!(self.attempt(cx, direction, operation, drained, place));
+        budget::spend();
+        Poll::Ready(result)
+    }
+
+    fn attempt<T>(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+        drained: impl Fn(&T) -> bool,
+        place: &mut Place<'_>,
+    ) -> Poll<io::Result<T>> {
         loop {
             let registered = self.registered()?;
             let seen = registered.as_ref().map(|(parts, key)| look(parts, *key, direction)).transpose()?;
@@ -139,7 +152,6 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
                 },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => {
-                    budget::spend();
                     if let (Some((parts, key)), Some(seen), Ok(value)) = (&registered, seen, &result) {
                         if drained(value) {
                             with(parts, *key, |source| source.drained(direction, seen));

@@ -58,8 +58,8 @@ pub(crate) struct Parts {
     pub(crate) doomed: RefCell<Vec<Boxed>>,
     /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
     pub(crate) fatal: RefCell<Option<TaskPanic>>,
-    /// Joins and races begun: each starts with another branch than the one before.
-    pub(crate) races: Cell<usize>,
+    /// Joins and races begun: where each starts is made of its number.
+    pub(crate) races: Cell<u64>,
 }
 
 thread_local! {

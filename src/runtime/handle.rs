@@ -230,7 +230,11 @@ where
 /// Waits for work that was started from plain code: a task by [`Handle::spawn`] or [`Handle::defer`], a blocking job by
 /// [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a plain thread with [`wait`](Self::wait).
 ///
-/// Dropping it lets the work go on. Cancel-safe: a handle polled in a `select` and dropped loses only itself.
+/// Dropping it lets the work go on.
+///
+/// # Cancel safety
+///
+/// Dropping it while it waits loses the output and nothing else; poll `&mut handle` to go on waiting later.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

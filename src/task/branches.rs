@@ -1,8 +1,8 @@
 //! Several futures polled by one: [`join`] waits for all, [`try_join`] for all or the first error, [`race`] for the first.
 //!
 //! Each poll begins with another branch than the one before, and ends where the budget does; the next one goes on there. So a branch
-//! that is always ready never keeps another from being polled; and one race after the other, in a loop, lets each of two that are ready
-//! win in turn.
+//! that is always ready never keeps another from being polled. Where the first poll begins is as good as drawn by lot, so that of one
+//! race after the other, in a loop, each of two that are always ready wins its half, whatever other races are run between them.
 //!
 //! # How it works
 //!
@@ -21,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::budget;
+use super::table::{GOLDEN_RATIO, scramble};
 use crate::runtime::context;
 
 /// Waits for all of several futures, and gives their outputs in the order they were given.
@@ -215,6 +216,19 @@ fn poll_in_turn(
     first: &mut usize,
     count: usize,
     cx: &mut Context<'_>,
+    poll: impl FnMut(usize, &mut Context<'_>) -> Poll<bool>,
+) -> Poll<Option<usize>> {
+    ready!(budget::poll_available(cx));
+    let before = budget::left();
+    let decider = ready!(poll_each(first, count, cx, poll));
+    budget::spend_unless_spent(before);
+    Poll::Ready(decider)
+}
+
+fn poll_each(
+    first: &mut usize,
+    count: usize,
+    cx: &mut Context<'_>,
     mut poll: impl FnMut(usize, &mut Context<'_>) -> Poll<bool>,
 ) -> Poll<Option<usize>> {
     let begin = *first;
@@ -237,12 +251,22 @@ fn poll_in_turn(
     if all_ended { Poll::Ready(None) } else { Poll::Pending }
 }
 
-/// Picked by the seed, if there is one, else counted: per runtime, so that nothing depends on what ran before in the process.
+/// Picked by the seed, if there is one, else by a counter: per runtime, so that nothing depends on what ran before in the process.
 fn first_branch(count: usize) -> usize {
     let Some(parts) = context::current().filter(|_| count > 0) else { return 0 };
     let picked = parts.tasks.borrow_mut().pick(count as u32);
-    let turn = || parts.races.replace(parts.races.get().wrapping_add(1)) % count;
-    picked.map_or_else(turn, |number| number as usize)
+    let counted = || spread(parts.races.replace(parts.races.get().wrapping_add(1)), count);
+    picked.map_or_else(counted, |number| number as usize)
+}
+
+/// One of `count` branches for the race of this number, pseudo-random.
+///
+/// The number itself, modulo `count`, would be in step with the program: of two tasks that race in turns one has all the even numbers,
+/// and the same branch wins all of its races. An even spread, by steps of the golden ratio, knows no such period, but still goes
+/// wrong where the outcome of one race decides whether there is another one in between. A hash is in step with nothing.
+fn spread(race: u64, count: usize) -> usize {
+    let place = scramble(race.wrapping_mul(GOLDEN_RATIO));
+    ((u128::from(place) * count as u128) >> u64::BITS) as usize
 }
 
 fn never<T>(_: &T) -> bool {

@@ -76,6 +76,11 @@ pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
+/// [`poll_proceed`] as a future: for what has nothing to do, and so no operation that would spend.
+pub(crate) async fn proceed() {
+    std::future::poll_fn(poll_proceed).await;
+}
+
 /// Ready while there is budget; otherwise the task is woken, to go on in its next poll.
 #[inline]
 pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
@@ -90,4 +95,20 @@ pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
 #[inline]
 pub(crate) fn spend() {
     LEFT.set(LEFT.get().saturating_sub(1));
+}
+
+/// What is left, for [`spend_unless_spent`].
+#[inline]
+pub(crate) fn left() -> u64 {
+    LEFT.get()
+}
+
+/// Takes one operation off the budget, unless something was spent since `before` was [`left`].
+///
+/// For what is ready when a future of the caller's is: that one has spent if it is ours, and not if it is not.
+#[inline]
+pub(crate) fn spend_unless_spent(before: u64) {
+    if left() == before {
+        spend();
+    }
 }

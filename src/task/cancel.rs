@@ -164,11 +164,16 @@ impl CancelToken {
         let mut future = pin!(future);
         let mut cancelled = self.cancelled();
         poll_fn(|cx| {
+            ready!(budget::poll_available(cx));
             if self.is_cancelled() {
+                budget::spend();
                 return Poll::Ready(None);
             }
             cancelled.wait(cx);
-            future.as_mut().poll(cx).map(Some)
+            let before = budget::left();
+            let output = ready!(future.as_mut().poll(cx));
+            budget::spend_unless_spent(before);
+            Poll::Ready(Some(output))
         })
         .await
     }

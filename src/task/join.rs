@@ -28,7 +28,9 @@ use crate::runtime::inbox::Message;
 /// time it is ready the task's future has been dropped. Dropping the handle detaches the task: it runs on by itself, and if it
 /// panics, that is reported.
 ///
-/// Cancel-safe: a handle polled in a `select` and dropped loses only itself; keep it (poll `&mut handle`) to go on waiting.
+/// # Cancel safety
+///
+/// A handle polled in a `select` and dropped loses only itself; keep it (poll `&mut handle`) to go on waiting.
 ///
 /// # Panics
 ///

@@ -927,12 +927,18 @@ const PICK_WINDOW: u32 = 64;
 
 /// A number below `len` from a splitmix64 generator.
 fn pick(state: &mut u64, len: u32) -> u32 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
+    *state = state.wrapping_add(GOLDEN_RATIO);
+    (scramble(*state) % u64::from(len)) as u32
+}
+
+/// The steps in which splitmix64 counts.
+pub(super) const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// What splitmix64 makes of its counter.
+pub(super) fn scramble(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^= z >> 31;
-    (z % u64::from(len.min(PICK_WINDOW))) as u32
+    z ^ (z >> 31)
 }
 
 /// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for good.

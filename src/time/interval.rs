@@ -106,7 +106,9 @@ pub struct Interval {
 impl Interval {
     /// Waits for the next tick and returns when it was due.
     ///
-    /// Cancel-safe: a tick that is not returned is still to come.
+    /// # Cancel safety
+    ///
+    /// A tick that is not returned is still to come.
     ///
     /// # Panics
     ///

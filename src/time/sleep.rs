@@ -19,7 +19,11 @@ use crate::task::budget;
 /// Waits for `duration`, never less.
 ///
 /// The time counts from this call, not from the first poll. Zero is ready at once. A duration beyond 30 years never ends. Resolution is
-/// about a millisecond: see docs/contract.md. Cancel-safe: dropping it costs its slot in the wheel and nothing else.
+/// about a millisecond: see docs/contract.md.
+///
+/// # Cancel safety
+///
+/// Dropping it gives back its slot in the wheel and loses nothing: the deadline is a point in time.
 ///
 /// # Panics
 ///
@@ -36,6 +40,10 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// Waits until `deadline`; ready at once if that has passed.
+///
+/// # Cancel safety
+///
+/// As [`sleep`].
 ///
 /// # Panics
 ///

@@ -1,25 +1,33 @@
 //! A deadline on a future: [`timeout`].
 //!
 //! The future goes first, so one that is ready touches no timer; and one whose deadline has passed but that is ready is still ready.
+//! A future that finds no budget says `Pending` although it may be ready. So it is not polled without, and if it has used up all
+//! there was, the end of its time is put off by a turn: once only, or what uses up every turn's budget would have no limit.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
 use super::sleep::{Sleep, sleep, sleep_until};
+use crate::task::budget;
 
 /// Runs a future for at most `limit`.
 ///
-/// When the time is over the future is not polled again; it is dropped with the returned future, so what it had not handed out by then
-/// is as lost as its own documentation says. A limit beyond 30 years never ends.
+/// The future is polled before the time is looked at, so one that is ready wins even when the time is over. With a limit of zero it is
+/// polled once (and once more, should it have used up the task's [budget](crate::task::has_budget) without an end). A limit beyond
+/// 30 years never ends.
 ///
 /// # Errors
 ///
 /// [`Elapsed`] if the time is over first.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the future, and loses what that loses. So does the end of the time, once the answer is given.
 ///
 /// # Panics
 ///
@@ -36,7 +44,7 @@ use super::sleep::{Sleep, sleep, sleep_until};
 /// # }
 /// ```
 pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
-    Timeout { future, sleep: sleep(limit) }
+    Timeout { future, sleep: sleep(limit), put_off: false }
 }
 
 /// Runs a future until `deadline`: like [`timeout`].
@@ -44,6 +52,10 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 /// # Errors
 ///
 /// [`Elapsed`] if the deadline comes first.
+///
+/// # Cancel safety
+///
+/// As [`timeout`].
 ///
 /// # Panics
 ///
@@ -58,7 +70,7 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 /// # }
 /// ```
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
-    Timeout { future, sleep: sleep_until(deadline) }
+    Timeout { future, sleep: sleep_until(deadline), put_off: false }
 }
 
 pin_project! {
@@ -69,6 +81,8 @@ pin_project! {
         #[pin]
         future: F,
         sleep: Sleep,
+        // Whether the end of the time was put off for lack of budget.
+        put_off: bool,
     }
 }
 
@@ -78,10 +92,19 @@ impl<F: Future> Future for Timeout<F> {
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        ready!(budget::poll_available(cx));
+        let before = budget::left();
         if let Poll::Ready(output) = this.future.poll(cx) {
+            budget::spend_unless_spent(before);
             return Poll::Ready(Ok(output));
         }
-        this.sleep.poll_deadline(cx).map(|()| Err(Elapsed { _private: () }))
+        let has_had_its_turn = budget::has_budget();
+        ready!(this.sleep.poll_deadline(cx));
+        if !has_had_its_turn && !std::mem::replace(this.put_off, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(Elapsed::new()))
     }
 }
 

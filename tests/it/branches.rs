@@ -1,4 +1,4 @@
-//! Joins and races: branches take turns in being first, none is held up by another, and each is gone once it has ended.
+//! Joins and races: branches share the first place, none is held up by another, and each is gone once it has ended.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
@@ -87,15 +87,119 @@ fn a_branch_that_burns_the_budget_does_not_starve_another() {
     assert_eq!(postlude::run(race([greedy, modest])).unwrap().0, 1);
 }
 
-#[test]
-fn branches_that_are_ready_at_once_win_in_turn() {
-    postlude::run(async {
-        let mut wins = [0; 3];
-        for _ in 0..30 {
-            let (winner, ()) = race([std::future::ready(()), std::future::ready(()), std::future::ready(())]).await;
-            wins[winner] += 1;
+/// Who won races of `N` branches that were all ready.
+#[derive(Debug)]
+struct Wins<const N: usize> {
+    of: [u32; N],
+    /// How often each has lost since it last won.
+    lost: [u32; N],
+    most_losses_in_a_row: u32,
+}
+
+impl<const N: usize> Wins<N> {
+    fn new() -> Self {
+        Self { of: [0; N], lost: [0; N], most_losses_in_a_row: 0 }
+    }
+
+    fn note(&mut self, winner: usize) {
+        self.of[winner] += 1;
+        for lost in &mut self.lost {
+            *lost += 1;
         }
-        assert_eq!(wins, [10; 3]);
+        self.lost[winner] = 0;
+        self.most_losses_in_a_row = self.most_losses_in_a_row.max(*self.lost.iter().max().unwrap());
+    }
+
+    /// Each has its share of the wins but for a part in `margin`, and none waits long for its next.
+    fn assert_shared(&self, margin: u32) {
+        let share = self.of.iter().sum::<u32>() / N as u32;
+        assert!(self.of.iter().all(|wins| wins.abs_diff(share) <= share / margin), "{self:?}");
+        assert!(self.most_losses_in_a_row <= 10 * N as u32, "{self:?}");
+    }
+}
+
+#[test]
+fn branches_that_are_ready_at_once_share_the_wins() {
+    postlude::run(async {
+        let (mut of_array, mut of_vec, mut of_tuple) = (Wins::<2>::new(), Wins::<8>::new(), Wins::<3>::new());
+        for _ in 0..999 {
+            of_array.note(race([ready(()), ready(())]).await.0);
+        }
+        for _ in 0..999 {
+            of_vec.note(race(vec![ready(()); 8]).await.0);
+        }
+        for _ in 0..999 {
+            of_tuple.note(race((ready(()), async {}, ready_after(1, ()))).await.0);
+        }
+        of_array.assert_shared(10);
+        of_vec.assert_shared(4);
+        of_tuple.assert_shared(10);
+    })
+    .unwrap();
+}
+
+/// The wins of each of so many tasks that race in turns.
+async fn wins_in_tasks<const N: usize>(tasks: usize, races: u32) -> Vec<Wins<N>> {
+    let tasks = (0..tasks).map(|_| {
+        spawn(async move {
+            let mut wins = Wins::new();
+            for _ in 0..races {
+                wins.note(race([(); N].map(|()| ready(()))).await.0);
+                yield_now().await;
+            }
+            wins
+        })
+    });
+    let mut all = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        all.push(task.await.unwrap());
+    }
+    all
+}
+
+#[test]
+fn tasks_that_race_in_turns_do_not_share_the_branches_among_themselves() {
+    postlude::run(async {
+        // Among them powers of two, and Fibonacci numbers.
+        for tasks in [2, 3, 4, 8, 13, 64, 144, 377] {
+            wins_in_tasks::<2>(tasks, 300).await.iter().for_each(|wins| wins.assert_shared(3));
+        }
+        for tasks in [2, 3, 8, 21] {
+            wins_in_tasks::<3>(tasks, 300).await.iter().for_each(|wins| wins.assert_shared(3));
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_race_inside_a_race_shares_its_wins() {
+    postlude::run(async {
+        let (mut inner, mut outer) = (Wins::<2>::new(), Wins::<2>::new());
+        for _ in 0..1000 {
+            let nested = async { race((ready(()), ready(()))).await.0 };
+            inner.note(race((nested, pending())).await.1);
+            outer.note(race((async { race((ready(()), ready(()))).await.1 }, ready(()))).await.0);
+        }
+        inner.assert_shared(8);
+        outer.assert_shared(8);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_race_and_a_join_in_turn_share_the_wins() {
+    postlude::run(async {
+        let (mut wins, mut failures) = (Wins::<2>::new(), Wins::<2>::new());
+        for _ in 0..1000 {
+            wins.note(race((ready(()), ready(()))).await.0);
+            join((ready(()), ready(()))).await;
+        }
+        for _ in 0..1000 {
+            failures.note(try_join((ready(Err::<(), _>(0)), ready(Err::<(), _>(1)))).await.unwrap_err());
+            join((ready(()), ready(()))).await;
+        }
+        wins.assert_shared(8);
+        failures.assert_shared(8);
     })
     .unwrap();
 }
@@ -216,18 +320,6 @@ fn a_race_of_different_futures_drops_the_losers_before_it_returns() {
         let (place, output) = race((loser, ready_after(2, 7), pending(), ready_after(3, 8))).await;
         assert_eq!((place, output), (1, 7));
         assert!(dropped.get());
-    })
-    .unwrap();
-}
-
-#[test]
-fn branches_of_a_tuple_that_are_ready_at_once_win_in_turn() {
-    postlude::run(async {
-        let mut wins = [0; 3];
-        for _ in 0..30 {
-            wins[race((ready(()), async {}, ready_after(1, ()))).await.0] += 1;
-        }
-        assert_eq!(wins, [10; 3]);
     })
     .unwrap();
 }
@@ -452,4 +544,17 @@ fn a_seed_picks_which_branch_begins_the_same_way_each_time() {
     let different: std::collections::HashSet<_> = all.iter().collect();
     assert_eq!(different.len(), all.len());
     assert!(all.iter().flatten().all(|&winner| winner < 3));
+}
+
+#[test]
+fn under_a_seed_any_of_very_many_branches_may_begin() {
+    let runtime = Runtime::builder().paused_clock().seed(1).build().unwrap();
+    let races = async {
+        let mut wins = Wins::<200>::new();
+        for _ in 0..10_000 {
+            wins.note(race(vec![ready(()); 200]).await.0);
+        }
+        assert!(wins.of.iter().all(|&wins| wins > 0), "{wins:?}");
+    };
+    runtime.block_on(races).unwrap();
 }

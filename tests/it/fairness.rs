@@ -1,21 +1,22 @@
 //! Nobody has the loop to himself: whatever is ready again and again (a task, a channel, a listener, a set) lets the others in.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, Ready, pending, poll_fn, ready};
 use std::io::Write;
 use std::net::TcpStream as StdTcpStream;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use postlude::net::{TcpListener, UdpSocket, UnixListener, UnixStream};
+use futures::stream::{self, FuturesUnordered};
+use futures::{Stream, StreamExt};
+use postlude::io::Async;
+use postlude::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, lookup_host};
 use postlude::sync::{Notify, OnceCell, Semaphore, mpsc, oneshot, watch};
-use postlude::task::{CancelToken, JoinSet, race, scope, yield_now};
-use postlude::time::{interval, interval_at, now, sleep, timeout};
-use postlude::{Runtime, defer, spawn};
+use postlude::task::{CancelToken, JoinSet, join, poll_proceed, race, scope, try_join, yield_now};
+use postlude::time::{self, interval, interval_at, now, sleep, timeout, timeout_at};
+use postlude::{Runtime, defer, iter, spawn};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -114,6 +115,11 @@ fn whatever_is_ready_at_once_lets_others_run() {
         let token = CancelToken::new();
         token.cancel();
         assert!(others_during_many(async || token.cancelled().await).await >= 7, "a cancelled token");
+        let until = |token: CancelToken| {
+            others_during_many(async move || token.run_until_cancelled(async {}).await.unwrap_or(()))
+        };
+        assert!(until(token).await >= 7, "what is cancelled before it begins");
+        assert!(until(CancelToken::new()).await >= 7, "what is ready before it is cancelled");
 
         let handles: Vec<_> = (0..MANY).map(|_| handle.spawn(|| async {})).collect();
         while handles.iter().any(|handle| !handle.is_finished()) {
@@ -133,6 +139,22 @@ fn whatever_is_ready_at_once_lets_others_run() {
             others_during_many(async || timeout(LIMIT, sleep(Duration::ZERO)).await.unwrap()).await >= 7,
             "a timeout of what is ready"
         );
+
+        // Futures of others spend nothing themselves.
+        assert!(others_during_many(async || race((async {}, async {})).await.1).await >= 7, "a race of what is ready");
+        assert!(others_during_many(async || join((async {}, async {})).await.0).await >= 7, "a join of what is ready");
+        assert!(
+            others_during_many(async || assert!(join([] as [Ready<()>; 0]).await.is_empty())).await >= 7,
+            "a join of nothing"
+        );
+        let failing = async || try_join([async { Err::<(), _>(()) }]).await.unwrap_err();
+        assert!(others_during_many(failing).await >= 7, "a failing try_join");
+        assert!(
+            others_during_many(async || timeout(LIMIT, async {}).await.unwrap()).await >= 7,
+            "a timeout of others'"
+        );
+        let over = async || assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err());
+        assert!(others_during_many(over).await >= 7, "a timeout that is over");
 
         let children = scope::<_, (), _>(async |s| {
             let children: Vec<_> = (0..MANY).map(|_| s.spawn(async {})).collect();
@@ -178,6 +200,158 @@ fn waiting_for_what_is_already_so_lets_others_run() {
         let (sender, mut receiver) = mpsc::unbounded::<()>();
         drop(sender);
         assert!(others_during_many(async || assert!(receiver.recv().await.is_none())).await >= 7);
+    };
+    paused().block_on(check).unwrap();
+}
+
+#[test]
+fn what_fails_or_is_done_before_it_begins_lets_others_run() {
+    let check = async {
+        let nowhere = std::env::temp_dir().join("postlude-test-nobody-listens");
+        assert!(others_during_many(async || drop(UnixStream::connect(&nowhere).await.unwrap_err())).await >= 7);
+        assert!(others_during_many(async || drop(TcpStream::connect("no port").await.unwrap_err())).await >= 7);
+        assert!(others_during_many(async || drop(lookup_host("no port").await.unwrap_err())).await >= 7);
+        assert!(others_during_many(async || drop(lookup_host("127.0.0.1:1").await.unwrap())).await >= 7);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(others_during_many(async || socket.connect("127.0.0.1:1").await.unwrap()).await >= 7);
+
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        assert!(others_during_many(async || stream.write_all(&[]).await.unwrap()).await >= 7);
+        assert!(others_during_many(async || stream.read_exact(&mut []).await.unwrap()).await >= 7);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(others_during_many(async || stream.write_all(&[]).await.unwrap()).await >= 7);
+        assert!(others_during_many(async || stream.read_exact(&mut []).await.unwrap()).await >= 7);
+
+        let file = Async::new(std::fs::File::open("Cargo.toml").unwrap());
+        let refused = async || drop(file.readable().await.expect_err("a file cannot be waited for"));
+        assert!(others_during_many(refused).await >= 7);
+    };
+    Runtime::new().unwrap().block_on(check).unwrap();
+}
+
+#[test]
+fn a_stream_that_has_ended_lets_others_run() {
+    /// Polls of others while a stream is asked a thousand times after its end.
+    async fn others_after_the_end(stream: impl Stream) -> u64 {
+        let mut stream = pin!(stream);
+        while stream.next().await.is_some() {}
+        others_during_many(async || assert!(stream.next().await.is_none())).await
+    }
+    let items = || stream::iter([1, 2]);
+    let futures = || stream::iter([ready(1), ready(2)]);
+    let check = async {
+        assert!(others_after_the_end(iter::timeout(items(), LIMIT)).await >= 7, "timeout");
+        assert!(others_after_the_end(iter::debounce(items(), LIMIT)).await >= 7, "debounce");
+        assert!(others_after_the_end(iter::throttle(items(), LIMIT)).await >= 7, "throttle");
+        assert!(others_after_the_end(iter::chunks_timeout(items(), 2, LIMIT)).await >= 7, "chunks_timeout");
+        assert!(others_after_the_end(iter::merge([items(), items()])).await >= 7, "merge");
+        assert!(others_after_the_end(iter::tee(items()).0).await >= 7, "tee");
+        assert!(others_after_the_end(iter::broadcast(items(), 2)).await >= 7, "broadcast");
+        assert!(others_after_the_end(iter::buffered(futures(), 2)).await >= 7, "buffered");
+        assert!(others_after_the_end(iter::buffer_unordered(futures(), 2)).await >= 7, "buffer_unordered");
+        assert!(others_after_the_end(iter::lines(&b"one\ntwo"[..])).await >= 7, "lines");
+        assert!(others_after_the_end(iter::chunks(&b"bytes"[..], 2)).await >= 7, "chunks");
+    };
+    paused().block_on(check).unwrap();
+}
+
+#[test]
+fn what_is_ready_has_no_time_limit_however_much_of_it_there_is() {
+    let check = async {
+        let (sender, mut receiver) = mpsc::unbounded();
+        for due in [now(), now() - LIMIT] {
+            (0..MANY).for_each(|n| sender.send(n).unwrap());
+            let mut received = 0;
+            while let Ok(Some(n)) = timeout_at(due, receiver.recv()).await {
+                assert_eq!(n, received);
+                received += 1;
+            }
+            assert_eq!(received, MANY);
+        }
+        let permits = Semaphore::new(MANY as usize);
+        let mut held = Vec::new();
+        while let Ok(permit) = timeout(Duration::ZERO, permits.acquire()).await {
+            held.push(permit.unwrap());
+        }
+        assert_eq!(held.len() as u64, MANY);
+
+        // More than one operation each, so that the budget ends in the middle of one of them.
+        (0..3 * MANY).for_each(|n| sender.send(n).unwrap());
+        let mut received = 0;
+        let three = async |receiver: &mut mpsc::Receiver<u64>| {
+            for _ in 0..3 {
+                receiver.recv().await.unwrap();
+            }
+        };
+        while timeout(Duration::ZERO, three(&mut receiver)).await.is_ok() {
+            received += 1;
+        }
+        assert_eq!(received, MANY);
+    };
+    paused().block_on(check).unwrap();
+}
+
+#[test]
+fn asking_again_and_again_whether_something_is_there_lets_it_come() {
+    let check = async {
+        let (sender, mut receiver) = mpsc::unbounded();
+        let later = sender.clone();
+        drop(spawn(async move { later.send(1).unwrap() }));
+        // Numbers of tries, lest the test hangs.
+        let mut tries = 0..1_000_000;
+        let first = loop {
+            assert!(tries.next().is_some(), "the sender never ran");
+            if let Ok(first) = timeout(Duration::ZERO, receiver.recv()).await {
+                break first;
+            }
+        };
+        assert_eq!(first, Some(1));
+
+        drop(spawn(async move { sender.send(2).unwrap() }));
+        let due = now();
+        let second = loop {
+            assert!(tries.next().is_some(), "the sender never ran");
+            if let Ok(second) = timeout_at(due, receiver.recv()).await {
+                break second;
+            }
+        };
+        assert_eq!(second, Some(2));
+
+        let (stopped, told) = (CancelToken::new(), Rc::new(Cell::new(false)));
+        stopped.cancel();
+        let tells = Rc::clone(&told);
+        drop(spawn(async move { tells.set(true) }));
+        while !told.get() {
+            assert!(tries.next().is_some(), "the other task never ran");
+            assert_eq!(stopped.run_until_cancelled(yield_now()).await, None);
+        }
+    };
+    paused().block_on(check).unwrap();
+}
+
+#[test]
+fn what_uses_up_every_budget_still_has_a_time_limit() {
+    let polls = Cell::new(0);
+    let greedy = || {
+        poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            while poll_proceed(cx).is_ready() {}
+            Poll::<()>::Pending
+        })
+    };
+    let check = async {
+        assert!(timeout(Duration::ZERO, greedy()).await.is_err());
+        assert_eq!(polls.take(), 2, "the turn that is left to it, and no more");
+        let within = async {
+            loop {
+                poll_fn(poll_proceed).await;
+                time::advance(Duration::from_secs(1)).await;
+            }
+        };
+        let due = now() + LIMIT;
+        assert!(timeout_at(due, join((within, greedy()))).await.is_err());
+        assert!(now() - due <= Duration::from_secs(2));
     };
     paused().block_on(check).unwrap();
 }
