@@ -1356,6 +1356,7 @@ mod tests {
             let bytes = format!("GET / HTTP/{version}\r\n{options}Host: a\r\n\r\n");
             assert_eq!(whole(bytes.as_bytes()).keep_alive(), on, "{bytes}");
         }
+        assert!(!whole(b"CONNECT a:1 HTTP/1.1\r\nConnection: keep-alive\r\nHost: a:1\r\n\r\n").keep_alive());
     }
 
     #[test]
