@@ -208,8 +208,8 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
 /// that does not fit the type a 422.
 ///
 /// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%` without two digits behind it as it stands, and puts
-/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no browser sends them, and who does should know that it was not
-/// understood. Otherwise it is that parser: `+` is a space, a name without `=` has an empty value, and empty pairs are skipped.
+/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no form of a page in UTF-8 sends them, and who does should know that
+/// it was not understood. Otherwise it is that parser: `+` is a space, a name without `=` has an empty value, and empty pairs are skipped.
 ///
 /// ```
 /// use postlude::http::{Form, Router};

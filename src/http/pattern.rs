@@ -47,8 +47,8 @@ impl Pattern {
 
     /// Of two that hold for a path the greater one says more of it: the longer one, or the one with more text in the first segment that differs.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
-        let texts = |of: &Self| of.0.iter().map(Segment::weight).collect::<Vec<_>>();
-        self.0.len().cmp(&other.0.len()).then_with(|| texts(self).cmp(&texts(other)))
+        let weights = self.0.iter().map(Segment::weight);
+        self.0.len().cmp(&other.0.len()).then_with(|| weights.cmp(other.0.iter().map(Segment::weight)))
     }
 }
 

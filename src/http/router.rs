@@ -213,7 +213,7 @@ impl Router {
         self
     }
 
-    /// Answers what has no route in this group: unknown paths, with any method. A path that has a route, but not for the method, is a 405.
+    /// Answers what has no route in this group: unknown paths, with any method but `CONNECT`. A path that has a route, but not for the method, is a 405.
     ///
     /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
     ///
