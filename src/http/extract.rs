@@ -150,7 +150,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// What stands behind the question mark, as a struct or a list of pairs.
+/// What stands behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One that is not percent-encoded UTF-8 is a 400, and so
+/// is one that does not fit the type.
 ///
 /// ```
 /// use postlude::http::{Query, Router};
@@ -167,7 +168,9 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
-        let parsed = serde_urlencoded::from_str(request.query().unwrap_or_default());
+        let query = request.query().unwrap_or_default();
+        check_pairs("query", query.as_bytes())?;
+        let parsed = serde_urlencoded::from_str(query);
         parsed.map(Self).map_err(|error| Rejection::bad_request(format!("the query cannot be read: {error}")))
     }
 }
@@ -201,7 +204,12 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     }
 }
 
-/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one that does not fit the type a 422.
+/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one that is not percent-encoded UTF-8 a 400, and one
+/// that does not fit the type a 422.
+///
+/// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%` without two digits behind it as it stands, and puts
+/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no form of a page in UTF-8 sends them, and who does should know that
+/// it was not understood. Otherwise it is that parser: `+` is a space, a name without `=` has an empty value, and empty pairs are skipped.
 ///
 /// ```
 /// use postlude::http::{Form, Router};
@@ -222,10 +230,21 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
             return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content-type must be {KIND}")));
         }
         let bytes = request.take_body().collect().await?;
+        check_pairs("form", &bytes)?;
         serde_urlencoded::from_bytes(&bytes).map(Self).map_err(|error| {
             Rejection::of(StatusCode::UNPROCESSABLE_ENTITY, format!("the form cannot be read: {error}"))
         })
     }
+}
+
+/// Refuses pairs of which the parser behind this would lose something. They are told apart by ASCII, so each is UTF-8 if all of them are.
+fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
+    const SHOWN: usize = 40;
+    let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_ok());
+    let Some(pair) = pairs.split(|byte| *byte == b'&').find(|pair| !is_sound(pair)) else { return Ok(()) };
+    let text = String::from_utf8_lossy(pair);
+    let (shown, more) = text.char_indices().nth(SHOWN).map_or((&*text, ""), |(end, _)| (&text[..end], "…"));
+    Err(Rejection::bad_request(format!("the {what} cannot be read: {shown:?}{more} is not percent-encoded UTF-8")))
 }
 
 /// Whether it is `application/json` or `application/something+json`, with or without parameters.

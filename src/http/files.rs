@@ -201,9 +201,11 @@ pub async fn file(path: impl Into<PathBuf>, request: &Request) -> Response {
 
 /// The path below the root; None if it must not be looked for.
 fn relative(path: &str) -> Option<PathBuf> {
-    let path = path.strip_suffix('/').unwrap_or(path);
     let mut relative = PathBuf::new();
-    for segment in path.split('/').filter(|_| !path.is_empty()) {
+    if path.is_empty() {
+        return Some(relative);
+    }
+    for segment in path.strip_suffix('/').unwrap_or(path).split('/') {
         let name = decode(segment).ok()?;
         let hidden = name.starts_with('.') && name != ".well-known";
         if name.is_empty() || hidden || name.contains(['/', '\\', '\0']) {

@@ -28,7 +28,7 @@
 //! | `connection` | one connection: read, call, answer, in order |
 //! | `closing` | the sockets of clients who have gone |
 //! | `upgrade` | the socket for another protocol |
-//! | `router`, `endpoint`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
+//! | `router`, `pattern`, `endpoint`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
 //! | `extensions` | values by type |
 //! | `problem` | the form of error answers |
 //! | `middleware` | closures around the handlers of a group |
@@ -55,6 +55,7 @@ mod handler;
 pub mod middleware;
 pub mod parse;
 mod path;
+mod pattern;
 mod problem;
 mod request;
 mod response;

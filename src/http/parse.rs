@@ -648,7 +648,8 @@ impl Head {
         }
     }
 
-    /// Whether the client wants to go on after this request (RFC 9112 section 9.3).
+    /// Whether another request may follow this one: the client wants to go on (RFC 9112 section 9.3), and it is no CONNECT, behind which come bytes for
+    /// somebody else (RFC 9110 section 9.3.6).
     ///
     /// ```
     /// # use postlude::http::parse::{Head, HeadParser, Limits};
@@ -658,7 +659,7 @@ impl Head {
     /// ```
     #[must_use]
     pub fn keep_alive(&self) -> bool {
-        !self.close && (self.version == Version::Http11 || self.keep_alive)
+        !self.close && self.form != Form::Authority && (self.version == Version::Http11 || self.keep_alive)
     }
 
     /// Whether the client waits for `100 Continue` before it sends the body. Never so without a body, nor in HTTP/1.0
@@ -1355,6 +1356,7 @@ mod tests {
             let bytes = format!("GET / HTTP/{version}\r\n{options}Host: a\r\n\r\n");
             assert_eq!(whole(bytes.as_bytes()).keep_alive(), on, "{bytes}");
         }
+        assert!(!whole(b"CONNECT a:1 HTTP/1.1\r\nConnection: keep-alive\r\nHost: a:1\r\n\r\n").keep_alive());
     }
 
     #[test]

@@ -171,6 +171,23 @@ impl Request {
         self.record.head.query(&self.record.bytes)
     }
 
+    /// The host and port that the request is for, as they were sent: the target's own in absolute form, `GET http://a.example/`, and else those of `Host`,
+    /// which then must be ignored (RFC 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
+    ///
+    /// It is what the client says. Whoever makes links of it should know the names of the server beforehand.
+    ///
+    /// ```
+    /// use postlude::http::{Request, Response, Router};
+    /// let router = Router::new().get("/{*path}", async |request: Request| match request.authority() {
+    ///     Some("example.org") => Response::new(200).with_body("welcome"),
+    ///     _ => Response::new(421),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.record.head.authority(&self.record.bytes)
+    }
+
     /// The first field of this name, whatever its case.
     ///
     /// ```

@@ -14,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::extensions::Extensions;
 use super::handler::{Answer, Call, Handler, Parameters};
 use super::middleware::{Layer, Next, layer_of};
+use super::pattern::Pattern;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
 
@@ -33,6 +34,14 @@ pub(crate) struct Route {
     pub(crate) max_body: Option<u64>,
 }
 
+/// What answers below a prefix where there is no route, and where there are several the one whose prefix says most of the path.
+struct Fallback {
+    /// Empty for the router's own one.
+    prefix: String,
+    pattern: Pattern,
+    route: Rc<Route>,
+}
+
 /// What becomes of a request.
 pub(crate) enum Found {
     Handler(Next),
@@ -43,8 +52,10 @@ pub(crate) enum Found {
 /// Which handler answers which path and method.
 ///
 /// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. `OPTIONS` is answered with a 204 and `Allow` where it has
-/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`, and
-/// `CONNECT` is a 501. Unknown paths go to the fallback, a 404 if not said.
+/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, a 404 if not said.
+///
+/// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see it, those of groups in it do not. The connection ends with
+/// the answer, for what follows the request is meant for somebody else.
 ///
 /// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where only one has a route the other is not found; no
 /// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
@@ -65,8 +76,7 @@ pub struct Router {
     /// Which route a path belongs to, for its second method.
     known: HashMap<String, usize>,
     routes: Vec<Rc<Route>>,
-    /// Fallbacks by the prefix they hold for; the longest prefix wins.
-    fallbacks: Vec<(String, Rc<Route>)>,
+    fallbacks: Vec<Fallback>,
     states: Extensions,
     layers: Vec<Layer>,
     max_body: Option<u64>,
@@ -87,7 +97,8 @@ impl Router {
     ///
     /// # Panics
     ///
-    /// If the path is malformed or conflicts with another one, or the pair of method and path has a handler already; the text names it.
+    /// If the path is malformed or conflicts with another one, or the pair of method and path has a handler already; the text names it. If the method
+    /// is `CONNECT`, whose handler would never be called.
     ///
     /// ```
     /// let router = postlude::http::Router::new().route("PURGE", "/cache/{*key}", async || "gone");
@@ -99,6 +110,7 @@ impl Router {
         path: &str,
         handler: impl Handler<P, Output: IntoResponse>,
     ) -> Self {
+        assert!(method != CONNECT, "{CONNECT} {path} cannot be routed: a router opens no tunnels");
         let index = self.index_of(path);
         let endpoint = Rc::new(handler.into_endpoint().finished());
         let route = Rc::get_mut(&mut self.routes[index]).expect("a router being built is not shared");
@@ -115,7 +127,7 @@ impl Router {
         if let Err(error) = self.tree.insert(path, index) {
             panic!("the path {path:?} cannot be routed: {error}");
         }
-        self.routes.push(Rc::new(Route { names: names_in(path), ..Route::default() }));
+        self.routes.push(Rc::new(Route { names: Pattern::new(path).names().collect(), ..Route::default() }));
         self.known.insert(path.to_owned(), index);
         index
     }
@@ -201,7 +213,7 @@ impl Router {
         self
     }
 
-    /// Answers what has no route in this group: unknown paths, with any method. A path that has a route, but not for the method, is a 405.
+    /// Answers what has no route in this group: unknown paths, with any method but `CONNECT`. A path that has a route, but not for the method, is a 405.
     ///
     /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
     ///
@@ -221,8 +233,12 @@ impl Router {
     }
 
     fn add_fallback(&mut self, prefix: String, route: Rc<Route>) {
-        assert!(self.fallbacks.iter().all(|(known, _)| *known != prefix), "{prefix}/ has a fallback already");
-        self.fallbacks.push((prefix, route));
+        let pattern = Pattern::new(&prefix);
+        assert!(
+            self.fallbacks.iter().all(|known| !known.pattern.is_like(&pattern)),
+            "{prefix}/ has a fallback already"
+        );
+        self.fallbacks.push(Fallback { prefix, pattern, route });
     }
 
     /// How many bytes a request body may have in this group, instead of `Server::max_body`; beyond that the answer is 413. A nested router's own
@@ -258,12 +274,16 @@ impl Router {
         self
     }
 
-    /// Adds another router's routes below a prefix, with their own state, limit, fallback and layers. Parameters in the prefix are the first ones
-    /// of each path in it.
+    /// Adds another router's routes below a prefix, with their own state, limit, fallback and layers. Parameters in the prefix, whole segments or
+    /// parts of them as in `/v{major}`, are the first ones of each path in it.
+    ///
+    /// Of a path without a route the fallback and the layers are those of the group whose prefix says most of it: of two prefixes that fit, the longer
+    /// one, or the one that has a text where the other has a parameter.
     ///
     /// # Panics
     ///
-    /// If the prefix does not begin with `/` or ends with it, or a path conflicts with one that is there.
+    /// If the prefix does not begin with `/` or ends with it, is malformed or has a rest in it, or a path conflicts with one that is there. If there is a
+    /// router with a fallback or layers at the same prefix, and this one has any.
     ///
     /// ```
     /// use postlude::http::{Path, Router};
@@ -276,6 +296,10 @@ impl Router {
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "the prefix {prefix:?} must begin with / and not end with it"
         );
+        // A prefix without routes below it would not come to the tree, which knows what is malformed.
+        if let Err(error) = matchit::Router::new().insert(format!("{prefix}/"), ()) {
+            panic!("the prefix {prefix:?} cannot be routed: {error}");
+        }
         self.take_in(prefix, router.finished())
     }
 
@@ -303,20 +327,21 @@ impl Router {
             }
             let mut route = Rc::clone(&router.routes[index]);
             router.routes[index] = Rc::default();
-            Rc::get_mut(&mut route).expect("a router being built is not shared").names = names_in(&path);
+            Rc::get_mut(&mut route).expect("a router being built is not shared").names =
+                Pattern::new(&path).names().collect();
             self.routes.push(route);
             self.known.insert(path, new);
         }
-        for (inner, route) in router.fallbacks.drain(..) {
-            self.add_fallback(format!("{prefix}{inner}"), route);
+        for inner in router.fallbacks.drain(..) {
+            self.add_fallback(format!("{prefix}{}", inner.prefix), inner.route);
         }
         self
     }
 
     /// Completes a router that has its own part of the paths: its layers see what is not found there.
     pub(crate) fn finished(mut self) -> Self {
-        if self.fallbacks.iter().all(|(prefix, _)| !prefix.is_empty()) && !self.layers.is_empty() {
-            self.fallbacks.push((String::new(), Rc::default()));
+        if self.own_fallback().is_none() && !self.layers.is_empty() {
+            self.add_fallback(String::new(), Rc::default());
         }
         self.spread()
     }
@@ -324,7 +349,7 @@ impl Router {
     /// Gives each route what was said of its group. Nothing may be added after that.
     fn spread(mut self) -> Self {
         let states = Rc::new(std::mem::take(&mut self.states));
-        let fallbacks = self.fallbacks.iter_mut().map(|(_, route)| route);
+        let fallbacks = self.fallbacks.iter_mut().map(|fallback| &mut fallback.route);
         for route in self.routes.iter_mut().chain(fallbacks) {
             let route = Rc::get_mut(route).expect("a router being built is not shared");
             route.layers = self.layers.iter().chain(&*route.layers).cloned().collect();
@@ -337,6 +362,9 @@ impl Router {
     /// Finds the handler, and notes route and parameters in the record.
     pub(crate) fn find(&self, record: &mut Record) -> Found {
         let Record { bytes, head, route: taken, endpoint, parameters, .. } = record;
+        if head.method(bytes) == CONNECT {
+            return self.answer_for_all(no_tunnel, taken);
+        }
         let path = head.path(bytes);
         let route = if let Ok(found) = self.tree.at(path) {
             parameters.extend(found.params.iter().map(|(_, value)| {
@@ -345,9 +373,10 @@ impl Router {
             }));
             &self.routes[*found.value]
         } else if path == "*" {
-            return self.answer_for_all(taken);
+            let allow = self.allow_of_all();
+            return self.answer_for_all(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()), taken);
         } else {
-            let Some(route) = self.fallback_of(path) else { return Found::Answer(unrouted(head.method(bytes))()) };
+            let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
             route
         };
         *taken = Some(Rc::clone(route));
@@ -358,45 +387,39 @@ impl Router {
         }
     }
 
-    /// `OPTIONS *` asks for the server, not for a path: the methods it knows anywhere.
-    fn answer_for_all(&self, taken: &mut Option<Rc<Route>>) -> Found {
-        let methods: Vec<_> = self.routes.iter().flat_map(|route| &route.methods).map(|(method, _)| method).collect();
-        let allow = allow_of(methods.into_iter().map(String::as_str));
-        let answer = move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref());
-        match self.fallbacks.iter().find(|(prefix, _)| prefix.is_empty()) {
-            Some((_, route)) => {
-                *taken = Some(Rc::clone(route));
-                route.refuse(answer)
-            }
-            None => Found::Answer(answer()),
-        }
+    /// The answer to what is asked of the server and not of a path, which the router's own layers see.
+    fn answer_for_all(&self, answer: impl Fn() -> Response + 'static, taken: &mut Option<Rc<Route>>) -> Found {
+        let Some(Fallback { route, .. }) = self.own_fallback() else { return Found::Answer(answer()) };
+        *taken = Some(Rc::clone(route));
+        route.refuse(answer)
+    }
+
+    /// For `OPTIONS *`: the methods the router knows anywhere.
+    fn allow_of_all(&self) -> Option<HeaderValue> {
+        allow_of(self.routes.iter().flat_map(|route| &route.methods).map(|(method, _)| method.as_str()))
+    }
+
+    fn own_fallback(&self) -> Option<&Fallback> {
+        self.fallbacks.iter().find(|fallback| fallback.prefix.is_empty())
     }
 
     fn fallback_of(&self, path: &str) -> Option<&Rc<Route>> {
-        let holds = self.fallbacks.iter().filter(|(prefix, _)| is_below(path, prefix));
-        holds.max_by_key(|(prefix, _)| prefix.len()).map(|(_, route)| route)
+        let holds = self.fallbacks.iter().filter(|fallback| fallback.pattern.holds(path));
+        holds.max_by(|one, other| one.pattern.compare(&other.pattern)).map(|fallback| &fallback.route)
     }
 }
 
-/// What a path without a route answers.
-fn unrouted(method: &str) -> fn() -> Response {
-    if method == "CONNECT" { no_tunnel } else { not_found }
-}
+/// No handler is called for it.
+const CONNECT: &str = "CONNECT";
 
 fn not_found() -> Response {
     Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
-/// What follows the head of a `CONNECT` is meant for somebody else, so the connection ends with the answer.
+/// The parser has the connection end with the answer, whatever layers make of it.
 fn no_tunnel() -> Response {
     let text = "this server opens no tunnels; send the request to the origin itself";
-    Response::text(StatusCode::NOT_IMPLEMENTED, text).with_field("connection", "close")
-}
-
-/// Whether a path is in the group with this prefix, whose parameters stand for any segment.
-fn is_below(path: &str, prefix: &str) -> bool {
-    let mut segments = path.split('/');
-    prefix.split('/').all(|wanted| segments.next().is_some_and(|found| wanted.starts_with('{') || wanted == found))
+    Response::text(StatusCode::NOT_IMPLEMENTED, text)
 }
 
 impl Route {
@@ -411,8 +434,8 @@ impl Route {
 
     /// The answer for a method that has no handler here.
     fn answer(&self, method: &str) -> Found {
-        if self.methods.is_empty() || method == "CONNECT" {
-            return self.refuse(unrouted(method));
+        if self.methods.is_empty() {
+            return self.refuse(not_found);
         }
         let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
         if method == "OPTIONS" {
@@ -450,13 +473,6 @@ fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
 fn allowing(mut response: Response, allow: Option<&HeaderValue>) -> Response {
     response.fields.extend(allow.map(|allow| (header::ALLOW, allow.clone())));
     response
-}
-
-/// The names between braces; doubled braces are text.
-fn names_in(path: &str) -> Vec<String> {
-    let text = path.replace("{{", "").replace("}}", "");
-    let behind_braces = text.split('{').skip(1);
-    behind_braces.filter_map(|rest| Some(rest.split_once('}')?.0.trim_start_matches('*').to_owned())).collect()
 }
 
 impl fmt::Debug for Router {

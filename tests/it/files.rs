@@ -116,6 +116,8 @@ fn a_file_below_the_root_is_sent_and_nothing_else() {
     let folder = Folder::new();
     folder.write("a b.txt", "text");
     folder.write(".hidden", "no");
+    folder.write("index.html", "no empty segments");
+    folder.write("sub/index.html", "no empty segments");
     fs::write(folder.0.join("secret"), "no").unwrap();
     symlink(folder.0.join("secret"), folder.root().join("link")).unwrap();
     symlink(&folder.0, folder.root().join("out")).unwrap();
@@ -132,6 +134,10 @@ fn a_file_below_the_root_is_sent_and_nothing_else() {
         "/s/none",
         "/s/a%20b.txt/",
         "/s//a%20b.txt",
+        "/s//",
+        "/s///",
+        "/s/sub//",
+        "/s/sub//index.html",
         "/s/a%20b.txt%00",
         "/s/%ff",
         "/s/a%20b.txt/x",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
-use postlude::http::{Body, IntoResponse, Json, Path, PeerAddr, Query, Response, Router, Server, State};
+use postlude::http::{Body, Form, IntoResponse, Json, Path, PeerAddr, Query, Request, Response, Router, Server, State};
 use postlude::net::{TcpStream, UnixStream};
 use postlude::{Runtime, spawn, time};
 
@@ -220,6 +220,89 @@ fn unknown_paths_are_404_and_other_methods_405_with_allow() {
     let answers = exchange(plain(), &(get("/nothing") + &post("/plaintext", "", "")));
     assert_eq!(statuses(&answers), ["404", "405"]);
     assert!(answers.contains("allow: GET, HEAD, OPTIONS\r\n"), "{answers}");
+}
+
+#[test]
+fn the_authority_is_the_target_s_and_else_that_of_host() {
+    let show = async |request: Request| {
+        let host = request.field("host").map(|host| String::from_utf8_lossy(host).into_owned());
+        format!("{:?} {:?}", request.authority(), host.as_deref())
+    };
+    let cases = [
+        ("GET / HTTP/1.1\r\nHost: A.example:80 ", r#"Some("A.example:80") Some("A.example:80")"#),
+        ("GET http://target.example/ HTTP/1.1\r\nHost: other", r#"Some("target.example") Some("other")"#),
+        ("GET https://target.example:8443?a HTTP/1.1\r\nHost:", r#"Some("target.example:8443") Some("")"#),
+        ("GET HTTP://[::1]:80/ HTTP/1.0\r\nX: y", r#"Some("[::1]:80") None"#),
+        ("GET / HTTP/1.1\r\nHost:", r#"Some("") Some("")"#),
+        ("GET / HTTP/1.0\r\nhost: a", r#"Some("a") Some("a")"#),
+        ("GET / HTTP/1.0\r\nX: y", "None None"),
+    ];
+    for (head, expected) in cases {
+        let answer = exchange(Router::new().get("/", show), &format!("{head}\r\n\r\n"));
+        assert!(answer.ends_with(&format!("\r\n\r\n{expected}")), "{head}: {answer}");
+    }
+}
+
+#[test]
+fn a_form_and_a_query_refuse_what_is_not_percent_encoded_utf_8() {
+    use std::collections::BTreeMap;
+    type Pairs = BTreeMap<String, String>;
+    let router = || {
+        let form = async |Form(pairs): Form<Pairs>| format!("{pairs:?}");
+        Router::new().get("/", async |Query(pairs): Query<Pairs>| format!("{pairs:?}")).post("/", form)
+    };
+    let form = |text: &[u8]| {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
+        [format!("{head}\r\nContent-Length: {}\r\n\r\n", text.len()).as_bytes(), text].concat()
+    };
+    let answer = |bytes: Vec<u8>| {
+        paused(async {
+            let client = connect(&Rc::new(server(router())));
+            client.write_all(&bytes).await.unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            read_to_end(&client).await
+        })
+    };
+    let good = [
+        ("", "{}"),
+        ("a", r#"{"a": ""}"#),
+        ("&a=1&&b=%3D%26%25%2B&", r#"{"a": "1", "b": "=&%+"}"#),
+        ("%C3%A9=%f0%9F%a6%80+x", r#"{"é": "🦀 x"}"#),
+        ("a=%00", r#"{"a": "\0"}"#),
+    ];
+    for (text, expected) in good {
+        for answer in [answer(form(text.as_bytes())), answer(get(&format!("/?{text}")).into_bytes())] {
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(expected), "{text}: {answer}");
+        }
+    }
+    let long = format!("a={}%ff", "é".repeat(1000));
+    let bad: [(&[u8], &str); 12] = [
+        (b"a=%zz", r#""a=%zz""#),
+        (b"a=%", r#""a=%""#),
+        (b"a=%4", r#""a=%4""#),
+        (b"a=%4&b=1", r#""a=%4""#),
+        (b"b=1&%=a", r#""%=a""#),
+        (b"a=%+4", r#""a=%+4""#),
+        (b"a=%ff", r#""a=%ff""#),
+        (b"%80=1", r#""%80=1""#),
+        (b"a=%C3&b=%A9", r#""a=%C3""#),
+        (b"a=%ED%A0%80", r#""a=%ED%A0%80""#),
+        (b"a=\xff", r#""a=\u{fffd}""#),
+        (long.as_bytes(), &format!("\"a={}\"…", "é".repeat(38))),
+    ];
+    for (text, shown) in bad {
+        let refused = answer(form(text));
+        let expected = format!("the form cannot be read: {shown} is not percent-encoded UTF-8");
+        let expected = expected.replace("\\u{fffd}", "\u{fffd}");
+        assert!(refused.starts_with("HTTP/1.1 400") && refused.ends_with(&expected), "{refused}");
+        // A target that is no ASCII, or has a percent sign alone, is no request.
+        let target = [b"GET /?", text, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        assert!(answer(target).starts_with("HTTP/1.1 400"), "{shown}");
+    }
+    let refused = answer(get("/?b=1&a=%ff").into_bytes());
+    assert!(refused.ends_with("the query cannot be read: \"a=%ff\" is not percent-encoded UTF-8"), "{refused}");
+    let misfit = Router::new().get("/", async |Query(number): Query<BTreeMap<String, u8>>| number.len().to_string());
+    assert!(exchange(misfit, &get("/?a=b")).starts_with("HTTP/1.1 400"));
 }
 
 #[test]

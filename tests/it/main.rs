@@ -52,4 +52,5 @@ mod sync;
 mod tee;
 mod threads;
 mod timer;
+mod unread;
 mod wake;

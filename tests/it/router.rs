@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use postlude::http::{Error, Extension, Next, Path, Request, Response, Router, State, StatusCode, endpoint};
+use postlude::http::{
+    Error, Extension, Next, Path, Request, Response, Router, State, StatusCode, endpoint, middleware,
+};
 use postlude::time::sleep;
 
 use crate::http::{exchange_with, get, paused, post, server};
@@ -258,4 +260,104 @@ fn merged_routers_with_layers_and_no_fallback_leave_what_is_not_found_to_the_rou
     assert_eq!((marks("/"), marks("/a"), marks("/b")), (1, 2, 2));
     let missing = exchange(app(), &get("/c"));
     assert_eq!((status(&missing), missing.contains("x-mark: outer"), marks("/c")), ("404", true, 1));
+}
+
+const CONNECT: &str = "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n";
+
+#[test]
+fn connect_is_refused_whatever_handlers_fallbacks_and_layers_there_are() {
+    let own = || Router::new().get("/", async || "own").get("/{*rest}", async || "rest");
+    let group = || Router::new().fallback(async || "inner").with(middleware::request_id());
+    let log = Rc::new(Cell::new(0));
+    let count = Rc::clone(&log);
+    let logged = middleware::access_log(move |_| count.set(count.get() + 1));
+    let mark = async |request: Request, next: Next| next.run(request).await.with_field("x-seen", "yes");
+    let routers = [
+        (own(), false),
+        (own().fallback(async || "tunnel"), false),
+        (own().nest("/in", group()).nest("/{x}", group()), false),
+        (own().merge(Router::new().fallback(async || "merged")), false),
+        (own().fallback(async || "tunnel").nest("/in", group()).with(mark), true),
+        (own().with(mark), true),
+        (own().with(logged).with(mark), true),
+    ];
+    for (number, (router, seen)) in routers.into_iter().enumerate() {
+        let answer = exchange(router, &(CONNECT.to_owned() + &get("/")));
+        assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("connection: close\r\n"), "{number}: {answer}");
+        assert!(body(&answer).starts_with("this server opens no tunnels"), "{number}: {answer}");
+        assert_eq!((answer.matches("HTTP/1.1 ").count(), answer.contains("x-seen")), (1, seen), "{number}: {answer}");
+    }
+    assert_eq!(log.get(), 1);
+}
+
+#[test]
+fn nothing_behind_a_connect_is_a_request_whatever_a_layer_makes_of_the_refusal() {
+    let layer = async |_: Request, _: Next| Response::new(403);
+    let answer = exchange(Router::new().get("/", async || "").with(layer), &(CONNECT.to_owned() + &get("/")));
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+}
+
+#[test]
+#[should_panic(expected = "CONNECT /a cannot be routed: a router opens no tunnels")]
+fn connect_has_no_handler() {
+    let _ = Router::new().route("CONNECT", "/a", async || "");
+}
+
+#[test]
+fn a_nested_fallback_and_its_layers_hold_below_every_kind_of_prefix_and_nowhere_else() {
+    let mark = async |request: Request, next: Next| next.run(request).await.with_field("x-seen", "yes");
+    let app = |prefix: &str| {
+        let inner = Router::new().get("/a", async || "a").fallback(async || "inner").with(mark);
+        Router::new().fallback(async || "outer").nest(prefix, inner)
+    };
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        ("/in", &["/in"], &["/inn", "/n", "/"]),
+        ("/{n}", &["/in", "/x"], &["/"]),
+        ("/v{n}", &["/v1", "/v10"], &["/v", "/w1", "/"]),
+        ("/{n}.d", &["/1.d", "/a.d.d"], &["/.d", "/other", "/1.e"]),
+        ("/v{n}.d", &["/v1.d"], &["/v.d", "/v1", "/1.d"]),
+        ("/{{x}}", &["/{x}"], &["/other", "/x"]),
+        ("/v{n}/in/{{{m}", &["/v1/in/{2"], &["/v1/in", "/v1/on/{2", "/v1/in/2"]),
+    ];
+    for (prefix, below, elsewhere) in cases {
+        let below = below.iter().map(|path| (*path, true)).chain(elsewhere.iter().map(|path| (*path, false)));
+        for (path, is_below) in below {
+            for (end, expected) in [("", "inner"), ("/", "inner"), ("/zzz", "inner"), ("/a/b", "inner"), ("/a", "a")] {
+                let answer = exchange(app(prefix), &get(&format!("{path}{end}")));
+                let expected = if is_below { expected } else { "outer" };
+                let got = (body(&answer), answer.contains("x-seen"));
+                assert_eq!(got, (expected, is_below), "{prefix}: {path}{end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_groups_that_fit_the_one_that_says_more_answers() {
+    let group = |name: &'static str| Router::new().fallback(async move || name);
+    let app = || {
+        let app = Router::new().nest("/{a_long_name}", group("any")).nest("/a", group("a")).nest("/v{n}", group("v"));
+        app.nest("/{a}/deep", group("deep"))
+    };
+    for (path, expected) in
+        [("/x/y", "any"), ("/a/y", "a"), ("/v1/y", "v"), ("/a/deep/y", "deep"), ("/v1/deep", "deep")]
+    {
+        assert_eq!(body(&exchange(app(), &get(path))), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_prefix_that_is_malformed_or_has_a_fallback_is_refused() {
+    let group = || Router::new().fallback(async || "");
+    let text = |build: &dyn Fn() -> Router| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)).unwrap_err();
+        *panic.downcast::<String>().unwrap()
+    };
+    for prefix in ["/{*rest}", "/{", "/}", "/{}", "/{a}{b}", "/{a*}"] {
+        let text = text(&|| Router::new().nest(prefix, group()));
+        assert!(text.starts_with(&format!("the prefix {prefix:?} cannot be routed: ")), "{text}");
+    }
+    let twice = text(&|| Router::new().nest("/v{a}", group()).nest("/v{b}", group()));
+    assert_eq!(twice, "/v{b}/ has a fallback already");
 }
