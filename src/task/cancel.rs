@@ -165,7 +165,7 @@ impl CancelToken {
         let mut cancelled = self.cancelled();
         poll_fn(|cx| {
             if self.is_cancelled() {
-                return Poll::Ready(None);
+                return budget::poll_proceed(cx).map(|()| None);
             }
             cancelled.wait(cx);
             future.as_mut().poll(cx).map(Some)
