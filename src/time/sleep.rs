@@ -117,7 +117,7 @@ impl Sleep {
         }
     }
 
-    /// The poll that says so without budget, too, once the timer is set: a time limit must end even what uses all of it up.
+    /// The poll without the question for budget: a time limit must end even what uses all of it up.
     #[track_caller]
     pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.timer {
@@ -149,8 +149,7 @@ impl Sleep {
 
     fn poll_unset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(parts) = context::current() else { panic!("{}", Misuse::elsewhere("`sleep` was polled")) };
-        // Without budget the wheel says it, later in this turn: so a loop of limits that are over as they are set lets others run.
-        if budget::has_budget() && parts.clock.now() >= self.deadline {
+        if parts.clock.now() >= self.deadline {
             budget::spend();
             return Poll::Ready(());
         }

@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use postlude::net::{TcpListener, UdpSocket, UnixListener, UnixStream};
 use postlude::sync::{Notify, OnceCell, Semaphore, mpsc, oneshot, watch};
 use postlude::task::{CancelToken, JoinSet, race, scope, yield_now};
-use postlude::time::{interval, interval_at, now, sleep, timeout, timeout_at};
+use postlude::time::{interval, interval_at, now, sleep, timeout};
 use postlude::{Runtime, defer, spawn};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -201,34 +201,6 @@ fn scopes_that_end_in_their_first_poll_let_others_run() {
             others_during_many(cancelled).await,
         ];
         assert!(others.iter().all(|&others| others >= 7), "{others:?}");
-    };
-    paused().block_on(check).unwrap();
-}
-
-#[test]
-fn what_has_no_time_at_all_lets_others_run() {
-    let check = async {
-        let past = now();
-        let (sender, mut receiver) = mpsc::unbounded();
-        let zero = async || assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err());
-        assert!(others_during_many(zero).await >= 7);
-        let over = async || assert!(timeout_at(past, pending::<()>()).await.is_err());
-        assert!(others_during_many(over).await >= 7);
-        // What is there is received, however little time there is, and by whoever has used up its budget.
-        for n in 0..MANY {
-            sender.send(n).unwrap();
-        }
-        for n in 0..MANY {
-            assert_eq!(timeout(Duration::ZERO, receiver.recv()).await, Ok(Some(n)));
-        }
-        // A limit ends also what uses up all the budget there is.
-        let busy = async {
-            loop {
-                poll_fn(postlude::task::poll_proceed).await;
-            }
-        };
-        let limited: Result<(), _> = timeout(Duration::ZERO, busy).await;
-        limited.unwrap_err();
     };
     paused().block_on(check).unwrap();
 }
