@@ -266,6 +266,10 @@ where
 
     fn take_output(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.project();
+        // An empty set would spend budget to say so.
+        if this.running.is_empty() {
+            return;
+        }
         if let Poll::Ready(Some(result)) = this.running.poll_join_next(cx) {
             *this.output = Some(output_of(result));
         }

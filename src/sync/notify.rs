@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::waiters::{Step, Waiters, poll_steps};
 use crate::task::budget;
@@ -42,7 +42,7 @@ struct State {
 }
 
 /// What an entry was handed over by.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     One,
     Round,
@@ -120,7 +120,7 @@ impl Notify {
     /// # }
     /// ```
     pub fn notified(&self) -> Notified<'_> {
-        Notified { notify: self, round: self.state.borrow().rounds, key: None, done: false }
+        Notified { notify: self, round: self.state.borrow().rounds, key: None, told: Told::Not }
     }
 }
 
@@ -143,14 +143,25 @@ pub struct Notified<'a> {
     notify: &'a Notify,
     round: u64,
     key: Option<usize>,
-    // By `enable` or a poll that found it notified; it stays so.
-    done: bool,
+    told: Told,
+}
+
+/// How far a notification has come. It stays where it is: who was told is told again when polled again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Not,
+    /// `enable` has it; no poll has returned it yet.
+    Enabled(By),
+    Returned,
 }
 
 impl Notified<'_> {
     /// Takes the place in line now; true if it has been notified, so that awaiting it is ready at once.
     ///
     /// To check a condition without missing a notification: enable, check, then wait.
+    ///
+    /// The notification is used up by the `await`, not by this call: if this is true and the future is dropped instead, a `notify_one`
+    /// goes to the next who waits, or is kept.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -169,22 +180,24 @@ impl Notified<'_> {
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { notify, round, key, done } = self;
-        if *done {
-            return Poll::Ready(());
+        let Self { notify, round, key, told } = self;
+        if *told == Told::Not {
+            let by = ready!(poll_steps(cx, |waker, spare| notify.state.borrow_mut().step(*round, key, waker, spare)));
+            *told = Told::Enabled(by);
         }
-        let polled = poll_steps(cx, |waker, spare| notify.state.borrow_mut().step(*round, key, waker, spare));
-        *done = polled.is_ready();
-        polled
+        Poll::Ready(())
     }
 }
 
 impl State {
-    fn step(&mut self, round: u64, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<()> {
-        if key.is_none() && (self.rounds != round || std::mem::take(&mut self.kept)) {
-            return Step::Done(());
+    fn step(&mut self, round: u64, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<By> {
+        if key.is_none() && self.rounds != round {
+            return Step::Done(By::Round);
         }
-        self.waiters.step(key, || By::Round, waker, spare).map(|_| ())
+        if key.is_none() && std::mem::take(&mut self.kept) {
+            return Step::Done(By::One);
+        }
+        self.waiters.step(key, || By::Round, waker, spare)
     }
 }
 
@@ -195,19 +208,23 @@ impl Future for Notified<'_> {
         if budget::poll_available(cx).is_pending() {
             return Poll::Pending;
         }
-        let polled = self.step(cx);
-        if polled.is_ready() {
-            budget::spend();
-        }
-        polled
+        ready!(self.step(cx));
+        self.told = Told::Returned;
+        budget::spend();
+        Poll::Ready(())
     }
 }
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let (by, waker) = self.notify.state.borrow_mut().waiters.remove(key);
-        if waker.is_none() && by == By::One {
+        let unused = match (self.key, self.told) {
+            (Some(key), _) => {
+                let (by, waker) = self.notify.state.borrow_mut().waiters.remove(key);
+                waker.is_none() && by == By::One
+            }
+            (None, told) => told == Told::Enabled(By::One),
+        };
+        if unused {
             self.notify.notify_one();
         }
     }
@@ -215,6 +232,6 @@ impl Drop for Notified<'_> {
 
 impl fmt::Debug for Notified<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notified").field("done", &self.done).finish_non_exhaustive()
+        f.debug_struct("Notified").field("told", &(self.told != Told::Not)).finish_non_exhaustive()
     }
 }

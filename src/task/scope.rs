@@ -58,7 +58,8 @@ const POLLS: usize = 64;
 /// The first failure ends the scope: a child or the body returns `Err`, a child panics, or [`Scope::cancel`] is called. Then what
 /// still runs is dropped, children first, in the order they were spawned, then the body, and the failure is returned, with what
 /// else went wrong attached.
-/// Nothing outside the scope is cancelled. A panic of the body itself drops the children and goes on to the caller.
+/// Nothing outside the scope is cancelled. A panic of the body itself, or of the closure that makes it, drops the children and goes on to
+/// the caller.
 ///
 /// Children run only while this future is polled. Each poll of it polls the children that were woken, no others, and at most 64.
 ///
@@ -73,7 +74,7 @@ const POLLS: usize = 64;
 /// # Cancel safety
 ///
 /// Dropping the future drops the children, in the order they were spawned, then the body: what they had not finished is lost. A
-/// destructor of a child that panics meanwhile is reported as a detached task's panic is.
+/// destructor of a child that panics meanwhile is reported as a detached task's panic is; so are panics the scope has not returned yet.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -112,8 +113,10 @@ where
     E: 'env,
 {
     let scope = Scope::open();
-    let body = body(scope.clone());
-    let mut driver = pin!(Driver { shared: scope.shared, body: Some(body), value: None });
+    // Before the body is made: should that panic, the driver's drop ends what it has spawned.
+    let mut driver = pin!(Driver { shared: Rc::clone(&scope.shared), body: None, result: None });
+    let body = body(scope);
+    driver.as_mut().project().body.set(Some(body));
     poll_fn(|cx| driver.as_mut().poll(cx)).await
 }
 
@@ -342,8 +345,8 @@ impl<'env, E> Shared<'env, E> {
         (key, id)
     }
 
-    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure.
-    fn visit_child(&self, parts: &Parts, child: &ReadyMember) -> Result<(), Failure<E>> {
+    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure, and a second one of that child.
+    fn visit_child(&self, parts: &Parts, child: &ReadyMember) -> Result<(), ScopeError<E>> {
         let &ReadyMember { key, index, is_aborted } = child;
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
@@ -375,17 +378,28 @@ impl<'env, E> Shared<'env, E> {
         let described = if failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
         self.children.borrow_mut().try_remove(index as usize);
         parts.tasks.borrow_mut().remove_member(key);
-        match (polled, dropped) {
-            (Err(panic), again) => {
-                again.into_iter().for_each(drop_payload);
-                Err(Failure::panicked(described, panic))
+        if failed { Self::failed(described, polled, dropped) } else { Ok(()) }
+    }
+
+    /// What went wrong with a child: in its poll, and in its drop.
+    #[cold]
+    fn failed(
+        child: Option<Described>,
+        polled: Result<Poll<Result<(), E>>, Payload>,
+        dropped: Option<Payload>,
+    ) -> Result<(), ScopeError<E>> {
+        let first = match polled {
+            Err(panic) => Some(Failure::panicked(child.clone(), panic)),
+            Ok(Poll::Ready(Err(error))) => {
+                Some(Failure { child: child.clone().map(Current::from), cause: Cause::Error(error) })
             }
-            (Ok(Poll::Ready(Err(error))), again) => {
-                again.into_iter().for_each(drop_payload);
-                Err(Failure { child: described.map(Current::from), cause: Cause::Error(error) })
-            }
-            (Ok(_), Some(panic)) => Err(Failure::panicked(described, panic)),
-            (Ok(_), None) => Ok(()),
+            Ok(_) => None,
+        };
+        let second = dropped.map(|panic| Failure::panicked(child, panic));
+        match (first, second) {
+            (None, None) => Ok(()),
+            (None, Some(first)) => Err(ScopeError::new(first)),
+            (Some(first), others) => Err(ScopeError { first, others: others.into_iter().collect() }),
         }
     }
 
@@ -425,15 +439,19 @@ pin_project! {
         // Unset once it has ended.
         #[pin]
         body: Option<B>,
-        // What the body returned.
-        value: Option<T>,
+        // What the body returned, or the failure that ended the scope, until the scope returns it.
+        result: Option<Result<T, ScopeError<E>>>,
     }
 
     impl<E, B, T> PinnedDrop for Driver<'_, E, B, T> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
+            let home = this.shared.home;
             for failure in this.shared.end() {
-                failure.report(this.shared.home);
+                failure.report(home);
+            }
+            if let Some(Err(unseen)) = this.result.take_if(|result| result.is_err()) {
+                unseen.report(home);
             }
         }
     }
@@ -448,12 +466,16 @@ where
         let Some(parts) = context::current_of(home) else {
             panic!("{}", context::Misuse::elsewhere("`task::scope` was polled"));
         };
+        if self.shared.ended.get() {
+            // Its group may be another scope's by now.
+            return self.say(cx);
+        }
         let group = self.shared.group;
         let owner = parts.tasks.borrow_mut().begin_poll(group);
         parts.guarded(|| drop(owner));
         for _ in 0..POLLS {
-            if let Some(result) = self.as_mut().result() {
-                return Poll::Ready(result);
+            if self.as_mut().is_over() {
+                return self.say(cx);
             }
             let next = if budget::has_budget() { parts.tasks.borrow_mut().pop_member(group) } else { None };
             let Some(next) = next else { break };
@@ -463,11 +485,12 @@ where
                 self.shared.visit_child(&parts, &next)
             };
             if let Err(failure) = visited {
-                return Poll::Ready(Err(self.fail(failure)));
+                self.as_mut().fail(failure);
+                return self.say(cx);
             }
         }
-        if let Some(result) = self.as_mut().result() {
-            return Poll::Ready(result);
+        if self.as_mut().is_over() {
+            return self.say(cx);
         }
         let (unused, is_ready) = {
             let waker = cx.waker().clone();
@@ -480,8 +503,14 @@ where
         Poll::Pending
     }
 
+    /// Returns the result once there is budget for it: so a loop of scopes that end in their first poll lets others run.
+    fn say(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, ScopeError<E>>> {
+        ready!(budget::poll_proceed(cx));
+        self.project().result.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
     /// The body is the owner's own code: it runs as the owner, and its panic unwinds through the scope, which drops the children.
-    fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: Key) -> Result<(), Failure<E>> {
+    fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: Key) -> Result<(), ScopeError<E>> {
         let mut this = self.project();
         let waker = this.shared.waker(key);
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Ok(()) };
@@ -492,31 +521,30 @@ where
         this.body.set(None);
         match result {
             Ok(value) => {
-                *this.value = Some(value);
+                *this.result = Some(Ok(value));
                 Ok(())
             }
-            Err(error) => Err(Failure { child: None, cause: Cause::Error(error) }),
+            Err(error) => Err(ScopeError::new(Failure { child: None, cause: Cause::Error(error) })),
         }
     }
 
-    /// What the scope returns, if it is over.
-    fn result(mut self: Pin<&mut Self>) -> Option<Result<T, ScopeError<E>>> {
+    /// Whether there is a result to return.
+    fn is_over(self: Pin<&mut Self>) -> bool {
         if self.shared.cancelled.get() {
-            return Some(Err(self.fail(Failure { child: None, cause: Cause::Cancelled })));
+            self.fail(ScopeError::new(Failure { child: None, cause: Cause::Cancelled }));
+            return true;
         }
-        if self.body.is_some() || !self.shared.children.borrow().is_empty() {
-            return None;
-        }
-        self.as_mut().project().value.take().map(Ok)
+        self.body.is_none() && self.shared.children.borrow().is_empty()
     }
 
-    fn fail(self: Pin<&mut Self>, first: Failure<E>) -> ScopeError<E> {
+    /// Ends the scope with an error.
+    fn fail(self: Pin<&mut Self>, mut error: ScopeError<E>) {
         let mut this = self.project();
-        let mut others = this.shared.end();
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.body.set(None)));
-        others.extend(dropped.err().map(|panic| Failure::panicked(None, panic)));
-        others.extend(drop_caught(this.value.take()).map(|panic| Failure::panicked(None, panic)));
-        ScopeError { first, others }
+        error.others.append(&mut this.shared.end());
+        let body = catch_unwind(AssertUnwindSafe(|| this.body.set(None))).err();
+        let value = drop_caught(this.result.take());
+        error.others.extend(body.into_iter().chain(value).map(|panic| Failure::panicked(None, panic)));
+        *this.result = Some(Err(error));
     }
 }
 
@@ -794,6 +822,18 @@ pub struct ScopeError<E> {
 }
 
 impl<E> ScopeError<E> {
+    fn new(first: Failure<E>) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// Says on behalf of a scope that was dropped what nobody has heard.
+    #[cold]
+    fn report(self, home: Home) {
+        for failure in std::iter::once(self.first).chain(self.others) {
+            failure.report(home);
+        }
+    }
+
     /// The failure that ended the scope.
     ///
     /// ```
@@ -807,7 +847,7 @@ impl<E> ScopeError<E> {
         &self.first
     }
 
-    /// Panics of destructors that ran because the scope ended.
+    /// What else went wrong: panics of destructors, of the child that failed and of those that were dropped because the scope ended.
     ///
     /// ```
     /// # postlude::run(async {
@@ -899,8 +939,12 @@ impl<E> Failure<E> {
     /// Says on behalf of a scope that was dropped what its destructors did.
     #[cold]
     fn report(self, home: Home) {
-        let Cause::Panicked(error) = self.cause else { return };
-        let Some(payload): Option<Box<dyn Any + Send>> = error.into_panic() else { return };
+        let payload: Option<Box<dyn Any + Send>> = match self.cause {
+            Cause::Panicked(error) => error.into_panic(),
+            Cause::Error(error) => drop_caught(error),
+            Cause::Cancelled => None,
+        };
+        let Some(payload) = payload else { return };
         let child = self.child.map(|child| Described { id: child.id, name: child.name, location: child.location });
         if let Some(parts) = context::current_of(home) {
             parts.report(child.as_ref(), &payload);

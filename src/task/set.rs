@@ -6,7 +6,8 @@
 //!
 //! # Invariant
 //!
-//! A number is reused only after its notice was read: `detach_all` leaves the old list to the tasks it lets go.
+//! A number is reused only after its notice was read: `detach_all` leaves the old list to the tasks it lets go, and a spawn that panics
+//! takes the notice of the task that never was out of it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
@@ -118,7 +119,9 @@ impl<T: 'static> JoinSet<T> {
     ) -> TaskId {
         let entry = self.handles.vacant_entry();
         let notice = Notice { number: entry.key(), shared: Rc::clone(&self.shared) };
+        let unspawned = Unspawned { number: entry.key(), shared: &self.shared };
         let handle = spawn_as(Member { future, notice }, Class::Foreground, name, location, what);
+        std::mem::forget(unspawned);
         entry.insert(handle).id()
     }
 
@@ -155,6 +158,7 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
         if self.handles.is_empty() {
+            ready!(budget::poll_proceed(cx));
             return Poll::Ready(None);
         }
         let Some(number) = self.first_ended() else {
@@ -163,7 +167,7 @@ impl<T: 'static> JoinSet<T> {
             drop(before);
             return Poll::Pending;
         };
-        std::task::ready!(budget::poll_available(cx));
+        ready!(budget::poll_available(cx));
         let result = self.handles.get_mut(number).map(|handle| Pin::new(handle).poll(cx));
         match result {
             // Asked by a destructor of the task that is just ending: the handle has the waker.
@@ -348,5 +352,18 @@ impl Drop for Notice {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+/// Held while a task is spawned. Dropped only by a panic of that: the task is gone then, and its notice is about nothing.
+struct Unspawned<'a> {
+    number: usize,
+    shared: &'a RefCell<Ended>,
+}
+
+impl Drop for Unspawned<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.shared.borrow_mut().numbers.retain(|&number| number != self.number);
     }
 }

@@ -3,10 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt, stream};
+use postlude::sync::mpsc;
 use postlude::task::yield_now;
 use postlude::{Runtime, iter, time};
 
@@ -292,4 +294,45 @@ fn tasks_bear_the_place_where_the_adapter_was_made() {
         assert_eq!(ordered.next().await, Some(file!()));
         assert_eq!(unordered.next().await, Some(file!()));
     });
+}
+
+/// A future, when the source has it.
+type Item = Pin<Box<dyn Future<Output = u64>>>;
+
+/// The outputs of an adapter that is polled where no runtime is current, now and again.
+fn outputs_with_polls_elsewhere<S: Stream<Item = u64> + Unpin>(
+    adapter: impl FnOnce(mpsc::Receiver<Item>) -> S,
+) -> Vec<u64> {
+    let runtime = Runtime::builder().paused_clock().build().unwrap();
+    let (sender, source) = mpsc::unbounded::<Item>();
+    let mut outputs = adapter(source);
+    let send = |n, time| {
+        let item: Item = Box::pin(async move {
+            time::sleep(seconds(time)).await;
+            n
+        });
+        sender.send(item).unwrap();
+    };
+    let poll_elsewhere =
+        |outputs: &mut S| assert!(catch_unwind(AssertUnwindSafe(|| outputs.next().now_or_never())).is_err());
+    send(0, 0);
+    poll_elsewhere(&mut outputs);
+    send(1, 10);
+    assert!(runtime.block_on(time::timeout(seconds(1), outputs.next())).unwrap().is_err());
+    send(2, 0);
+    poll_elsewhere(&mut outputs);
+    send(3, 0);
+    send(4, 0);
+    let first = runtime.block_on(outputs.next()).unwrap();
+    drop(sender);
+    first.into_iter().chain(runtime.block_on(outputs.collect::<Vec<_>>()).unwrap()).collect()
+}
+
+#[test]
+fn a_future_that_could_not_be_spawned_is_lost_alone() {
+    let outputs = outputs_with_polls_elsewhere(|source| iter::buffered(source, 9));
+    // The second time it is the task that runs whose handle refuses; the source is not asked.
+    assert_eq!(outputs, [1, 2, 3, 4]);
+    let outputs = outputs_with_polls_elsewhere(|source| iter::buffer_unordered(source, 9));
+    assert_eq!(outputs, [3, 4, 1]);
 }

@@ -1,10 +1,11 @@
 //! Cancel tokens: who is told, in what order, and that nothing is left behind.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
 use std::rc::Rc;
 
-use postlude::task::{CancelToken, yield_now};
+use futures::future;
+use postlude::task::{CancelToken, scope, yield_now};
 use postlude::{Runtime, spawn};
 
 fn run(future: impl Future<Output = ()>) {
@@ -100,4 +101,79 @@ fn a_deep_chain_is_cancelled_and_dropped_without_recursion() {
         drop(root);
         drop(leaf);
     }
+}
+
+/// Cancels a token when it is dropped, and remembers how often that was.
+struct CancelsInDrop(CancelToken, Rc<Cell<u32>>);
+
+impl Drop for CancelsInDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+        self.1.set(self.1.get() + 1);
+    }
+}
+
+#[test]
+fn a_destructor_may_cancel_the_token_by_which_it_was_reached() {
+    run(async {
+        let (token, drops) = (CancelToken::new(), Rc::new(Cell::new(0)));
+        let cancels = |token: &CancelToken| CancelsInDrop(token.clone(), Rc::clone(&drops));
+        let waits = |held: CancelsInDrop| async move {
+            let _held = held;
+            pending::<()>().await;
+        };
+        // An aborted task's destructor cancels the token for which another one waits.
+        let (waiting, told) = (token.clone(), token.child());
+        let waiter = spawn(async move { waiting.run_until_cancelled(told.cancelled()).await });
+        let aborted = spawn(waits(cancels(&token)));
+        yield_now().await;
+        aborted.abort();
+        assert!(aborted.await.unwrap_err().is_cancelled());
+        assert_eq!((waiter.await.unwrap(), drops.get()), (None, 1));
+
+        // A future that a token ends cancels it once more, and others of its family.
+        let token = CancelToken::new();
+        let (child, other) = (token.child(), CancelToken::new());
+        let (ending, held, further) = (child.clone(), cancels(&token), cancels(&other));
+        let ended = spawn(async move { ending.run_until_cancelled(future::join(waits(held), waits(further))).await });
+        let heard = [token.clone(), other.clone()].map(|token| spawn(async move { token.cancelled().await }));
+        yield_now().await;
+        child.cancel();
+        assert!(ended.await.unwrap().is_none());
+        for heard in heard {
+            heard.await.unwrap();
+        }
+        assert_eq!(drops.get(), 3);
+
+        // A child of a scope that is dropped cancels the token of those dropped after it, which do not run again.
+        let token = CancelToken::new();
+        let failed = scope::<(), _, _>(async |s| {
+            s.spawn(waits(cancels(&token)));
+            s.spawn(async {
+                token.cancelled().await;
+                panic!("it is dropped, not polled");
+            });
+            yield_now().await;
+            Err("over")
+        });
+        assert!(failed.await.unwrap_err().others().is_empty());
+        assert!(token.is_cancelled());
+    });
+}
+
+#[test]
+fn a_destructor_that_cancels_as_the_runtime_ends_wakes_nobody_and_harms_nobody() {
+    let (token, drops) = (CancelToken::new(), Rc::new(Cell::new(0)));
+    let runtime = Runtime::builder().paused_clock().build().unwrap();
+    for _ in 0..3 {
+        let (token, held) = (token.clone(), CancelsInDrop(token.clone(), Rc::clone(&drops)));
+        drop(runtime.spawn(async move {
+            let _held = held;
+            token.cancelled().await;
+            panic!("the runtime has ended");
+        }));
+    }
+    runtime.block_on(yield_now()).unwrap();
+    drop(runtime);
+    assert_eq!((token.is_cancelled(), drops.get()), (true, 3));
 }

@@ -110,7 +110,14 @@ fn whatever_is_ready_at_once_lets_others_run() {
         for _ in 0..MANY {
             set.spawn(async {});
         }
-        assert!(others_during(set.count()).await >= 7, "a set as a stream");
+        assert!(others_during(set.by_ref().count()).await >= 7, "a set as a stream");
+
+        assert!(others_during_many(async || assert!(set.join_next().await.is_none())).await >= 7, "an empty set");
+        assert!(
+            others_during_many(async || assert!(set.next().await.is_none())).await >= 7,
+            "an empty set as a stream"
+        );
+        assert!(others_during_many(async || set.shutdown().await).await >= 7, "shutting down an empty set");
 
         let token = CancelToken::new();
         token.cancel();
@@ -177,6 +184,45 @@ fn whatever_is_ready_at_once_lets_others_run() {
         );
     };
     runtime.block_on(check).unwrap();
+}
+
+#[test]
+fn scopes_that_end_in_their_first_poll_let_others_run() {
+    let check = async {
+        let empty = async || scope(async |_| Ok::<_, ()>(())).await.unwrap();
+        let children = async || {
+            let ended = scope::<_, (), _>(async |s| {
+                s.spawn(async {});
+                s.spawn(async {});
+                Ok(())
+            });
+            ended.await.unwrap();
+        };
+        let fails = async || drop(scope::<(), _, _>(async |_| Err(())).await.unwrap_err());
+        let child_fails = async || {
+            let failed = scope::<(), _, _>(async |s| {
+                s.try_spawn(async { Err::<(), _>(()) });
+                pending().await
+            });
+            failed.await.unwrap_err();
+        };
+        let cancelled = async || {
+            let ended = scope::<(), (), _>(async |s| {
+                s.cancel();
+                pending().await
+            });
+            ended.await.unwrap_err();
+        };
+        let others = [
+            others_during_many(empty).await,
+            others_during_many(children).await,
+            others_during_many(fails).await,
+            others_during_many(child_fails).await,
+            others_during_many(cancelled).await,
+        ];
+        assert!(others.iter().all(|&others| others >= 7), "{others:?}");
+    };
+    paused().block_on(check).unwrap();
 }
 
 #[test]

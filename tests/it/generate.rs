@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FusedStream;
+use futures::{FutureExt, StreamExt};
 use postlude::iter::{self, Boxed, Out, Resumed};
 use postlude::net::{TcpListener, TcpStream};
 use postlude::sync::mpsc;
@@ -482,5 +482,39 @@ fn dropping_a_coroutine_drops_its_body_and_what_was_sent() {
         assert_eq!(dropped.get(), 0);
         drop(stuck);
         assert_eq!(dropped.get(), 2);
+    });
+}
+
+#[test]
+fn a_panic_of_a_coroutine_arrives_at_who_resumed_it_and_ends_it() {
+    let dropped = Rc::new(Cell::new(0));
+    let text = |panic: Box<dyn std::any::Any + Send>| *panic.downcast::<&str>().unwrap();
+    on_paused_clock(async || {
+        // In the first poll, after an answer, and after a wait.
+        for (answers, waits) in [(0, false), (1, false), (1, true)] {
+            dropped.set(0);
+            let guard = Guard(Rc::clone(&dropped));
+            let mut broken = Box::pin(iter::coroutine(async move |first: Guard, out: &mut Out<u32, Guard>| {
+                let (_guard, mut sent) = (guard, first);
+                for n in 0..answers {
+                    sent = out.ask(n).await;
+                }
+                if waits {
+                    time::sleep(Duration::from_secs(1)).await;
+                }
+                drop(sent);
+                panic!("in the body");
+            }));
+            for n in 0..answers {
+                let answer: Resumed<u32, ()> = broken.as_mut().resume(Guard(Rc::clone(&dropped))).await;
+                assert_eq!(answer, Resumed::Yielded(n));
+            }
+            let resumed = AssertUnwindSafe(broken.as_mut().resume(Guard(Rc::clone(&dropped)))).catch_unwind().await;
+            assert_eq!(text(resumed.unwrap_err()), "in the body");
+            assert_eq!(dropped.get(), 2 + answers, "the body is gone, and what was sent");
+            assert!(broken.is_complete());
+            let again = AssertUnwindSafe(broken.as_mut().resume(Guard(Rc::clone(&dropped)))).catch_unwind().await;
+            assert!(text(again.unwrap_err()).contains("has completed"));
+        }
     });
 }

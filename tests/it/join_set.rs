@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::pending;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -166,4 +166,52 @@ fn an_owner_aborted_while_it_joins_takes_its_set_along_and_nothing_else() {
         })
         .unwrap();
     assert_eq!(runtime.stats().tasks, 0);
+}
+
+#[test]
+fn a_spawn_that_panics_leaves_nothing_behind() {
+    let runtime = paused();
+    let mut set = JoinSet::new();
+    let refused = |set: &mut JoinSet<u32>| {
+        let len = set.len();
+        let held = Rc::new(());
+        let inside = Rc::clone(&held);
+        let spawned = catch_unwind(AssertUnwindSafe(|| {
+            set.spawn(async move {
+                drop(inside);
+                0
+            })
+        }));
+        assert!(spawned.is_err(), "no runtime is current");
+        assert_eq!((set.len(), Rc::strong_count(&held)), (len, 1));
+    };
+    refused(&mut set);
+    let first = |set: &mut JoinSet<u32>| {
+        set.spawn(async { 1 });
+        set.spawn(async {
+            sleep(Duration::from_secs(1)).await;
+            2
+        });
+    };
+    runtime.block_on(async { first(&mut set) }).unwrap();
+    refused(&mut set);
+    refused(&mut set);
+    let mut outputs = runtime
+        .block_on(async {
+            set.spawn(async { 3 });
+            let mut outputs = vec![set.join_next().await.unwrap().unwrap()];
+            outputs.push(set.join_next().await.unwrap().unwrap());
+            outputs
+        })
+        .unwrap();
+    refused(&mut set);
+    runtime
+        .block_on(async {
+            while let Some(output) = set.join_next().await {
+                outputs.push(output.unwrap());
+            }
+        })
+        .unwrap();
+    assert_eq!(outputs, [1, 3, 2]);
+    refused(&mut set);
 }

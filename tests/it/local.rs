@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
 
+use futures::{StreamExt, stream};
 use postlude::task::{self, JoinSet, Local, yield_now};
-use postlude::{Runtime, defer, spawn, spawn_blocking};
+use postlude::{Runtime, defer, iter, spawn, spawn_blocking};
 
 static USER: Local<u32> = Local::new();
 static UNIT: Local<()> = Local::new();
@@ -85,5 +86,37 @@ fn a_child_of_a_scope_sees_what_was_set_where_it_was_spawned() {
             Ok::<_, ()>((bare.await.unwrap(), inner.await.unwrap()))
         });
         assert_eq!(USER.scope(1, seen).await.unwrap(), (Some(1), Some(2)));
+    });
+}
+
+#[test]
+fn what_a_set_an_adapter_or_a_generator_spawns_inherits_where_it_is_spawned() {
+    run(async {
+        let mut set = JoinSet::new();
+        set.spawn(async { USER.get() });
+        USER.sync_scope(1, || set.spawn(async { USER.get() }));
+        USER.sync_scope(2, || set.spawn_named("named", async { spawn(async { USER.get() }).await.unwrap() }));
+        let mut seen: Vec<_> = set.by_ref().map(Result::unwrap).collect().await;
+        seen.sort_unstable();
+        assert_eq!(seen, [None, Some(1), Some(2)]);
+
+        let source = || stream::iter(0..3).map(|_| async { USER.get() });
+        // They are spawned by who polls the adapter, not by who made it.
+        let (ordered, unordered) =
+            USER.sync_scope(1, || (iter::buffered(source(), 2), iter::buffer_unordered(source(), 2)));
+        let all: Vec<_> = USER.scope(2, ordered.collect()).await;
+        assert_eq!(all, [Some(2); 3]);
+        let all: Vec<_> = unordered.collect().await;
+        assert_eq!(all, [None; 3]);
+
+        // A generator's body runs in its consumer's polls.
+        let mut numbers = Box::pin(iter::generate(async |out| {
+            loop {
+                out.emit((USER.get(), spawn(async { USER.get() }).await.unwrap())).await;
+            }
+        }));
+        assert_eq!(USER.scope(1, numbers.next()).await, Some((Some(1), Some(1))));
+        assert_eq!(USER.scope(2, numbers.next()).await, Some((Some(2), Some(2))));
+        assert_eq!(numbers.next().await, Some((None, None)));
     });
 }

@@ -2,16 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::future::{Future, Ready, pending, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use postlude::task::{self, Cause, scope, yield_now};
 use postlude::time::{sleep, timeout};
-use postlude::{Runtime, spawn};
+use postlude::{PanicPolicy, Runtime, spawn};
 
 fn paused() -> Runtime {
     Runtime::builder().paused_clock().build().unwrap()
@@ -200,6 +204,49 @@ fn a_panic_of_the_body_drops_the_children_and_goes_on_to_the_caller() {
     assert_eq!((drops.borrow().len(), runtime.stats().tasks), (1, 0));
 }
 
+/// The closure of a scope: spawns children that hold these, perhaps with clones of the scope, and panics before there is a body.
+fn no_body<'env, D: 'env>(
+    held: Vec<D>,
+    clones: bool,
+) -> impl AsyncFnOnce(task::Scope<'env, Infallible>) -> Result<(), Infallible> {
+    move |s: task::Scope<'env, Infallible>| -> Ready<Result<(), Infallible>> {
+        for held in held {
+            let inner = clones.then(|| s.clone());
+            s.spawn(async move {
+                let _held = (held, inner);
+                panic!("never polled");
+            });
+        }
+        panic!("no body")
+    }
+}
+
+#[test]
+fn a_closure_that_panics_before_there_is_a_body_leaves_no_children() {
+    let runtime = paused();
+    for clones in [false, true] {
+        let drops = RefCell::new(Vec::new());
+        let held = ["first", "second"].map(|name| Dropped(&drops, name));
+        let panics = AssertUnwindSafe(scope(no_body(held.into(), clones))).catch_unwind();
+        let caught = runtime.block_on(panics).unwrap();
+        assert_eq!(*caught.unwrap_err().downcast::<&str>().unwrap(), "no body");
+        assert_eq!(*drops.borrow(), ["first", "second"]);
+        assert_eq!(runtime.stats().tasks, 0);
+        assert_eq!(runtime.stats().panics, 0, "the caller has heard of it");
+    }
+}
+
+#[test]
+fn a_child_whose_destructor_panics_beside_a_closure_that_panics_is_reported() {
+    let runtime = paused();
+    for clones in [false, true] {
+        let panics = AssertUnwindSafe(scope(no_body(vec![PanicsInDrop, PanicsInDrop], clones))).catch_unwind();
+        assert!(runtime.block_on(panics).unwrap().is_err());
+        assert_eq!(runtime.stats().tasks, 0);
+    }
+    assert_eq!(runtime.stats().panics, 4);
+}
+
 #[test]
 fn a_child_cancels_the_scope_in_its_first_poll_and_nothing_else() {
     as_root_and_as_task(|| async {
@@ -349,6 +396,91 @@ fn a_panic_in_a_childs_drop_is_a_failure_or_attached_to_one() {
         assert_eq!(error.others()[0].child().unwrap().name(), Some("drops"));
         assert_eq!(error.to_string(), "the scope's body failed: first (and 1 more)");
     });
+}
+
+/// Fails when it is polled and panics when it is dropped.
+struct FailsTwice {
+    panics: bool,
+    _held: PanicsInDrop,
+}
+
+impl Future for FailsTwice {
+    type Output = Result<(), &'static str>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.panics, "in poll");
+        Poll::Ready(Err("no"))
+    }
+}
+
+#[test]
+fn a_second_failure_of_the_same_child_is_attached_to_its_first() {
+    let panics = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&panics);
+    let runtime = Runtime::builder().paused_clock().on_panic(move |_| seen.set(seen.get() + 1)).build().unwrap();
+    runtime
+        .block_on(async {
+            for panics in [false, true] {
+                let error = scope::<(), _, _>(async |s| {
+                    s.named("bad").try_spawn(FailsTwice { panics, _held: PanicsInDrop });
+                    let held = PanicsInDrop;
+                    s.named("other").spawn(async move {
+                        let _held = held;
+                        pending::<()>().await;
+                    });
+                    pending().await
+                })
+                .await
+                .unwrap_err();
+                assert_eq!(error.first().error().copied(), (!panics).then_some("no"));
+                assert_eq!(error.first().child().unwrap().name(), Some("bad"));
+                let others: Vec<_> = error.others().iter().map(|other| other.child().unwrap().name()).collect();
+                assert_eq!(others, [Some("bad"), Some("other")]);
+                assert!(error.others().iter().all(|other| matches!(other.cause(), Cause::Panicked(_))));
+                assert!(error.to_string().ends_with(" (and 2 more)"), "{error}");
+            }
+        })
+        .unwrap();
+    assert_eq!((runtime.stats().panics, panics.get()), (0, 0), "who awaits the scope has heard of them");
+}
+
+#[test]
+fn the_policy_that_lets_no_panic_pass_hears_of_a_second_failure() {
+    let runtime = Runtime::builder().paused_clock().panic_policy(PanicPolicy::ShutdownAlways).build().unwrap();
+    let error = runtime
+        .block_on(async {
+            scope::<(), _, _>(async |s| {
+                s.try_spawn(FailsTwice { panics: false, _held: PanicsInDrop });
+                pending().await
+            })
+            .await
+            .unwrap_err();
+            // The loop ends once the task that has seen it waits.
+            yield_now().await;
+        })
+        .unwrap_err();
+    assert!(error.to_string().contains("in drop"), "{error}");
+}
+
+#[test]
+fn failures_of_a_scope_that_is_dropped_before_it_could_return_them_are_reported() {
+    let runtime = paused();
+    runtime
+        .block_on(async {
+            let mut fails = Box::pin(scope::<(), _, _>(async |s| {
+                let mut spends = Box::pin(spend_all());
+                let mut bad = FailsTwice { panics: true, _held: PanicsInDrop };
+                s.try_spawn(poll_fn(move |cx| {
+                    assert!(spends.as_mut().poll(cx).is_ready());
+                    Pin::new(&mut bad).poll(cx)
+                }));
+                pending().await
+            }));
+            assert!(poll_fn(|cx| Poll::Ready(fails.as_mut().poll(cx).is_pending())).await);
+            assert_eq!(runtime.stats().tasks, 1, "the children are gone already");
+        })
+        .unwrap();
+    assert_eq!((runtime.stats().panics, runtime.stats().tasks), (2, 0));
 }
 
 #[test]
@@ -565,6 +697,107 @@ fn children_share_the_budget_of_their_owner() {
             busy.abort();
         })
         .unwrap();
+}
+
+/// Uses up the budget of the poll, and not more.
+async fn spend_all() {
+    while task::has_budget() {
+        poll_fn(task::poll_proceed).await;
+    }
+}
+
+/// Polls a future once, within the task's poll.
+async fn polled<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+#[test]
+fn a_scope_without_budget_says_pending_before_its_end_and_keeps_what_it_came_to() {
+    type Boxed<'a> = Pin<Box<dyn Future<Output = Result<u32, task::ScopeError<&'static str>>> + 'a>>;
+    as_root_and_as_task(|| async move {
+        let made: [fn() -> Boxed<'static>; 5] = [
+            || {
+                Box::pin(scope(async |_| {
+                    spend_all().await;
+                    Ok(7)
+                }))
+            },
+            || {
+                Box::pin(scope(async |s| {
+                    s.spawn(spend_all());
+                    Ok(7)
+                }))
+            },
+            || {
+                Box::pin(scope(async |_| {
+                    spend_all().await;
+                    Err("no")
+                }))
+            },
+            || {
+                Box::pin(scope(async |s| {
+                    s.try_spawn(async {
+                        spend_all().await;
+                        Err::<(), _>("no")
+                    });
+                    pending().await
+                }))
+            },
+            || {
+                Box::pin(scope(async |s| {
+                    let inner = s.clone();
+                    s.spawn(async move {
+                        spend_all().await;
+                        inner.cancel();
+                    });
+                    pending().await
+                }))
+            },
+        ];
+        for (number, make) in made.iter().enumerate() {
+            yield_now().await;
+            let mut ends = make();
+            assert!(polled(ends.as_mut()).await.is_pending(), "scope {number}");
+            // Nobody but the scope itself wakes this task.
+            match ends.as_mut().await {
+                Ok(value) => assert!(number < 2 && value == 7, "scope {number}"),
+                Err(error) if number < 4 => assert_eq!(error.first().error(), Some(&"no"), "scope {number}"),
+                Err(error) => assert!(error.first().is_cancelled(), "scope {number}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_scope_that_keeps_its_failure_leaves_the_group_it_gave_back_alone() {
+    as_root_and_as_task(|| async {
+        let mut failed = Box::pin(scope::<(), _, _>(async |_| {
+            spend_all().await;
+            Err("no")
+        }));
+        assert!(polled(failed.as_mut()).await.is_pending());
+        yield_now().await;
+        // It takes the group that has become free.
+        let mut other =
+            Box::pin(scope::<_, Infallible, _>(async |s| Ok(s.spawn(sleep(Duration::from_secs(1))).await.is_ok())));
+        let told = Arc::new(Told::default());
+        let waker = Waker::from(Arc::clone(&told));
+        assert!(other.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(failed.await.unwrap_err().into_first().into_error(), Some("no"));
+        sleep(Duration::from_secs(2)).await;
+        assert!(told.0.load(Ordering::SeqCst), "its owner waits on");
+        assert!(other.await.unwrap());
+    });
+}
+
+/// A waker that says whether it was called.
+#[derive(Default)]
+struct Told(AtomicBool);
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]

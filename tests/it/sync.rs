@@ -516,6 +516,45 @@ fn a_cancelled_wait_for_a_change_misses_nothing() {
 }
 
 #[test]
+fn a_cancelled_wait_for_a_condition_misses_nothing_and_keeps_no_waker() {
+    let (sender, mut receiver) = watch::channel(0);
+    let counter = Arc::default();
+    let mut unserved = Box::pin(receiver.wait_for(|n| *n == 2));
+    assert!(counted(&counter, unserved.as_mut()).is_pending());
+    drop(unserved);
+    assert_eq!(Arc::strong_count(&counter), 1);
+    let mut waits = Box::pin(receiver.wait_for(|n| *n == 2));
+    assert!(counted(&counter, waits.as_mut()).is_pending());
+    sender.send(1).unwrap();
+    assert!(counted(&counter, waits.as_mut()).is_pending(), "not this one");
+    sender.send(2).unwrap();
+    assert_eq!(counter.wakes(), 2);
+    drop(waits);
+    assert_eq!(Arc::strong_count(&counter), 1);
+    assert!(receiver.has_changed(), "the value that was not seen is still new");
+    assert_eq!(receiver.wait_for(|n| *n == 2).now_or_never().map(|found| *found.unwrap()), Some(2));
+}
+
+#[test]
+fn a_watch_whose_sender_goes_ends_who_waits_for_a_condition() {
+    let (sender, mut receiver) = watch::channel(0);
+    let counter = Arc::default();
+    let mut waits = Box::pin(receiver.wait_for(|n| *n == 1));
+    assert!(counted(&counter, waits.as_mut()).is_pending());
+    drop(sender);
+    assert_eq!(counter.wakes(), 1);
+    assert!(matches!(counted(&counter, waits.as_mut()), Poll::Ready(Err(_))));
+    drop(waits);
+    assert_eq!(Arc::strong_count(&counter), 1);
+    let (sender, mut receiver) = watch::channel(0);
+    let mut waits = Box::pin(receiver.wait_for(|n| *n == 1));
+    assert!(poll(waits.as_mut()).is_pending());
+    sender.send(1).unwrap();
+    drop(sender);
+    assert!(matches!(poll(waits.as_mut()), Poll::Ready(Ok(_))), "the last value counts");
+}
+
+#[test]
 fn a_watch_may_be_used_while_it_is_modified_and_survives_a_panic_there() {
     let (sender, mut receiver) = watch::channel(vec![1]);
     let snapshot = receiver.borrow();
@@ -586,6 +625,49 @@ fn a_dropped_notification_goes_to_the_next_and_then_is_kept() {
     notify.notify_waiters();
     drop(third);
     assert!(notify.notified().now_or_never().is_none(), "notify_waiters is not kept");
+}
+
+/// How a notification gets to an enabled future.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Notice {
+    Kept,
+    HandedOver,
+    ToAll,
+}
+
+#[test]
+fn what_is_enabled_and_never_awaited_goes_to_the_next_or_is_kept() {
+    for notice in [Notice::Kept, Notice::HandedOver, Notice::ToAll] {
+        for (others, awaited) in [(0, false), (0, true), (2, false), (2, true)] {
+            let case = format!("{notice:?}, {others} others, awaited: {awaited}");
+            let notify = Notify::new();
+            if notice == Notice::Kept {
+                notify.notify_one();
+            }
+            let mut enabled = notify.notified();
+            assert_eq!(enabled.enable(), notice == Notice::Kept, "{case}");
+            match notice {
+                Notice::Kept => {}
+                Notice::HandedOver => notify.notify_one(),
+                Notice::ToAll => notify.notify_waiters(),
+            }
+            let mut waiting: Vec<_> = (0..others).map(|_| Box::pin(notify.notified())).collect();
+            let counters: Vec<Arc<Counter>> = waiting.iter().map(|_| Arc::default()).collect();
+            for (waiting, counter) in waiting.iter_mut().zip(&counters) {
+                assert!(counted(counter, waiting.as_mut()).is_pending(), "{case}");
+            }
+            assert!(enabled.enable() && enabled.enable(), "{case}");
+            if awaited {
+                assert!(poll(pin!(enabled)).is_ready(), "{case}");
+            } else {
+                drop(enabled);
+            }
+            let passed_on = !awaited && notice != Notice::ToAll;
+            let wakes: Vec<_> = counters.iter().map(|counter| counter.wakes()).collect();
+            assert_eq!(wakes, [usize::from(passed_on), 0][..others], "{case}");
+            assert_eq!(notify.notified().now_or_never().is_some(), passed_on && others == 0, "{case}");
+        }
+    }
 }
 
 #[test]
@@ -726,6 +808,31 @@ fn a_cancelled_lock_passes_its_turn_on_and_a_panic_does_not_poison() {
     }));
     assert!(panicked.is_err());
     assert_eq!(*mutex.try_lock().unwrap(), 5);
+}
+
+#[test]
+fn a_cancelled_lock_of_an_owned_mutex_passes_its_turn_on_and_keeps_nothing() {
+    let mutex = Rc::new(Mutex::new(0));
+    let guard = mutex.try_lock().unwrap();
+    let (counter, last): (Arc<Counter>, Arc<Counter>) = (Arc::default(), Arc::default());
+    let mut unserved = Box::pin(Rc::clone(&mutex).lock_owned());
+    let mut first = Box::pin(Rc::clone(&mutex).lock_owned());
+    let mut second = Box::pin(Rc::clone(&mutex).lock_owned());
+    assert!(counted(&counter, unserved.as_mut()).is_pending());
+    assert!(counted(&counter, first.as_mut()).is_pending());
+    assert!(counted(&last, second.as_mut()).is_pending());
+    drop(unserved);
+    drop(guard);
+    assert_eq!((counter.wakes(), last.wakes()), (1, 0), "whoever was cancelled while it waited has no turn");
+    drop(first);
+    assert_eq!((Arc::strong_count(&counter), last.wakes()), (1, 1));
+    assert!(mutex.try_lock().is_none(), "it is promised");
+    let Poll::Ready(mut guard) = poll(second.as_mut()) else { panic!("it is the second's turn") };
+    *guard = 1;
+    drop(second);
+    assert!(mutex.try_lock().is_none(), "the guard stands without its future");
+    drop(guard);
+    assert_eq!((*mutex.try_lock().unwrap(), Rc::strong_count(&mutex)), (1, 1));
 }
 
 // once cell
