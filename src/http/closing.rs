@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use futures_io::AsyncWrite;
 
-use super::connection::LINGER;
 use super::server::{Place, Shared};
+use super::timer::LINGER;
 use crate::net::TcpStream;
 use crate::sync::Notify;
 use crate::task::yield_now;

@@ -30,7 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
@@ -49,7 +49,7 @@ use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Pieces, Response};
 use super::router::Found;
 use super::server::{Place, Shared};
-use super::timer::{self, Patience, Timer};
+use super::timer::{self, LINGER, Patience, Timer};
 use super::upgrade::{self, OnUpgrade, Running, Upgraded};
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
@@ -60,8 +60,6 @@ const DRAINED: usize = 64 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What a client is told of a panic.
 pub(super) const UNANSWERED: &str = "the server could not answer";
-/// How long the end of a connection may take: saying goodbye, and reading what a client that was told off goes on to send.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::time::{Sleep, now, sleep_until};
 
+/// How long the end of a connection may take: saying goodbye, and reading what a client that was told off goes on to send.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     /// None: nothing is waited for.

@@ -11,8 +11,9 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use futures_io::{AsyncRead, AsyncWrite};
 use postlude::http::chunked::{BodyLimits, Decoder};
 use postlude::http::parse::Framing;
-use postlude::http::{BackgroundTasks, Body, BodyError, Error, Response, Router, Server, Upgraded};
+use postlude::http::{BackgroundTasks, Body, BodyError, Error, Response, Router, Server, ShutdownReport, Upgraded};
 use postlude::net::{TcpStream, UnixStream};
+use postlude::task::AbortOnDrop;
 use postlude::{spawn, task, time};
 
 use super::http::{connect, exchange_with, get, paused, post, read_to_end, read_until, server};
@@ -623,6 +624,19 @@ async fn idle_clients(address: std::net::SocketAddr, count: usize) -> Vec<TcpStr
     clients
 }
 
+/// A server, a hundred of its idle clients who have hung up just now, and one who has not.
+async fn hung_up() -> (AbortOnDrop<io::Result<ShutdownReport>>, Vec<TcpStream>, TcpStream) {
+    let server = server(plain()).idle_timeout(Duration::MAX);
+    let address = server.local_addr().unwrap();
+    let running = spawn(server.run()).abort_on_drop();
+    let mut clients = idle_clients(address, 101).await;
+    let stays = clients.pop().unwrap();
+    for client in &clients {
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    (running, clients, stays)
+}
+
 /// How many of them know by now that the server has closed their connection.
 fn closed(clients: &[TcpStream]) -> usize {
     clients.iter().filter(|client| matches!(client.read(&mut [0]).now_or_never(), Some(Ok(0)))).count()
@@ -631,14 +645,7 @@ fn closed(clients: &[TcpStream]) -> usize {
 #[test]
 fn a_request_does_not_wait_for_the_sockets_of_those_who_hung_up_before_it() {
     paused(async {
-        let server = server(plain()).idle_timeout(Duration::MAX);
-        let address = server.local_addr().unwrap();
-        let running = spawn(server.run()).abort_on_drop();
-        let mut clients = idle_clients(address, 101).await;
-        let asks = clients.pop().unwrap();
-        for client in &clients {
-            client.shutdown(std::net::Shutdown::Write).unwrap();
-        }
+        let (running, clients, asks) = hung_up().await;
         asks.write_all(get("/").as_bytes()).await.unwrap();
         assert!(asks.read(&mut [0; 1024]).await.unwrap() > 0);
         task::yield_now().await;
@@ -654,13 +661,7 @@ fn a_request_does_not_wait_for_the_sockets_of_those_who_hung_up_before_it() {
 #[test]
 fn sockets_are_closed_for_as_long_as_that_had_to_wait_for_the_others() {
     let turns = paused(async {
-        let server = server(plain()).idle_timeout(Duration::MAX);
-        let address = server.local_addr().unwrap();
-        let running = spawn(server.run()).abort_on_drop();
-        let clients = idle_clients(address, 100).await;
-        for client in &clients {
-            client.shutdown(std::net::Shutdown::Write).unwrap();
-        }
+        let (running, clients, _stays) = hung_up().await;
         let mut turns = 0;
         while closed(&clients) < clients.len() {
             // Each turn takes a millisecond, and on this clock closing takes no time at all.
@@ -676,13 +677,7 @@ fn sockets_are_closed_for_as_long_as_that_had_to_wait_for_the_others() {
 #[test]
 fn a_server_that_is_dropped_closes_the_sockets_that_wait_for_it() {
     paused(async {
-        let server = server(plain()).idle_timeout(Duration::MAX);
-        let address = server.local_addr().unwrap();
-        let running = spawn(server.run()).abort_on_drop();
-        let clients = idle_clients(address, 100).await;
-        for client in &clients {
-            client.shutdown(std::net::Shutdown::Write).unwrap();
-        }
+        let (running, clients, _stays) = hung_up().await;
         while closed(&clients) == 0 {
             task::yield_now().await;
         }
