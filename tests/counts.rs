@@ -224,6 +224,15 @@ fn a_channel_gives_back_what_a_burst_took_when_its_receiver_waits_again() {
             }
             assert!(timeout(Duration::from_millis(1), receiver.recv()).await.is_err());
             assert!(requested() - before < 10_000, "{} bytes", requested() - before);
+            // And with a waker that is not ours.
+            (0..100_000).for_each(|n| sender.send(n).unwrap());
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut polled = || Box::pin(receiver.recv()).as_mut().poll(&mut cx).is_ready();
+            for _ in 0..1000 {
+                while polled() {}
+                yield_now().await;
+            }
+            assert!(requested() - before < 10_000, "{} bytes", requested() - before);
         })
         .unwrap();
 }

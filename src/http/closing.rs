@@ -1,8 +1,8 @@
 //! Closing the sockets of clients who have gone, after what cannot wait.
 //!
 //! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang up in the same moment that is a tenth of a second,
-//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection whose client ends or is
-//! silent too long while it is idle leaves its socket here, and a task of the server closes them, one after the other.
+//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection that ends while
+//! it is idle, because of its client, its time or the server's stop, leaves its socket here, and a task of the server closes them, one after the other.
 //!
 //! It must keep pace all the same, or a busy server whose clients hang up after each request would run out of descriptors. So each time the task
 //! is polled it goes on closing for as long as it had to wait for the others: half of the time is its own, if it needs it, however busy they are.
@@ -26,12 +26,12 @@ use crate::time::{now, timeout};
 const SLICE: Duration = Duration::from_millis(10);
 
 /// What is left of a connection that ended while it was idle: its socket, and then its entry in the server's list.
-pub(super) struct Quiet<IO> {
+pub(super) struct Leftover<IO> {
     io: IO,
     place: Place,
 }
 
-impl<IO: AsyncWrite + Unpin> Quiet<IO> {
+impl<IO: AsyncWrite + Unpin> Leftover<IO> {
     pub(super) fn new(io: IO, place: Place) -> Self {
         Self { io, place }
     }
@@ -42,7 +42,7 @@ impl<IO: AsyncWrite + Unpin> Quiet<IO> {
     }
 }
 
-impl Quiet<TcpStream> {
+impl Leftover<TcpStream> {
     /// Leaves the closing to the server's task; closes now if there is none.
     pub(super) fn close_later(self) -> Ready<()> {
         let shared = Rc::clone(self.place.shared());
@@ -55,16 +55,16 @@ impl Quiet<TcpStream> {
 #[derive(Default)]
 pub(super) struct Closing {
     /// None while no task closes them. They know the server, so they must not stay behind.
-    quiet: RefCell<Option<Vec<Quiet<TcpStream>>>>,
+    leftovers: RefCell<Option<Vec<Leftover<TcpStream>>>>,
     came: Notify,
 }
 
 impl Closing {
-    fn add(&self, quiet: Quiet<TcpStream>) {
-        let refused = match self.quiet.borrow_mut().as_mut() {
-            None => Some(quiet),
+    fn add(&self, leftover: Leftover<TcpStream>) {
+        let refused = match self.leftovers.borrow_mut().as_mut() {
+            None => Some(leftover),
             Some(list) => {
-                list.push(quiet);
+                list.push(leftover);
                 None
             }
         };
@@ -72,20 +72,20 @@ impl Closing {
         self.came.notify_one();
     }
 
-    fn take(&self) -> Vec<Quiet<TcpStream>> {
-        self.quiet.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    fn take(&self) -> Vec<Leftover<TcpStream>> {
+        self.leftovers.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
 /// Closes what comes, until it is dropped.
 pub(super) async fn close(shared: Rc<Shared>) {
     let closing = &shared.closing;
-    let _begun = Begun::new(closing);
+    let _open = Open::new(closing);
     loop {
         closing.came.notified().await;
         let mut end = now();
-        for quiet in closing.take() {
-            drop(quiet);
+        for leftover in closing.take() {
+            drop(leftover);
             if now() >= end {
                 let waiting_since = now();
                 yield_now().await;
@@ -96,17 +96,17 @@ pub(super) async fn close(shared: Rc<Shared>) {
 }
 
 /// While there is one, sockets are left to the task that has it.
-struct Begun<'a>(&'a Closing);
+struct Open<'a>(&'a Closing);
 
-impl<'a> Begun<'a> {
+impl<'a> Open<'a> {
     fn new(closing: &'a Closing) -> Self {
-        closing.quiet.replace(Some(Vec::new()));
+        closing.leftovers.replace(Some(Vec::new()));
         Self(closing)
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for Open<'_> {
     fn drop(&mut self) {
-        drop(self.0.quiet.take());
+        drop(self.0.leftovers.take());
     }
 }

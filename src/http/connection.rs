@@ -40,7 +40,7 @@ use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{Input, Output};
 use super::chunked::{self, Decoder};
-use super::closing::Quiet;
+use super::closing::Leftover;
 use super::delivery::Watch;
 use super::handler::{Answer, Answering};
 use super::parse::{Framing, HeadParser};
@@ -216,8 +216,8 @@ impl<IO> Connection<IO> {
         }
     }
 
-    fn is_head(&self) -> bool {
-        self.active.record.head.method(&self.active.record.bytes) == "HEAD"
+    fn is(&self, method: &str) -> bool {
+        self.active.record.head.method(&self.active.record.bytes) == method
     }
 
     fn is_http10(&self) -> bool {
@@ -227,7 +227,7 @@ impl<IO> Connection<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end. One that ends while it is idle is left to `close`.
-    pub(super) fn serve(self, close: impl AsyncFnOnce(Quiet<IO>)) -> impl Future<Output = ()> {
+    pub(super) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>)) -> impl Future<Output = ()> {
         let mut connection = self;
         // A block and not an async function, whose future would hold the connection twice: as its parameter and as its variable.
         async move {
@@ -237,7 +237,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 }
             };
             match end {
-                End::Idle => close(Quiet::new(connection.io, connection.place)).await,
+                End::Idle => close(Leftover::new(connection.io, connection.place)).await,
                 End::Broken => {}
                 End::Upgrade => connection.hand_over().await,
                 End::Close | End::Linger => connection.close(end == End::Linger).await,
@@ -379,7 +379,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     async fn run(&mut self, handler: Answering) -> Begun {
         let record = Rc::clone(&self.active.record);
         let mut future = Some(handler);
-        let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx), || Poll::Pending).await;
+        let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx), || None).await;
         self.begin_answer(answer)
     }
 
@@ -412,7 +412,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits. What it comes to when nothing more can be
     /// written is said by `broken`.
-    async fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>, broken: impl Fn() -> Poll<T>) -> T {
+    async fn drive<T>(
+        &mut self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        broken: impl Fn() -> Option<T>,
+    ) -> T {
         self.timer.clear();
         poll_fn(|cx| {
             loop {
@@ -423,8 +427,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                     return polled;
                 }
                 let fed = self.feed(cx);
-                if self.active.output.is_broken() && broken().is_ready() {
-                    return broken();
+                if let Some(end) = broken().filter(|_| self.active.output.is_broken()) {
+                    return Poll::Ready(end);
                 }
                 if !fed {
                     return Poll::Pending;
@@ -518,7 +522,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             self.active.record.tasks();
         }
         let trigger = self.active.trigger(failed.then_some(response.status));
-        let bodyless = self.is_head() || matches!(response.status.as_u16(), 204 | 205 | 304);
+        let bodyless = self.is("HEAD") || matches!(response.status.as_u16(), 204 | 205 | 304);
         let length = self.length_of(&response);
         let streams = !bodyless && response.payload.is_stream();
         self.settle_continue(streams);
@@ -607,7 +611,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             _ => {}
         }
         match response.payload.length() {
-            Some(0) if self.is_head() => Length::Known(declared(response).unwrap_or(0)),
+            Some(0) if self.is("HEAD") => Length::Known(declared(response).unwrap_or(0)),
             Some(length) => Length::Known(length),
             None if self.is_http10() => Length::UntilClose,
             None => Length::Chunks,
@@ -645,19 +649,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Sends a stream's pieces, up to the length if there is one.
     async fn answer_stream(&mut self, begun: &mut Begun) -> Result<(), End> {
         while begun.length != Length::Known(0) {
-            let piece = self.drive(|cx| poll_piece(&mut begun.stream, cx), || Poll::Ready(Ok(None))).await;
-            if self.active.output.is_broken() {
-                discard(begun.stream.take());
-                return Err(End::Broken);
-            }
-            match piece {
-                Ok(Some(piece)) => self.append_piece(piece, begun),
-                Ok(None) => break,
+            match self.drive(|cx| poll_piece(&mut begun.stream, cx), || Some(Ok(None))).await {
                 Err(text) => {
                     say(format_args!("a response's stream failed: {text}"));
                     let _ = self.flush().await;
                     return Err(End::Broken);
                 }
+                Ok(_) if self.active.output.is_broken() => {
+                    discard(begun.stream.take());
+                    return Err(End::Broken);
+                }
+                Ok(Some(piece)) => self.append_piece(piece, begun),
+                Ok(None) => break,
             }
             if self.active.output.is_full() {
                 self.flush().await?;
@@ -698,8 +701,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             (true, _) => Ok(()),
             (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
             (false, _) if !self.active.input.is_empty() => Err(End::Linger),
-            // It does not know yet that this was the last answer, and may be sending.
-            (false, _) if self.active.record.head.keep_alive() => Err(End::Linger),
+            // It does not know yet that this was the last answer, or took it for a tunnel, and may be sending.
+            (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(End::Linger),
             (false, _) => Err(End::Close),
         }
     }

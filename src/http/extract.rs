@@ -240,9 +240,10 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
 /// Refuses pairs of which the parser behind this would lose something. They are told apart by ASCII, so each is UTF-8 if all of them are.
 fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
     const SHOWN: usize = 40;
-    let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_ok());
+    let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_some());
     let Some(pair) = pairs.split(|byte| *byte == b'&').find(|pair| !is_sound(pair)) else { return Ok(()) };
-    let text = String::from_utf8_lossy(pair);
+    // A character has four bytes at most: no more is looked at, however long the pair.
+    let text = String::from_utf8_lossy(&pair[..pair.len().min(4 * SHOWN + 4)]);
     let (shown, more) = text.char_indices().nth(SHOWN).map_or((&*text, ""), |(end, _)| (&text[..end], "…"));
     Err(Rejection::bad_request(format!("the {what} cannot be read: {shown:?}{more} is not percent-encoded UTF-8")))
 }

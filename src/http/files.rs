@@ -206,7 +206,7 @@ fn relative(path: &str) -> Option<PathBuf> {
         return Some(relative);
     }
     for segment in path.strip_suffix('/').unwrap_or(path).split('/') {
-        let name = decode(segment).ok()?;
+        let name = decode(segment)?;
         let hidden = name.starts_with('.') && name != ".well-known";
         if name.is_empty() || hidden || name.contains(['/', '\\', '\0']) {
             return None;

@@ -16,7 +16,7 @@ pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
     parameters: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
 ) -> Result<T, Rejection> {
     let decoded: Result<Vec<_>, PathError> =
-        parameters.map(|(name, value)| Ok((name, Value(decode(value)?)))).collect();
+        parameters.map(|(name, value)| Ok((name, Value(decode_value(value)?)))).collect();
     let result = decoded.and_then(|parameters| T::deserialize(Parameters(parameters)));
     result.map_err(|error| match error {
         PathError::Value(text) => Rejection::bad_request(text),
@@ -24,25 +24,28 @@ pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
     })
 }
 
-/// Percent-decodes; what is not UTF-8 then is an error.
-pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, PathError> {
+fn decode_value(text: &str) -> Result<Cow<'_, str>, PathError> {
+    decode(text).ok_or_else(|| PathError::Value(format!("{text:?} is not percent-encoded UTF-8")))
+}
+
+/// Percent-decodes. None: it is malformed, or not UTF-8 then.
+pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
+        return Some(Cow::Borrowed(text));
     }
-    let malformed = || PathError::Value(format!("{text:?} is not percent-encoded UTF-8"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
         rest = behind;
         if first == b'%' {
-            let (&[high, low], behind) = rest.split_first_chunk().ok_or_else(malformed)?;
-            bytes.push(digit(high).zip(digit(low)).map(|(high, low)| high << 4 | low).ok_or_else(malformed)?);
+            let (&[high, low], behind) = rest.split_first_chunk()?;
+            bytes.push(digit(high)? << 4 | digit(low)?);
             rest = behind;
         } else {
             bytes.push(first);
         }
     }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| malformed())
+    String::from_utf8(bytes).map(Cow::Owned).ok()
 }
 
 fn digit(character: u8) -> Option<u8> {

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-/// A path or a prefix, segment by segment. One without a parameter in it has the same text in every path.
+/// A path or a prefix, segment by segment. A segment without a parameter has the same text in every path.
 pub(crate) struct Pattern(Vec<Segment>);
 
 #[derive(Default)]

@@ -24,7 +24,7 @@ use slab::Slab;
 
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
 use super::chunked::BodyLimits;
-use super::closing::{self, Closing, Quiet};
+use super::closing::{self, Closing, Leftover};
 use super::connection::{Active, Connection};
 use super::parse;
 use super::router::Router;
@@ -209,7 +209,7 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let connection = Connection::new(Rc::clone(self), stream, Some(peer));
         let key = connection.key();
-        let task = spawn(connection.serve(Quiet::close_later));
+        let task = spawn(connection.serve(Leftover::close_later));
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.task = Some(task);
         }
@@ -744,7 +744,7 @@ impl Server {
     /// # }
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
-        Connection::new(Rc::clone(self.shared()), io, None).serve(Quiet::close).await;
+        Connection::new(Rc::clone(self.shared()), io, None).serve(Leftover::close).await;
     }
 
     /// Accepts and serves until it is told to stop, then drains: see the order in the module's text.

@@ -1,8 +1,8 @@
 //! What generators and coroutines have in common: a future that hands out items while it is pending.
 //!
 //! The body is an ordinary future, and a cell is shared between it and whoever polls it. To emit, it lays the item in the cell and is
-//! pending; the poller finds the item there and returns it. The next poll resumes the body behind its `emit`. No waker is involved:
-//! whoever took the item is the one who polls again. One `Rc` for the cell is all that is allocated, once.
+//! pending; the poller finds the item there and returns it. The next poll resumes the body behind its `emit`. That needs no
+//! waker where the body itself polls the `emit`: whoever took the item is the one who polls again. One `Rc` for the cell is all that is allocated, once.
 //!
 //! A body may hold something that polls its parts only when they were woken: a scope, a `FuturesUnordered`. An `emit` in there is polled with
 //! a waker other than the poller's. It leaves a copy of it, and the next poll begins by waking it.

@@ -36,7 +36,7 @@ use crate::time::{Elapsed, Sleep, sleep};
 /// # }
 /// ```
 pub fn timeout<S: Stream>(stream: S, limit: Duration) -> Timeout<S> {
-    Timeout { stream, limit, sleep: None, ended: false }
+    Timeout { stream, limit, sleep: None, put_off: false, ended: false }
 }
 
 pin_project! {
@@ -49,6 +49,8 @@ pin_project! {
         limit: Duration,
         // Set while an item is waited for.
         sleep: Option<Sleep>,
+        // Whether the end of that time was put off for lack of budget: once only.
+        put_off: bool,
         ended: bool,
     }
 }
@@ -61,15 +63,21 @@ impl<S: Stream> Stream for Timeout<S> {
         if *this.ended {
             return budget::poll_proceed(cx).map(|()| None);
         }
-        ready!(budget::poll_available(cx));
-        if let Poll::Ready(item) = this.stream.poll_next(cx) {
-            budget::spend();
-            *this.sleep = None;
-            *this.ended = item.is_none();
-            return Poll::Ready(item.map(Ok));
+        if budget::poll_available(cx).is_ready() {
+            if let Poll::Ready(item) = this.stream.poll_next(cx) {
+                budget::spend();
+                (*this.sleep, *this.put_off) = (None, false);
+                *this.ended = item.is_none();
+                return Poll::Ready(item.map(Ok));
+            }
         }
+        let has_had_its_turn = budget::has_budget();
         ready!(this.sleep.get_or_insert_with(|| sleep(*this.limit)).poll_deadline(cx));
-        *this.sleep = None;
+        if !has_had_its_turn && !std::mem::replace(this.put_off, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        (*this.sleep, *this.put_off) = (None, false);
         Poll::Ready(Some(Err(Elapsed::new())))
     }
 

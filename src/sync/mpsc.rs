@@ -284,6 +284,7 @@ impl<T> Chan<T> {
         self.receiver.register(cx);
         let received = self.try_recv();
         if matches!(received, Err(TryRecvError::Empty)) {
+            self.state.borrow_mut().give_back();
             return Poll::Pending;
         }
         self.receiver.clear();

@@ -224,7 +224,7 @@ pub(super) fn forget_wait<S>(
 pub(super) struct WakerSlot(Cell<Option<Waker>>);
 
 impl WakerSlot {
-    /// Keeps the task's waker if that runs no foreign code; false if it would, and nothing was done.
+    /// Keeps the task's waker if that runs no foreign code; false if it might, and nothing was done.
     #[inline]
     pub(super) fn keep(&self, cx: &mut Context<'_>) -> bool {
         let (kept, waker) = match self.0.take() {
@@ -238,7 +238,7 @@ impl WakerSlot {
         kept
     }
 
-    /// Keeps the task's waker; true if that ran foreign code (a clone, a drop), so that something may have happened meanwhile: look again,
+    /// Keeps the task's waker; true if that may have run foreign code (a clone, a drop), so that something may have happened meanwhile: look again,
     /// once. (A clone need not be equal to its original, so registering until nothing is cloned might never end.)
     pub(super) fn register(&self, cx: &mut Context<'_>) -> bool {
         if self.keep(cx) {

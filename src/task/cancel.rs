@@ -163,11 +163,16 @@ impl CancelToken {
     pub async fn run_until_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         let mut cancelled = self.cancelled();
+        // Out of budget the token is still looked at, though its answer is put off by a turn: once only.
+        let mut put_off = false;
         poll_fn(|cx| {
-            ready!(budget::poll_available(cx));
-            if self.is_cancelled() {
+            let has_budget = budget::poll_available(cx).is_ready();
+            if self.is_cancelled() && (has_budget || std::mem::replace(&mut put_off, true)) {
                 budget::spend();
                 return Poll::Ready(None);
+            }
+            if !has_budget {
+                return Poll::Pending;
             }
             cancelled.wait(cx);
             let before = budget::left();

@@ -92,11 +92,13 @@ impl<F: Future> Future for Timeout<F> {
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        ready!(budget::poll_available(cx));
-        let before = budget::left();
-        if let Poll::Ready(output) = this.future.poll(cx) {
-            budget::spend_unless_spent(before);
-            return Poll::Ready(Ok(output));
+        // Out of budget the time is still looked at: who is busy beside this in the same task must not put it off for ever.
+        if budget::poll_available(cx).is_ready() {
+            let before = budget::left();
+            if let Poll::Ready(output) = this.future.poll(cx) {
+                budget::spend_unless_spent(before);
+                return Poll::Ready(Ok(output));
+            }
         }
         let has_had_its_turn = budget::has_budget();
         ready!(this.sleep.poll_deadline(cx));

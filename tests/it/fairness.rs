@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use postlude::io::Async;
 use postlude::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, lookup_host};
 use postlude::sync::{Notify, OnceCell, Semaphore, mpsc, oneshot, watch};
-use postlude::task::{CancelToken, JoinSet, join, poll_proceed, race, scope, try_join, yield_now};
+use postlude::task::{CancelToken, JoinSet, has_budget, join, poll_proceed, race, scope, try_join, yield_now};
 use postlude::time::{self, interval, interval_at, now, sleep, timeout, timeout_at};
 use postlude::{Runtime, defer, iter, spawn};
 
@@ -643,4 +643,61 @@ fn a_woken_task_waits_for_no_more_than_those_before_it() {
             assert_eq!(*order.borrow(), [0, 1, 2]);
         })
         .unwrap();
+}
+
+/// Polls `limited` beside a branch that uses up the budget in each poll before it; the number of polls until it was ready.
+fn polls_beside_a_busy_branch(limited: impl Future<Output = ()>) -> usize {
+    const MANY: usize = 100_000;
+    let (ready, polls) = (Cell::new(false), Cell::new(0));
+    Runtime::new()
+        .unwrap()
+        .block_on(async {
+            let permits = Semaphore::new(1);
+            let busy = async {
+                while !ready.get() && polls.get() < MANY {
+                    while has_budget() {
+                        drop(permits.acquire().await.unwrap());
+                    }
+                    polls.set(polls.get() + 1);
+                    drop(permits.acquire().await.unwrap());
+                }
+            };
+            let limited = async {
+                limited.await;
+                ready.set(true);
+            };
+            futures::future::join(busy, limited).await;
+        })
+        .unwrap();
+    polls.get()
+}
+
+#[test]
+fn a_branch_that_uses_up_every_budget_puts_no_end_off_for_ever() {
+    let cancelled = CancelToken::new();
+    cancelled.cancel();
+    let ends: [(&str, usize); 3] = [
+        (
+            "a time limit",
+            polls_beside_a_busy_branch(async {
+                assert!(time::timeout(Duration::ZERO, pending::<()>()).await.is_err());
+            }),
+        ),
+        (
+            "a cancelled token",
+            polls_beside_a_busy_branch(async {
+                assert!(cancelled.run_until_cancelled(pending::<()>()).await.is_none());
+            }),
+        ),
+        (
+            "a time limit between items",
+            polls_beside_a_busy_branch(async {
+                let mut items = pin!(iter::timeout(futures::stream::pending::<()>(), Duration::ZERO));
+                assert!(items.next().await.unwrap().is_err());
+            }),
+        ),
+    ];
+    for (what, polls) in ends {
+        assert!(polls < 10, "{what}: {polls} polls");
+    }
 }

@@ -184,3 +184,24 @@ fn a_time_limit_that_an_upload_keeps_does_nothing() {
     let answer = paused(exchange_with(server(router), &post("/", "", "upload")));
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("upload"), "{answer}");
 }
+
+#[test]
+fn a_client_that_sends_into_its_tunnel_after_the_answer_that_refuses_it_is_not_reset() {
+    paused(async {
+        for fields in ["", "Connection: close\r\n"] {
+            let server = refusing();
+            let address = server.local_addr().unwrap();
+            let _running = spawn(server.run()).abort_on_drop();
+            let client = TcpStream::connect(address).await.unwrap();
+            client
+                .write_all(format!("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n{fields}\r\n").as_bytes())
+                .await
+                .unwrap();
+            assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
+            for _ in 0..20 {
+                client.write_all(b"for the tunnel").await.unwrap();
+                time::sleep(PAUSE).await;
+            }
+        }
+    });
+}
