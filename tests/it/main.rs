@@ -52,5 +52,6 @@ mod sync;
 mod tee;
 mod threads;
 mod timer;
+#[cfg(feature = "http")]
 mod unread;
 mod wake;
