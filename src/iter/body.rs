@@ -55,7 +55,6 @@ impl<T, S> Slot<T, S> {
     }
 
     #[cold]
-    #[inline(never)]
     fn wake_waiting(&self) {
         if let Some(waker) = self.waiting.take() {
             waker.wake();
@@ -71,7 +70,6 @@ impl<T, S> Slot<T, S> {
     }
 
     #[cold]
-    #[inline(never)]
     fn keep(&self, waker: &Waker) {
         let before = self.waiting.replace(Some(waker.clone()));
         drop(before);
@@ -239,9 +237,9 @@ impl<T, S, F: Future> Body<T, S, F, F::Output> {
     #[inline]
     pub(super) fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.project();
-        this.slot.begin_poll(cx.waker());
         let mut guard = DropUnlessPending { future: this.future, pending: false };
         let Some(future) = guard.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        this.slot.begin_poll(cx.waker());
         match future.poll(cx) {
             Poll::Pending => {
                 guard.pending = true;
