@@ -43,7 +43,7 @@ use super::chunked::{self, Decoder};
 use super::closing::Leftover;
 use super::delivery::Watch;
 use super::handler::{Answer, Answering};
-use super::parse::{Framing, HeadParser};
+use super::parse::{Framing, HeadParser, begins_as_head};
 use super::problem;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Pieces, Response};
@@ -336,8 +336,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
         self.write_head(&response, false, Length::Known(text.len() as u64));
-        // Even what is no request may ask for no content: RFC 9110, section 9.3.2.
-        if !self.active.input.bytes().trim_ascii_start().starts_with(b"HEAD ") {
+        if !begins_as_head(self.active.input.bytes()) {
             self.active.output.append_payload(response.payload);
         }
         End::Linger

@@ -867,6 +867,17 @@ fn check_host(head: &Head) -> Result<(), ErrorKind> {
 
 // ---- the request line -----------------------------------------------------------------------------------------
 
+/// Whether a head that was refused, or has not come to its end, is a HEAD's: its answer has no content (RFC 9110 section 9.3.2).
+///
+/// The empty lines before it are those the parser skips and no more, or the answer hung on what had arrived behind the error.
+pub(super) fn begins_as_head(input: &[u8]) -> bool {
+    let mut line = input;
+    for _ in 0..EMPTY_LINES {
+        line = line.strip_prefix(b"\r\n").unwrap_or(line);
+    }
+    line.starts_with(b"HEAD ")
+}
+
 /// `line` begins at `base` in the head.
 fn take_request_line(line: &[u8], base: usize, limits: &Limits, head: &mut Head) -> Result<(), Fault> {
     let method = take_method(line)?;

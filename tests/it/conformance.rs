@@ -894,6 +894,38 @@ fn session() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// All but the date, which the second changes.
+fn text(answers: &[u8]) -> String {
+    let lines = std::str::from_utf8(answers).unwrap().lines();
+    lines.filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_split_of_what_is_refused_gives_the_same_answer() {
+    let ends = [
+        "",
+        "H",
+        "HEAD ",
+        "HEAD / HTTP/1.1\r\n",
+        "\rHEAD ",
+        "\r\nHEAD ",
+        " HEAD / HTTP/1.1\r\n",
+        "HEAD / HTTP/1.1\nHEAD ",
+    ];
+    let begins = ["", "\n", "\r", "\r\n", "\r\n\n", "\r\n\r\n\r\n\r\n", "\r\n\r\n\r\n\r\n\r\n"];
+    paused(async {
+        let server = server();
+        for (begin, end) in begins.iter().flat_map(|begin| ends.map(|end| (begin, end))) {
+            let wire = format!("{begin}{end}");
+            let once = text(&serve(&server, [wire.as_bytes()]).await);
+            for at in 1..wire.len() {
+                let (first, second) = wire.as_bytes().split_at(at);
+                assert_eq!(once, text(&serve(&server, [first, second]).await), "{wire:?} at {at}");
+            }
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
