@@ -43,7 +43,7 @@ use super::chunked::{self, Decoder};
 use super::closing::Leftover;
 use super::delivery::Watch;
 use super::handler::{Answer, Answering};
-use super::parse::{Framing, HeadParser, begins_as_head};
+use super::parse::{Framing, HeadParser, begins_with_head_method};
 use super::problem;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Pieces, Response};
@@ -336,7 +336,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
         self.write_head(&response, false, Length::Known(text.len() as u64));
-        if !begins_as_head(self.active.input.bytes()) {
+        if !begins_with_head_method(self.active.input.bytes()) {
             self.active.output.append_payload(response.payload);
         }
         End::Linger
