@@ -23,11 +23,12 @@ const ITEMS: u64 = 1000;
 
 fn items(c: &mut Criterion) {
     time(c, "counter, by hand", || Counter(0));
-    time(c, "counter, the barest future", barest);
+    time(c, "counter, the barest future", || barest(1..=ITEMS, Iterator::next));
     time(c, "counter, generator", counter);
 
     let bytes: Vec<u8> = pseudorandom().flat_map(|n| encoded(n >> (n % 32))).collect();
     time(c, "varints of 1 to 5 bytes, by hand", || Varints(&bytes));
+    time(c, "varints of 1 to 5 bytes, the barest future", || barest(&bytes[..], next_varint));
     time(c, "varints of 1 to 5 bytes, generator", || varints(&bytes));
 
     let text: String = pseudorandom().map(|n| format!("{n} {}\n", "x".repeat(n as usize % 80))).collect();
@@ -36,6 +37,9 @@ fn items(c: &mut Criterion) {
 
     let tree = tree();
     time(c, "tree in order, by hand", || InOrder { below: Some(&tree), above: Vec::new() });
+    time(c, "tree in order, the barest future", || {
+        barest((Some(&tree), Vec::new()), |(below, above)| next_node(below, above).map(|node| node.key))
+    });
     time(c, "tree in order, generator with a stack", || in_order(&tree));
     time(c, "tree in order, recursive generator", || iter::generate(async |out| walk(&tree, out).await));
 
@@ -91,14 +95,12 @@ fn counter() -> impl Stream<Item = u64> {
 
 /// The least a future does to hand out numbers, unfit for use: no waker is compared, nothing waits, nothing is dropped at the end. What it
 /// costs, the compiler's state machine costs.
-fn barest() -> impl Stream<Item = u64> {
+fn barest<P>(mut place: P, mut next: impl FnMut(&mut P) -> Option<u64>) -> impl Stream<Item = u64> {
     let slot = Rc::new(Cell::new(None));
     let out = Rc::clone(&slot);
     let mut body = Box::pin(async move {
-        let mut n = 0;
-        while n != ITEMS {
-            n += 1;
-            let mut item = Some(n);
+        while let Some(item) = next(&mut place) {
+            let mut item = Some(item);
             poll_fn(|_| match item.take() {
                 Some(item) => {
                     out.set(Some(item));
