@@ -93,8 +93,8 @@ fn counter() -> impl Stream<Item = u64> {
     })
 }
 
-/// The least a future does to hand out numbers, unfit for use: no waker is compared, nothing waits, nothing is dropped at the end. What it
-/// costs, the compiler's state machine costs.
+/// The least a future does to hand out numbers, unfit for use: no waker is compared, nothing waits, nothing is dropped at the end. A
+/// generator's item cannot be expected below it; what lies between the two is ours.
 fn barest<P>(mut place: P, mut next: impl FnMut(&mut P) -> Option<u64>) -> impl Stream<Item = u64> {
     let slot = Rc::new(Cell::new(None));
     let out = Rc::clone(&slot);
