@@ -1,6 +1,8 @@
 //! Files as answers: which are found, what conditions and ranges make of them, and what happens to one that changes while it is sent.
 
+use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -202,8 +204,14 @@ fn a_link_that_changes_while_it_is_looked_at_does_not_lead_out() {
 #[test]
 fn what_is_no_file_is_not_found_and_a_pipe_is_not_waited_for() {
     let folder = Folder::new();
-    let pipe = folder.root().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = CString::new(folder.root().join("pipe").into_os_string().into_vec()).unwrap();
+    #[allow(
+        unsafe_code,
+        reason = "`mkfifo` the program would be a process beside the other tests, with copies of their sockets"
+    )]
+    // SAFETY: the path is a C string that outlives the call.
+    let made = unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) };
+    assert_eq!(made, 0);
     let _socket = std::os::unix::net::UnixListener::bind(folder.root().join("socket")).unwrap();
     let long = format!("/s/{}", "x".repeat(300));
     for answer in ask_all(folder.site(), [get("/s/pipe"), get("/s/socket"), get(&long)]) {

@@ -1,7 +1,6 @@
 //! Signals, as far as a process that does other things can bear them: those that are ignored by default. The rest is in a binary of its own.
 
 use std::future::poll_fn;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread;
@@ -23,8 +22,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Sends this process the signal of a window that changes its size.
 fn resize_window() {
-    let killed = Command::new("kill").args(["-WINCH", &std::process::id().to_string()]).status().unwrap();
-    assert!(killed.success());
+    signal_hook::low_level::raise(libc::SIGWINCH).unwrap();
 }
 
 async fn received(listener: &mut Signal) {
