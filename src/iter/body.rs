@@ -30,7 +30,8 @@ pub(super) struct Slot<T, S> {
     item: Cell<Option<T>>,
     /// Laid down by `resume`, taken by the body. Generators are sent nothing.
     pub(super) sent: Cell<Option<S>>,
-    /// Where the waker of the poll in progress lies: to be compared, nothing else. Null: an `emit` waits with a waker of its own.
+    /// Where the waker of the last poll lies: to be compared, nothing else. Null while an `emit` waits with a waker of its own, so that
+    /// the next poll differs.
     poller: Cell<*const Waker>,
     /// That waker.
     waiting: Cell<Option<Waker>>,
@@ -41,7 +42,7 @@ impl<T, S> Slot<T, S> {
         Rc::new(Self {
             item: Cell::new(None),
             sent: Cell::new(None),
-            poller: Cell::new(ptr::dangling()),
+            poller: Cell::new(ptr::null()),
             waiting: Cell::new(None),
         })
     }
@@ -49,13 +50,14 @@ impl<T, S> Slot<T, S> {
     /// Whoever polls the body with this waker will see what is in the slot.
     #[inline]
     fn begin_poll(&self, waker: &Waker) {
-        if self.poller.replace(waker).is_null() {
-            self.wake_waiting();
+        if !ptr::eq(self.poller.get(), waker) {
+            self.change_poller(waker);
         }
     }
 
     #[cold]
-    fn wake_waiting(&self) {
+    fn change_poller(&self, waker: &Waker) {
+        self.poller.set(waker);
         if let Some(waker) = self.waiting.take() {
             waker.wake();
         }
@@ -161,11 +163,11 @@ impl<T, S> Emit<'_, T, S> {
     /// True if the item has been taken.
     #[inline]
     fn is_delivered(&mut self) -> bool {
-        let Some(item) = self.item.take() else { return !self.slot.is_full() };
-        if self.slot.is_full() {
-            self.item = Some(item);
-        } else {
-            self.slot.item.set(Some(item));
+        if self.item.is_none() {
+            return !self.slot.is_full();
+        }
+        if !self.slot.is_full() {
+            self.slot.item.set(self.item.take());
         }
         false
     }
