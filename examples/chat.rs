@@ -5,7 +5,6 @@
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
-use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 
@@ -26,8 +25,8 @@ struct Line {
 
 type Room = broadcast::Sender<Rc<Line>>;
 
-fn say(room: &Room, from: &Rc<str>, text: impl Display) {
-    let line = Line { from: Rc::clone(from), text: text.to_string() };
+fn say(room: &Room, from: &Rc<str>, text: String) {
+    let line = Line { from: Rc::clone(from), text };
     // Nobody hears it if nobody is there.
     drop(room.send(Rc::new(line)));
 }
@@ -39,7 +38,7 @@ async fn listen(
     room: &Room,
 ) -> io::Result<()> {
     while let Some(line) = lines.next().await {
-        say(room, name, line?);
+        say(room, name, format!("{name}: {}", line?));
     }
     Ok(())
 }
@@ -53,7 +52,7 @@ async fn tell(
     loop {
         let text = match heard.recv().await {
             Ok(line) if Rc::ptr_eq(&line.from, name) => continue,
-            Ok(line) => format!("{}: {}\n", line.from, line.text),
+            Ok(line) => format!("{}\n", line.text),
             Err(RecvError::Lagged(missed)) => format!("-- you missed {missed} lines\n"),
             Err(RecvError::Closed) => return Ok(()),
         };
@@ -68,9 +67,9 @@ async fn client(stream: TcpStream, room: Room) -> io::Result<()> {
     let Some(name) = lines.next().await.transpose()? else { return Ok(()) };
     let name: Rc<str> = name.trim().into();
     let heard = room.subscribe();
-    say(&room, &name, "-- has come");
+    say(&room, &name, format!("-- {name} has come"));
     let (_, ended) = task::race((listen(&mut lines, &name, &room), tell(writer, &name, heard))).await;
-    say(&room, &name, "-- has gone");
+    say(&room, &name, format!("-- {name} has gone"));
     ended
 }
 
@@ -85,7 +84,7 @@ async fn serve(listener: TcpListener, stop: CancelToken) {
         }
         forget_those_who_left(&mut clients);
     }
-    say(&room, &"server".into(), "goodbye");
+    say(&room, &"server".into(), "-- goodbye".to_owned());
     task::yield_now().await;
     forget_those_who_left(&mut clients);
     println!("said goodbye to {}", clients.len());

@@ -163,7 +163,7 @@ impl Runtime {
         // Declared after the guard, so dropped before it: its destructors may spawn, too.
         let future = pin!(future);
         let root = self.parts.tasks.borrow_mut().insert_root();
-        let (key, _) = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
+        let key = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
         let _root = RootSlot { parts: &self.parts, key };
         self.parts.drive(future)
     }

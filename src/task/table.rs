@@ -351,7 +351,7 @@ impl Table {
     }
 
     /// Gives the future of `block_on` a slot of its own, queued. It stays where `block_on` pinned it.
-    pub(crate) fn insert_root(&mut self) -> Option<(Key, TaskId)> {
+    pub(crate) fn insert_root(&mut self) -> Option<Key> {
         let key = self.claim()?;
         let id = TaskId(self.next_id);
         self.next_id += 1;
@@ -360,7 +360,7 @@ impl Table {
         slot.id = id;
         self.root = Some(key.slot);
         self.push(key.slot, false);
-        Some((key, id))
+        Some(key)
     }
 
     /// Ends what `insert_root` began.
