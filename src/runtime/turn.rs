@@ -362,7 +362,7 @@ impl Parts {
 
     fn nothing_can_wake(&self) -> bool {
         !self.deadlock_reported.get()
-            && self.wheel.borrow().is_empty()
+            && !self.wheel.borrow().has_deadline()
             && self.reactor.borrow().is_idle()
             && self.jobs.get() == 0
             && self.inbox.outside.handles.load(std::sync::atomic::Ordering::SeqCst) == 0
