@@ -434,7 +434,7 @@ where
 /// The result goes first: the loop must not learn that the job has ended before its task is woken. If nobody is left to fetch it, it is
 /// dropped here. Neither that nor a foreign waker may end the thread by a panic.
 fn end<T>(outcome: Arc<Outcome<T>>, home: Option<Home>, result: Result<T, JoinError>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| outcome.finish(result))) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(outcome.finish(result)))) {
         drop_payload(panic);
     }
     if let Some(home) = home {

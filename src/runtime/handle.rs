@@ -54,6 +54,30 @@ impl Handle {
         Self { home, outside: Arc::clone(outside) }
     }
 
+    /// A handle of the runtime that runs this code.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::Handle;
+    /// postlude::run(async {
+    ///     let handle = Handle::current();
+    ///     let (answer, answered) = futures::channel::oneshot::channel();
+    ///     std::thread::spawn(move || drop(handle.spawn(|| async { answer.send(42) })));
+    ///     assert_eq!(answered.await, Ok(42));
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn current() -> Self {
+        let Some(parts) = context::current() else { panic!("{}", context::Misuse::no_runtime("Handle::current")) };
+        Self::new(parts.home, &parts.inbox.outside)
+    }
+
     /// Has the runtime call `make` and run the future it returns.
     ///
     /// If the runtime has ended or ends before the task does, the returned handle gives `Cancelled`. Dropping the returned handle
@@ -163,7 +187,7 @@ struct Promise<T> {
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        self.outcome.finish(Err(JoinError::cancelled()));
+        drop(self.outcome.finish(Err(JoinError::cancelled())));
     }
 }
 
@@ -209,18 +233,15 @@ where
                 Err(JoinError::panicked(panic))
             }
         };
+        if let (Err(error), Some(parts)) = (&result, context::current()) {
+            let task = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
+            parts.note_error(task.as_ref(), error);
+            this.promise.outcome.panicked(task);
+        }
         // Nobody holds the handle, so a panic goes the way of any detached task's.
-        let is_detached = Arc::strong_count(&this.promise.outcome) == 1;
-        match result {
-            Err(error) if is_detached && error.is_panic() => {
-                resume_unwind(error.into_panic().unwrap_or_else(|| Box::new(())))
-            }
-            result => {
-                if let (Err(error), Some(parts)) = (&result, context::current()) {
-                    let task = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
-                    parts.note_error(task.as_ref(), error);
-                }
-                this.promise.outcome.finish(result);
+        if let Some(Err(error)) = this.promise.outcome.finish(result) {
+            if let Some(payload) = error.into_panic() {
+                resume_unwind(payload);
             }
         }
         Poll::Ready(())
@@ -230,7 +251,7 @@ where
 /// Waits for work that was started from plain code: a task by [`Handle::spawn`] or [`Handle::defer`], a blocking job by
 /// [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a plain thread with [`wait`](Self::wait).
 ///
-/// Dropping it lets the work go on.
+/// Dropping it lets the work go on. A panic of a task that it has not handed out is then reported, as any detached task's is.
 ///
 /// # Cancel safety
 ///
@@ -311,6 +332,12 @@ impl<T> RemoteHandle<T> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.outcome.is_finished()
+    }
+}
+
+impl<T> Drop for RemoteHandle<T> {
+    fn drop(&mut self) {
+        self.outcome.abandon();
     }
 }
 

@@ -8,9 +8,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::inbox::{Home, Message};
+use super::{context, drop_payload};
 use crate::blocking::JobControl;
 use crate::task::JoinError;
 use crate::task::id::Key;
+use crate::task::table::Described;
 
 /// A result that is still to come.
 pub(crate) struct Outcome<T> {
@@ -38,6 +40,10 @@ struct State<T> {
     /// Set by `finish`, taken by whoever asked.
     result: Option<Result<T, JoinError>>,
     ended: bool,
+    /// The handle is gone.
+    abandoned: bool,
+    /// The task whose panic the result is.
+    panicked: Option<Described>,
     /// Who awaits it.
     waker: Option<Waker>,
 }
@@ -54,7 +60,7 @@ impl<T> Outcome<T> {
     }
 
     fn new(worker: Worker) -> Self {
-        let state = State { result: None, ended: false, waker: None };
+        let state = State { result: None, ended: false, abandoned: false, panicked: None, waker: None };
         Self { state: Mutex::new(state), finished: Condvar::new(), worker }
     }
 
@@ -77,7 +83,7 @@ impl<T> Outcome<T> {
     pub(crate) fn abort(&self) {
         let (home, link) = match &self.worker {
             Worker::Task(home, link) => (home, link),
-            Worker::Job(control) if control.cancel() => return self.finish(Err(JoinError::cancelled())),
+            Worker::Job(control) if control.cancel() => return drop(self.finish(Err(JoinError::cancelled()))),
             Worker::Job(_) => return,
         };
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,20 +97,48 @@ impl<T> Outcome<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the result and wakes whoever waits for it. Only the first counts.
-    pub(crate) fn finish(&self, result: Result<T, JoinError>) {
+    /// Writes the result and wakes whoever waits for it. Only the first counts. Gives it back if the handle is gone.
+    pub(crate) fn finish(&self, result: Result<T, JoinError>) -> Option<Result<T, JoinError>> {
         let mut state = self.lock();
         if state.ended {
             drop(state);
-            return drop(result);
+            drop(result);
+            return None;
         }
         state.ended = true;
+        if state.abandoned {
+            return Some(result);
+        }
         state.result = Some(result);
         let waker = state.waker.take();
         drop(state);
         self.finished.notify_all();
         if let Some(waker) = waker {
             waker.wake();
+        }
+        None
+    }
+
+    /// Says whose panic the result will be.
+    pub(crate) fn panicked(&self, task: Option<Described>) {
+        self.lock().panicked = task;
+    }
+
+    /// The handle is gone. A panic that nobody asked for goes the way of any detached task's: to the task's loop, to be reported.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.abandoned = true;
+        let (result, task) = (state.result.take(), state.panicked.take());
+        drop(state);
+        let (Some(Err(error)), Worker::Task(home, _)) = (result, &self.worker) else { return };
+        if error.is_panic() {
+            let report = move || {
+                if let (Some(parts), Some(payload)) = (context::current(), error.into_panic()) {
+                    parts.report(task.as_ref(), &payload);
+                    drop_payload(payload);
+                }
+            };
+            home.send(Message::Spawn(Box::new(report)));
         }
     }
 

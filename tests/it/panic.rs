@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 use postlude::net::TcpListener;
 use postlude::task::{self, yield_now};
 use postlude::time::{interval, sleep};
-use postlude::{Builder, PanicPolicy, Runtime, defer, spawn, spawn_blocking};
+use postlude::{Builder, PanicPolicy, RemoteHandle, Runtime, defer, spawn, spawn_blocking};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const GENEROUS: Duration = Duration::from_secs(10);
@@ -291,6 +292,41 @@ fn a_panic_that_waits_for_its_handle_is_reported_when_the_handle_is_dropped() {
         })
         .unwrap();
     assert_eq!(reports.take(), [""; 0]);
+}
+
+#[test]
+fn a_panic_that_a_remote_handle_does_not_hand_out_is_reported_whenever_that_handle_is_dropped() {
+    let (runtime, reports) = paused();
+    let handle = runtime.handle();
+    let spawn = |text| -> RemoteHandle<()> { handle.spawn(move || async move { quietly(text) }) };
+    runtime
+        .block_on(async {
+            drop(spawn("before it ran"));
+            let (after, elsewhere, told) = (spawn("after"), spawn("elsewhere"), spawn("told"));
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(reports.take(), ["before it ran"]);
+            drop(after);
+            thread::spawn(move || drop(elsewhere)).join().unwrap();
+            assert!(told.await.unwrap_err().is_panic());
+            sleep(Duration::from_secs(1)).await;
+        })
+        .unwrap();
+    assert_eq!(reports.take(), ["after", "elsewhere"]);
+}
+
+#[test]
+fn a_panic_dropped_with_its_remote_handle_ends_the_loop_if_the_policy_says_so() {
+    let runtime = Runtime::builder().paused_clock().panic_policy(PanicPolicy::ShutdownIfUnobserved);
+    let runtime =
+        runtime.on_panic(|panic| assert!(panic.id().is_some() && panic.location().is_some())).build().unwrap();
+    let handle = runtime.handle();
+    let ended = runtime.block_on(async {
+        let task = handle.spawn(|| async { quietly("oh") });
+        sleep(Duration::from_secs(1)).await;
+        drop(task);
+        pending::<()>().await;
+    });
+    assert!(ended.unwrap_err().to_string().contains("`oh`"));
 }
 
 #[test]
