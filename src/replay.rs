@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process::{ExitCode, Termination};
 use std::rc::Rc;
 
@@ -28,7 +28,8 @@ const SEED_VARIABLE: &str = "POSTLUDE_SEED";
 /// # Panics
 ///
 /// If a run fails, with the reason; if there are no seeds at all; if `POSTLUDE_SEED` is not a number; if the system refuses a runtime.
-/// A test that waits for a plain thread holding only a waker looks like one that waits for ever: keep a [`Handle`](crate::Handle) meanwhile.
+/// A test that waits for a plain thread holding only a waker looks like one that waits for ever: keep a
+/// [`Handle::current`](crate::Handle::current) meanwhile.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -47,6 +48,7 @@ const SEED_VARIABLE: &str = "POSTLUDE_SEED";
 ///     assert_eq!(sum.get(), 10, "in whatever order they ran");
 /// });
 /// ```
+#[track_caller]
 pub fn test<F, R>(seeds: impl IntoIterator<Item = u64>, body: F)
 where
     F: AsyncFn() -> R,
@@ -62,6 +64,7 @@ where
     }
 }
 
+#[track_caller]
 fn seed_to_replay() -> Option<u64> {
     let text = std::env::var(SEED_VARIABLE).ok()?;
     match text.trim().parse() {
@@ -72,6 +75,7 @@ fn seed_to_replay() -> Option<u64> {
     }
 }
 
+#[track_caller]
 fn run_with<F, R>(seed: u64, body: &F)
 where
     F: AsyncFn() -> R,
@@ -86,7 +90,8 @@ where
         .on_panic(move |panic: &TaskPanic| seen.borrow_mut().push(panic.to_string()))
         .build();
     let runtime = runtime.unwrap_or_else(|error| panic!("`postlude::test` could not make a runtime: {error}"));
-    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(body())));
+    let caller = Location::caller();
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on_for(caller, body())));
     // Before the verdict: what tasks do as they are dropped belongs to the run.
     drop(runtime);
     let failure = match result {
@@ -110,6 +115,7 @@ enum Failure {
 }
 
 impl Failure {
+    #[track_caller]
     fn end(self, seed: u64) -> ! {
         let replay = format!("this was seed {seed}; to run it alone: {SEED_VARIABLE}={seed}");
         match self {

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
-use postlude::{Runtime, spawn, task, time};
+use postlude::{Runtime, spawn, sync, task, time};
 
 const SCENARIO: &str = "POSTLUDE_SCENARIO";
 
@@ -177,4 +177,25 @@ fn a_seed_that_is_no_number_is_refused() {
         .unwrap();
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && text.contains("`POSTLUDE_SEED` is `7x`, which is not a seed"), "{text}");
+}
+
+#[test]
+fn a_misuse_names_the_line_it_is_in() {
+    let name = "a_misuse_names_the_line_it_is_in";
+    let misuses: [fn(); 7] = [
+        || drop(sync::mpsc::channel::<()>(0)),
+        || drop(sync::broadcast::channel::<()>(0)),
+        || sync::Semaphore::new(1).add_permits(usize::MAX),
+        || drop(postlude::Handle::current()),
+        || drop(postlude::iter::broadcast(futures::stream::empty::<()>(), 0)),
+        || postlude::test([], async || ()),
+        || postlude::test([1], pending::<()>),
+    ];
+    if scenario(name).is_some() {
+        return misuses.into_iter().for_each(|misuse| drop(std::panic::catch_unwind(misuse)));
+    }
+    let stderr = stderr_of(name);
+    let panics: Vec<&str> = stderr.lines().filter(|line| line.contains("panicked at ")).collect();
+    assert_eq!(panics.len(), misuses.len(), "{stderr}");
+    assert!(panics.iter().all(|line| line.contains("panicked at tests/reports.rs:")), "{panics:?}");
 }

@@ -168,7 +168,11 @@ impl<R: AsyncRead> Lines<R> {
         let this = self.project();
         *this.source = Source::Closed;
         let line = &this.buffer[*this.start..*this.end];
-        (!line.is_empty()).then(|| decode_whole(line))
+        match line.len() {
+            0 => None,
+            length if length > *this.max_len => Some(Err(too_long(*this.max_len))),
+            _ => Some(decode_whole(line)),
+        }
     }
 
     /// Reads once.

@@ -34,7 +34,7 @@ use slab::Slab;
 
 use crate::task::budget;
 
-/// Two readers of one source, each of whom gets every item. Neither waits for the other.
+/// Two readers of one source, each of whom gets every item, or a clone of it. Neither waits for the other.
 ///
 /// What one has read and the other has not is kept, so the memory is bounded only by how far they are apart (as with Python's
 /// `itertools.tee`). Where that may be far, [`broadcast`] bounds it. More readers are clones.
@@ -49,7 +49,7 @@ use crate::task::budget;
 /// assert_eq!(second.collect::<Vec<_>>().await, [1, 2, 3]);
 /// # }).unwrap();
 /// ```
-pub fn tee<S: Stream>(stream: S) -> (Tee<S>, Tee<S>) {
+pub fn tee<S: Stream<Item: Clone>>(stream: S) -> (Tee<S>, Tee<S>) {
     let first = Tee::new(stream, usize::MAX);
     let second = first.clone();
     (first, second)
@@ -78,7 +78,7 @@ pub fn tee<S: Stream>(stream: S) -> (Tee<S>, Tee<S>) {
 /// # }).unwrap();
 /// ```
 #[track_caller]
-pub fn broadcast<S: Stream>(stream: S, capacity: usize) -> Tee<S> {
+pub fn broadcast<S: Stream<Item: Clone>>(stream: S, capacity: usize) -> Tee<S> {
     assert!(capacity > 0, "a broadcast needs room for at least one item");
     Tee::new(stream, capacity)
 }

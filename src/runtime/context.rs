@@ -290,18 +290,23 @@ impl Parts {
 pub(crate) struct Misuse {
     what: String,
     place: &'static str,
+    right_place: &'static str,
 }
 
 impl Misuse {
     /// Nothing runs here.
     pub(crate) fn no_runtime(what: &str) -> Self {
-        Self { what: format!("`{what}` was called"), place: "which runs no runtime" }
+        Self {
+            what: format!("`{what}` was called"),
+            place: "which runs no runtime",
+            right_place: "inside `postlude::run` or `Runtime::block_on`",
+        }
     }
 
     /// `what` belongs to a runtime that is alive, but not the current one.
     pub(crate) fn elsewhere(what: &str) -> Self {
         let place = if current().is_some() { "which runs another runtime" } else { "which runs no runtime" };
-        Self { what: what.to_owned(), place }
+        Self { what: what.to_owned(), place, right_place: "inside the `Runtime::block_on` it belongs to" }
     }
 }
 
@@ -311,8 +316,8 @@ impl fmt::Display for Misuse {
         let name = thread.name().unwrap_or("without a name");
         write!(
             f,
-            "{} on thread `{name}`, {}; call it inside `postlude::run`, or send the work home with `Handle::spawn`",
-            self.what, self.place
+            "{} on thread `{name}`, {}; do it {}, or send the work there with `Handle::spawn`",
+            self.what, self.place, self.right_place
         )
     }
 }

@@ -159,7 +159,16 @@ impl Runtime {
     /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
-        let _entered = self.enter(Location::caller(), "block_on")?;
+        self.block_on_for(Location::caller(), future)
+    }
+
+    /// For somebody who reads of `caller` in reports.
+    pub(crate) fn block_on_for<F: Future>(
+        &self,
+        caller: &'static Location<'static>,
+        future: F,
+    ) -> io::Result<F::Output> {
+        let _entered = self.enter(caller, "block_on")?;
         // Declared after the guard, so dropped before it: its destructors may spawn, too.
         let future = pin!(future);
         let root = self.parts.tasks.borrow_mut().insert_root();

@@ -149,6 +149,7 @@ impl<T> State<T> {
 /// # }
 /// ```
 #[must_use]
+#[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for at least one value");
     let state = State { ring: VecDeque::new(), capacity, oldest: 0, senders: 1, receivers: 1, waiters: Waiters::new() };

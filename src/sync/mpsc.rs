@@ -460,6 +460,7 @@ impl<T> Drop for Closing<'_, T> {
 /// # }
 /// ```
 #[must_use]
+#[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for at least one item");
     assert!(capacity <= UNBOUNDED, "a channel's capacity is at most usize::MAX / 2");

@@ -300,6 +300,7 @@ impl Semaphore {
     /// semaphore.add_permits(2);
     /// assert_eq!(semaphore.available(), 2);
     /// ```
+    #[track_caller]
     pub fn add_permits(&self, count: usize) {
         let fits = self.available().checked_add(count).is_some();
         assert!(fits, "a semaphore holds at most usize::MAX permits");

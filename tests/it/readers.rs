@@ -59,11 +59,10 @@ fn naive_lines(bytes: &[u8], max_len: usize) -> Vec<Option<String>> {
     let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
     let last = lines.pop().unwrap();
     let whole = lines.into_iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let last_len = last.strip_suffix(b"\r").unwrap_or(last).len();
     let decode = |line: &[u8]| String::from_utf8(line.to_vec()).ok();
     let mut all: Vec<_> = whole.map(|line| if line.len() > max_len { None } else { decode(line) }).collect();
     if !last.is_empty() {
-        all.push(if last_len > max_len { None } else { decode(last) });
+        all.push(if last.len() > max_len { None } else { decode(last) });
     }
     all
 }

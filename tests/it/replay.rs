@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use postlude::task::yield_now;
 use postlude::time::{self, sleep};
 
@@ -127,6 +128,52 @@ fn waiting_for_ever_fails_the_test_and_names_the_tasks() {
         });
     });
     assert!(text.contains("they wait for ever") && text.contains("`stuck`"), "{text}");
+    assert!(text.contains("given to `block_on` at tests/it/replay.rs:"), "{text}");
+}
+
+#[test]
+fn a_timer_that_never_comes_is_nothing_to_wait_for() {
+    let (waits_for_ever, never) = ("they wait for ever", Duration::MAX);
+    let limited = async || time::timeout(never, std::future::pending::<()>()).await;
+    assert!(failure(|| postlude::test([5], limited)).contains(waits_for_ever));
+    let ticks = async || {
+        let mut ticks = time::interval(never);
+        ticks.tick().await;
+        ticks.tick().await;
+    };
+    assert!(failure(|| postlude::test([5], ticks)).contains(waits_for_ever));
+    let items = async || {
+        let mut items = std::pin::pin!(postlude::iter::timeout(futures::stream::pending::<()>(), never));
+        items.next().await.unwrap()
+    };
+    assert!(failure(|| postlude::test([5], items)).contains(waits_for_ever));
+}
+
+#[test]
+fn a_sleep_ends_however_much_virtual_time_has_passed() {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    postlude::test([5], async || {
+        let start = time::now();
+        for years in 1..=100 {
+            sleep(YEAR).await;
+            assert_eq!(time::now() - start, years * YEAR);
+        }
+    });
+}
+
+#[test]
+fn a_test_that_keeps_a_handle_may_wait_for_a_thread_that_has_only_a_waker() {
+    postlude::test(0..3, async || {
+        let _handle = postlude::Handle::current();
+        let (answer, answered) = futures::channel::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            // Real time is the point: the loop has gone to sleep.
+            std::thread::sleep(Duration::from_millis(20));
+            answer.send(42)
+        });
+        assert_eq!(answered.await, Ok(42));
+        thread.join().unwrap().unwrap();
+    });
 }
 
 #[test]

@@ -511,7 +511,7 @@ fn a_handle_used_where_its_runtime_is_not_current_says_so() {
     assert_eq!(
         text,
         "`JoinHandle::is_finished` was called on thread `elsewhere`, which runs no runtime; \
-         call it inside `postlude::run`, or send the work home with `Handle::spawn`"
+         do it inside the `Runtime::block_on` it belongs to, or send the work there with `Handle::spawn`"
     );
     let text = panics_elsewhere(|| drop(poll_once(&mut task)));
     assert!(text.starts_with("`JoinHandle` was polled on thread `elsewhere`, which runs no runtime;"), "{text}");
@@ -529,11 +529,12 @@ fn what_needs_a_runtime_says_so_on_a_thread_without_one() {
     let expected = |name: &str| {
         format!(
             "`{name}` was called on thread `elsewhere`, which runs no runtime; \
-             call it inside `postlude::run`, or send the work home with `Handle::spawn`"
+             do it inside `postlude::run` or `Runtime::block_on`, or send the work there with `Handle::spawn`"
         )
     };
     assert_eq!(what(|| drop(spawn(async {}))), expected("spawn"));
     assert_eq!(what(|| drop(postlude::defer(async {}))), expected("defer"));
+    assert_eq!(what(|| drop(Handle::current())), expected("Handle::current"));
     assert_eq!(what(|| drop(spawn_blocking(|| ()))), expected("spawn_blocking"));
     assert_eq!(what(|| drop(task::Builder::new().spawn(async {}))), expected("task::Builder::spawn"));
     assert_eq!(what(|| drop(task::Builder::new().defer(async {}))), expected("task::Builder::defer"));
@@ -604,7 +605,7 @@ fn a_registered_socket_used_on_another_thread_gives_an_error_and_still_works_at_
             assert_eq!(
                 none,
                 "a socket was used on thread `elsewhere`, which runs no runtime; \
-                 call it inside `postlude::run`, or send the work home with `Handle::spawn`"
+                 do it inside the `Runtime::block_on` it belongs to, or send the work there with `Handle::spawn`"
             );
             assert!(another.contains("which runs another runtime"), "{another}");
             let peer = elsewhere(|| std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
