@@ -513,11 +513,10 @@ where
     fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: Key) -> Result<(), ScopeError<E>> {
         let mut this = self.project();
         let waker = this.shared.waker(key);
-        let Some(body) = this.body.as_mut().as_pin_mut() else { return Ok(()) };
-        let Poll::Ready(result) = body.poll(&mut Context::from_waker(&waker)) else {
-            parts.tasks.borrow_mut().put_back_member(key);
-            return Ok(());
-        };
+        let polled = this.body.as_mut().as_pin_mut().map(|body| body.poll(&mut Context::from_waker(&waker)));
+        // Also when it is over: `Scope::cancel` wakes it, to get the scope polled.
+        parts.tasks.borrow_mut().put_back_member(key);
+        let Some(Poll::Ready(result)) = polled else { return Ok(()) };
         this.body.set(None);
         match result {
             Ok(value) => {

@@ -1140,3 +1140,25 @@ fn a_panic_in_the_drop_of_an_aborted_child_is_a_failure_of_the_scope() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_scope_is_cancelled_from_outside_whatever_of_it_still_runs() {
+    for (body_ends, child_runs) in [(true, true), (false, true), (false, false)] {
+        as_root_and_as_task(move || async move {
+            let handle = Rc::new(RefCell::new(None));
+            let put = handle.clone();
+            let owner = spawn(scope::<(), (), _>(async move |s| {
+                put.replace(Some(s.clone()));
+                if child_runs {
+                    s.spawn(pending::<Result<(), ()>>());
+                }
+                if body_ends { Ok(()) } else { pending().await }
+            }));
+            sleep(Duration::from_secs(1)).await;
+            handle.take().unwrap().cancel();
+            let ended = timeout(Duration::from_secs(3600), owner).await;
+            let ended = ended.unwrap_or_else(|_| panic!("body ends: {body_ends}, child runs: {child_runs}"));
+            assert!(ended.unwrap().unwrap_err().first().is_cancelled());
+        });
+    }
+}
