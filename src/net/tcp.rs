@@ -281,7 +281,8 @@ impl TcpStream {
         Self { io: Io::new(OwnedFd::from(stream).into()) }
     }
 
-    /// Reads what is there, at most as much as fits; 0 is the end of the stream (or an empty buffer). Waits while nothing is there.
+    /// Reads what is there, at most as much as fits; 0 is the end of the stream. Waits while nothing is there,
+    /// also into an empty buffer.
     ///
     /// # Cancel safety
     ///

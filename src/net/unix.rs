@@ -272,7 +272,7 @@ impl UnixStream {
     ///
     /// # Errors
     ///
-    /// As connect(2): nothing is there, nobody listens, the backlog is full, or we may not.
+    /// As connect(2): nothing is there, nobody listens, the backlog is full (`ResourceBusy`), or we may not.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -316,7 +316,13 @@ impl UnixStream {
         if begun.is_err() {
             budget::proceed().await;
         }
-        let stream = Self::from_mio(begun?);
+        // There is nothing to wait for: connect(2) does not say when there is room again.
+        let stream = Self::from_mio(begun.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "the listener's backlog is full; try again later")
+            }
+            _ => error,
+        })?);
         stream.io.wait(Direction::Write, is_connected, never).await?;
         Ok(stream)
     }
@@ -341,7 +347,8 @@ impl UnixStream {
         Ok((Self::from_std(a)?, Self::from_std(b)?))
     }
 
-    /// Reads what is there, at most as much as fits; 0 is the end of the stream (or an empty buffer). Waits while nothing is there.
+    /// Reads what is there, at most as much as fits; 0 is the end of the stream. Waits while nothing is there,
+    /// also into an empty buffer.
     ///
     /// # Cancel safety
     ///

@@ -121,7 +121,7 @@ impl Builder {
 
     /// Makes time virtual: when everything waits, the clock jumps to the earliest deadline, exactly.
     ///
-    /// It never jumps while a blocking job runs. Other threads and processes are not waited for.
+    /// It never jumps while a blocking job of this runtime runs (not one of `Pool::submit`). Other threads and processes are not waited for.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -202,16 +202,8 @@ impl Parts {
 
     /// Has a task dropped on its next visit.
     pub(crate) fn abort(&self, key: Key) {
-        let owner = {
-            let mut tasks = self.tasks.borrow_mut();
-            match tasks.abort(key) {
-                Woken::Member(group) => tasks.take_owner(group),
-                Woken::Yes | Woken::No => None,
-            }
-        };
-        if let Some(owner) = owner {
-            self.guarded(|| owner.wake());
-        }
+        self.tasks.borrow_mut().mark_aborted(key);
+        self.wake(key);
     }
 
     /// A handle lets go of its task.

@@ -511,10 +511,10 @@ impl Table {
     }
 
     /// Has the loop, or its scope, drop the task on the next visit. Says whom that wakes.
-    pub(crate) fn abort(&mut self, key: Key) -> Woken {
-        let Some(slot) = self.find(key) else { return Woken::No };
-        slot.state |= ABORTED;
-        self.wake(key)
+    pub(crate) fn mark_aborted(&mut self, key: Key) {
+        if let Some(slot) = self.find(key) {
+            slot.state |= ABORTED;
+        }
     }
 
     /// The handle is gone: returns the box if the task was done, to be dropped, and the joiner's waker.
@@ -540,9 +540,10 @@ impl Table {
         if joiner.is_some_and(|joiner| joiner.will_wake(waker)) { Joining::Waits } else { Joining::Pending }
     }
 
-    /// The number of a live task.
+    /// The number of a live task. A scope's body has none of its own.
     pub(crate) fn id(&mut self, key: Key) -> Option<TaskId> {
-        self.find(key).map(|slot| slot.id)
+        let id = self.find(key)?.id;
+        (!self.is_body(key.slot)).then_some(id)
     }
 
     /// Whether the task's future still exists.

@@ -31,7 +31,9 @@ pub fn now() -> Instant {
     context::current().map_or_else(Instant::now, |parts| parts.clock.now())
 }
 
-/// Moves a paused clock forward by hand, and lets the tasks whose deadlines have passed run once.
+/// Moves a paused clock forward by hand, and lets the tasks whose deadlines have passed run, and those they wake.
+///
+/// It is ready once no other task is, or when as many turns of the loop have passed as there are tasks: one may be busy without end.
 ///
 /// # Panics
 ///
@@ -55,7 +57,11 @@ pub async fn advance(by: Duration) {
         None => panic!("{}", Misuse::no_runtime("time::advance")),
     };
     assert!(moved, "`time::advance` was called on a real clock; build the runtime with `paused_clock`");
-    // The timers phase comes after this one; its wakes run in the next turn, before the second yield is over.
+    // The timers phase comes after this one.
     yield_now().await;
-    yield_now().await;
+    let mut turns = context::current().map_or(0, |parts| parts.tasks.borrow().live());
+    while turns > 0 && context::current().is_some_and(|parts| parts.has_work()) {
+        turns -= 1;
+        yield_now().await;
+    }
 }

@@ -328,3 +328,28 @@ fn a_hook_may_do_whatever_a_task_may() {
         assert_eq!(events.get(), before);
     }
 }
+
+#[test]
+fn an_abort_is_told_as_a_wake_and_a_scopes_body_as_its_owner() {
+    let (runtime, trace) = traced();
+    let told = |of: &Event| matches!(of, Event::Woken(_));
+    let woken = || trace.take().into_iter().filter(told).collect::<Vec<_>>();
+    runtime
+        .block_on(async {
+            let task = spawn(pending::<()>());
+            yield_now().await;
+            trace.take();
+            task.abort();
+            assert_eq!((task.id().get(), woken()), (2, vec![Event::Woken(2)]));
+            assert!(task.await.is_err());
+            trace.take();
+            let slept: Result<(), postlude::task::ScopeError<()>> = scope(async |_| {
+                sleep(ms(1)).await;
+                Ok(())
+            })
+            .await;
+            assert!(slept.is_ok());
+            assert_eq!(woken(), [Event::Woken(1)]);
+        })
+        .unwrap();
+}

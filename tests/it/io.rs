@@ -1107,3 +1107,22 @@ fn as_fd_of_a_wrapped_descriptor_may_use_the_runtime() {
         assert_eq!(read.await.unwrap(), 1);
     });
 }
+
+#[test]
+fn a_unix_listener_whose_backlog_is_full_is_busy_and_never_would_block() {
+    let path = std::env::temp_dir().join(format!("postlude-backlog-{}", std::process::id()));
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(1).unwrap();
+    let error = run(async {
+        let mut held = Vec::new();
+        loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => held.push(stream),
+                Err(error) => break error,
+            }
+        }
+    });
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(error.kind(), ErrorKind::ResourceBusy, "{error}");
+}

@@ -775,3 +775,42 @@ fn a_loop_whose_last_timer_was_cancelled_sleeps_on_when_its_time_has_come() {
         .unwrap();
     assert!(turns < 20, "{turns} turns");
 }
+
+#[test]
+fn an_advance_lets_all_that_are_due_run_in_whatever_order_and_class() {
+    for seed in 0..100 {
+        let runtime = Runtime::builder().paused_clock().seed(seed).build().unwrap();
+        for (count, is_deferred) in [(1, true), (5, true), (64, false), (200, false)] {
+            let ran = Rc::new(Cell::new(0));
+            let sleeper = || {
+                let (ran, due) = (ran.clone(), sleep(ms(1000)));
+                async move {
+                    due.await;
+                    ran.set(ran.get() + 1);
+                }
+            };
+            let before = runtime.block_on(async {
+                for _ in 0..count {
+                    drop(if is_deferred { postlude::defer(sleeper()) } else { spawn(sleeper()) });
+                }
+                time::advance(ms(999)).await;
+                let before = ran.get();
+                time::advance(ms(1)).await;
+                before
+            });
+            assert_eq!((before.unwrap(), ran.get()), (0, count), "seed {seed}, deferred: {is_deferred}");
+        }
+    }
+}
+
+#[test]
+fn an_advance_ends_though_a_task_is_busy_without_end() {
+    paused(async {
+        drop(spawn(async {
+            loop {
+                yield_now().await;
+            }
+        }));
+        time::advance(ms(1)).await;
+    });
+}
