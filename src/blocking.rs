@@ -142,7 +142,9 @@ impl Pool {
     /// ```
     #[track_caller]
     pub fn spawn<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("blocking::Pool::spawn")) };
+        let Some(parts) = context::current() else {
+            panic!("{}", Misuse::no_runtime("`blocking::Pool::spawn` was called"))
+        };
         let control = JobControl::new();
         let outcome = Arc::new(Outcome::of_job(control.clone()));
         let task = Waiting { outcome: Arc::clone(&outcome), control: control.clone(), output: None };
@@ -366,7 +368,7 @@ impl fmt::Debug for Pool {
 pub fn spawn_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match context::current() {
         Some(parts) => parts.pool.spawn(job),
-        None => panic!("{}", Misuse::no_runtime("spawn_blocking")),
+        None => panic!("{}", Misuse::no_runtime("`spawn_blocking` was called")),
     }
 }
 

@@ -89,7 +89,10 @@ where
         .deadlock_is_error()
         .on_panic(move |panic: &TaskPanic| seen.borrow_mut().push(panic.to_string()))
         .build();
-    let runtime = runtime.unwrap_or_else(|error| panic!("`postlude::test` could not make a runtime: {error}"));
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("`postlude::test` could not make a runtime: {error}"),
+    };
     let caller = Location::caller();
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on_for(caller, body())));
     // Before the verdict: what tasks do as they are dropped belongs to the run.

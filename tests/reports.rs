@@ -18,6 +18,7 @@ fn stderr_of(name: &str) -> String {
     let Output { stderr, .. } = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(SCENARIO, name)
+        .env_remove("POSTLUDE_SEED")
         .output()
         .unwrap();
     String::from_utf8(stderr).unwrap()

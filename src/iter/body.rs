@@ -30,10 +30,10 @@ pub(super) struct Slot<T, S> {
     item: Cell<Option<T>>,
     /// Laid down by `resume`, taken by the body. Generators are sent nothing.
     pub(super) sent: Cell<Option<S>>,
-    /// Where the waker of the last poll lies: to be compared, nothing else. Null while an `emit` waits with a waker of its own, so that
-    /// the next poll differs.
+    /// Where the waker of the last poll lies: to be compared, nothing else. Null before the first, and while an `emit` waits with a
+    /// waker of its own, so that the next poll differs.
     poller: Cell<*const Waker>,
-    /// That waker.
+    /// The waker such an `emit` has left.
     waiting: Cell<Option<Waker>>,
 }
 

@@ -236,7 +236,7 @@ fn wrong_place() -> io::Error {
 }
 
 fn no_runtime() -> io::Error {
-    io::Error::other(Misuse::elsewhere("a socket had to wait").to_string())
+    io::Error::other(Misuse::no_runtime("a socket had to wait").to_string())
 }
 
 fn gone() -> io::Error {

@@ -244,6 +244,13 @@ impl Parts {
         }
     }
 
+    pub(crate) fn report_error(&self, task: Option<&Described>, error: JoinError) {
+        if let Some(payload) = error.into_panic() {
+            self.report(task, &payload);
+            drop_payload(payload);
+        }
+    }
+
     /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the policy does not let pass.
     pub(crate) fn note_error(&self, task: Option<&Described>, error: &JoinError) {
         if self.config.panic_policy != PanicPolicy::ShutdownAlways {
@@ -286,13 +293,10 @@ pub(crate) struct Misuse {
 }
 
 impl Misuse {
-    /// Nothing runs here.
+    /// Nothing runs here, and any runtime will do.
     pub(crate) fn no_runtime(what: &str) -> Self {
-        Self {
-            what: format!("`{what}` was called"),
-            place: "which runs no runtime",
-            right_place: "inside `postlude::run` or `Runtime::block_on`",
-        }
+        let right_place = "inside `postlude::run` or `Runtime::block_on`";
+        Self { what: what.to_owned(), place: "which runs no runtime", right_place }
     }
 
     /// `what` belongs to a runtime that is alive, but not the current one.

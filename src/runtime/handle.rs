@@ -74,7 +74,9 @@ impl Handle {
     #[must_use]
     #[track_caller]
     pub fn current() -> Self {
-        let Some(parts) = context::current() else { panic!("{}", context::Misuse::no_runtime("Handle::current")) };
+        let Some(parts) = context::current() else {
+            panic!("{}", context::Misuse::no_runtime("`Handle::current` was called"))
+        };
         Self::new(parts.home, &parts.inbox.outside)
     }
 
@@ -236,7 +238,7 @@ where
         if let (Err(error), Some(parts)) = (&result, context::current()) {
             let task = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
             parts.note_error(task.as_ref(), error);
-            this.promise.outcome.panicked(task);
+            this.promise.outcome.failed(task);
         }
         // Nobody holds the handle, so a panic goes the way of any detached task's.
         if let Some(Err(error)) = this.promise.outcome.finish(result) {
@@ -251,7 +253,8 @@ where
 /// Waits for work that was started from plain code: a task by [`Handle::spawn`] or [`Handle::defer`], a blocking job by
 /// [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a plain thread with [`wait`](Self::wait).
 ///
-/// Dropping it lets the work go on. A panic of a task that it has not handed out is then reported, as any detached task's is.
+/// Dropping it lets the work go on. A panic of a task that it has not handed out is then reported, as any detached task's is, while
+/// the runtime exists.
 ///
 /// # Cancel safety
 ///

@@ -29,7 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::reactor;
+use crate::task::JoinError;
 use crate::task::id::{Key, MAX_RUNTIMES};
+use crate::task::table::Described;
 use crate::time::wheel;
 
 /// What other threads ask of a loop.
@@ -45,6 +47,8 @@ pub(crate) enum Message {
     CancelTimer(wheel::Key),
     /// A registered socket was dropped elsewhere: it is deregistered here, and closed by its drop.
     Close(reactor::Key, Box<dyn Send>),
+    /// The panic of a task whose `RemoteHandle` was dropped without having asked for it.
+    Panicked(Option<Described>, JoinError),
     /// A blocking job has ended.
     JobEnded,
 }

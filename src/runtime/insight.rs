@@ -46,7 +46,7 @@ pub struct Stats {
     pub timers: u64,
     /// Panics nobody heard of: those that are reported, unless the policy is to ignore them.
     pub panics: u64,
-    /// Tasks now: those that have not ended, and those that have while their handle keeps the output.
+    /// Tasks now: those that have not ended, and those that have while their `JoinHandle` keeps the output.
     pub tasks: usize,
     /// Timers set now.
     pub timers_set: usize,

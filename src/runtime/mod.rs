@@ -35,6 +35,7 @@ use crate::time::clock::Clock;
 use crate::time::wheel::Wheel;
 use builder::Config;
 use context::Parts;
+use inbox::Message;
 use insight::Insight;
 use turn::Patience;
 
@@ -162,7 +163,7 @@ impl Runtime {
         self.block_on_for(Location::caller(), future)
     }
 
-    /// For somebody who reads of `caller` in reports.
+    /// As `block_on`, entered at `caller` as far as reports go.
     pub(crate) fn block_on_for<F: Future>(
         &self,
         caller: &'static Location<'static>,
@@ -383,7 +384,10 @@ impl Runtime {
                 return;
             }
             parts.guarded(|| drop(task));
-            parts.guarded(|| drop(message));
+            match message {
+                Some(Message::Panicked(task, panic)) => parts.report_error(task.as_ref(), panic),
+                message => parts.guarded(|| drop(message)),
+            }
         }
         let left = std::mem::take(&mut *parts.doomed.borrow_mut());
         eprintln!(

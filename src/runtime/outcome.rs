@@ -8,10 +8,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::inbox::{Home, Message};
-use super::{context, drop_payload};
+use super::{context, drop_silently};
 use crate::blocking::JobControl;
 use crate::task::JoinError;
 use crate::task::id::Key;
+use crate::task::stage::drop_caught;
 use crate::task::table::Described;
 
 /// A result that is still to come.
@@ -40,10 +41,10 @@ struct State<T> {
     /// Set by `finish`, taken by whoever asked.
     result: Option<Result<T, JoinError>>,
     ended: bool,
-    /// The handle is gone.
+    /// Set by `abandon`, read by `finish`, which then hands the result back.
     abandoned: bool,
-    /// The task whose panic the result is.
-    panicked: Option<Described>,
+    /// The task whose error the result is.
+    failed: Option<Described>,
     /// Who awaits it.
     waker: Option<Waker>,
 }
@@ -60,7 +61,7 @@ impl<T> Outcome<T> {
     }
 
     fn new(worker: Worker) -> Self {
-        let state = State { result: None, ended: false, abandoned: false, panicked: None, waker: None };
+        let state = State { result: None, ended: false, abandoned: false, failed: None, waker: None };
         Self { state: Mutex::new(state), finished: Condvar::new(), worker }
     }
 
@@ -119,26 +120,27 @@ impl<T> Outcome<T> {
         None
     }
 
-    /// Says whose panic the result will be.
-    pub(crate) fn panicked(&self, task: Option<Described>) {
-        self.lock().panicked = task;
+    /// Says whose error the result will be.
+    pub(crate) fn failed(&self, task: Option<Described>) {
+        self.lock().failed = task;
     }
 
-    /// The handle is gone. A panic that nobody asked for goes the way of any detached task's: to the task's loop, to be reported.
+    /// The handle is gone. A panic that nobody asked for is reported, as any detached task's is.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.abandoned = true;
-        let (result, task) = (state.result.take(), state.panicked.take());
+        let (result, task, waker) = (state.result.take(), state.failed.take(), state.waker.take());
         drop(state);
-        let (Some(Err(error)), Worker::Task(home, _)) = (result, &self.worker) else { return };
-        if error.is_panic() {
-            let report = move || {
-                if let (Some(parts), Some(payload)) = (context::current(), error.into_panic()) {
-                    parts.report(task.as_ref(), &payload);
-                    drop_payload(payload);
-                }
-            };
-            home.send(Message::Spawn(Box::new(report)));
+        drop_silently(waker);
+        // Kept as an error, whose drop is harmless where there is nobody to report it to.
+        let panic = match result {
+            Some(Err(error)) => Some(error).filter(JoinError::is_panic),
+            result => drop_caught(result).map(JoinError::panicked),
+        };
+        let (Some(panic), Worker::Task(home, _)) = (panic, &self.worker) else { return };
+        match context::current_of(*home) {
+            Some(parts) => parts.report_error(task.as_ref(), panic),
+            None => home.send(Message::Panicked(task, panic)),
         }
     }
 

@@ -252,6 +252,7 @@ impl Parts {
                 self.guarded(|| drop(wakers));
                 self.guarded(|| drop(source));
             }
+            Message::Panicked(task, panic) => self.report_error(task.as_ref(), panic),
             Message::JobEnded => self.jobs.set(self.jobs.get().saturating_sub(1)),
         }
     }
@@ -362,10 +363,12 @@ impl Parts {
 
     fn nothing_can_wake(&self) -> bool {
         !self.deadlock_reported.get()
-            && !self.wheel.borrow().has_deadline()
+            && (self.wheel.borrow().is_empty() || !self.wheel.borrow().has_deadline())
             && self.reactor.borrow().is_idle()
             && self.jobs.get() == 0
             && self.inbox.outside.handles.load(std::sync::atomic::Ordering::SeqCst) == 0
+            // After the handles: the last of them may have sent something.
+            && !self.inbox.has_mail()
     }
 
     #[cold]

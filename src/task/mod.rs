@@ -84,7 +84,7 @@ where
 {
     match context::current() {
         Some(parts) => parts.spawn(future, class, name, location),
-        None => panic!("{}", context::Misuse::no_runtime(what)),
+        None => panic!("{}", context::Misuse::no_runtime(&format!("`{what}` was called"))),
     }
 }
 

@@ -170,7 +170,9 @@ pub struct Scope<'env, E> {
 
 impl<'env, E: 'env> Scope<'env, E> {
     fn open() -> Self {
-        let Some(parts) = context::current() else { panic!("{}", context::Misuse::no_runtime("task::scope")) };
+        let Some(parts) = context::current() else {
+            panic!("{}", context::Misuse::no_runtime("`task::scope` was called"))
+        };
         let mut tasks = parts.tasks.borrow_mut();
         let group = tasks.add_group();
         let inserted = tasks.insert_member(group, BODY, Location::caller(), None);

@@ -89,7 +89,7 @@ impl Clock {
     }
 }
 
-/// Five centuries fit, and no caller asks for more.
+/// Five centuries fit; more is as good as that.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -54,7 +54,7 @@ pub fn now() -> Instant {
 pub async fn advance(by: Duration) {
     let moved = match context::current() {
         Some(parts) => parts.clock.advance(by),
-        None => panic!("{}", Misuse::no_runtime("time::advance")),
+        None => panic!("{}", Misuse::no_runtime("`time::advance` was called")),
     };
     assert!(moved, "`time::advance` was called on a real clock; build the runtime with `paused_clock`");
     // The timers phase comes after this one.

@@ -156,7 +156,7 @@ impl Sleep {
     }
 
     fn poll_unset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(parts) = context::current() else { panic!("{}", Misuse::elsewhere("`sleep` was polled")) };
+        let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`sleep` was polled")) };
         if parts.clock.now() >= self.deadline {
             budget::spend();
             return Poll::Ready(());

@@ -306,27 +306,52 @@ fn a_panic_that_a_remote_handle_does_not_hand_out_is_reported_whenever_that_hand
             sleep(Duration::from_secs(1)).await;
             assert_eq!(reports.take(), ["before it ran"]);
             drop(after);
+            assert_eq!(reports.take(), ["after"]);
             thread::spawn(move || drop(elsewhere)).join().unwrap();
             assert!(told.await.unwrap_err().is_panic());
             sleep(Duration::from_secs(1)).await;
+            assert_eq!(reports.take(), ["elsewhere"]);
         })
         .unwrap();
-    assert_eq!(reports.take(), ["after", "elsewhere"]);
+    runtime
+        .block_on(async {
+            let _until_the_end = spawn("with the main future");
+            sleep(Duration::from_secs(1)).await;
+        })
+        .unwrap();
+    assert_eq!(reports.take(), ["with the main future"]);
+    let between = spawn("between two turns");
+    runtime.block_on(async { sleep(Duration::from_secs(1)).await }).unwrap();
+    drop(between);
+    drop(runtime);
+    assert_eq!(reports.take(), ["between two turns"]);
+}
+
+#[test]
+fn an_output_that_panics_when_its_remote_handle_is_dropped_is_reported() {
+    let (runtime, reports) = paused();
+    runtime
+        .block_on(async {
+            let task = runtime.handle().spawn(|| async { PanicOnDrop("output") });
+            sleep(Duration::from_secs(1)).await;
+            drop(task);
+        })
+        .unwrap();
+    assert_eq!(reports.take(), ["output"]);
 }
 
 #[test]
 fn a_panic_dropped_with_its_remote_handle_ends_the_loop_if_the_policy_says_so() {
-    let runtime = Runtime::builder().paused_clock().panic_policy(PanicPolicy::ShutdownIfUnobserved);
-    let runtime =
-        runtime.on_panic(|panic| assert!(panic.id().is_some() && panic.location().is_some())).build().unwrap();
+    let runtime = Runtime::builder().paused_clock().panic_policy(PanicPolicy::ShutdownIfUnobserved).build().unwrap();
     let handle = runtime.handle();
     let ended = runtime.block_on(async {
         let task = handle.spawn(|| async { quietly("oh") });
         sleep(Duration::from_secs(1)).await;
         drop(task);
-        pending::<()>().await;
+        sleep(Duration::from_secs(1)).await;
     });
-    assert!(ended.unwrap_err().to_string().contains("`oh`"));
+    let text = ended.unwrap_err().to_string();
+    assert!(text.contains("`oh`") && text.contains("spawned at tests/it/panic.rs:"), "{text}");
 }
 
 #[test]
