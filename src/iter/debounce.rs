@@ -19,8 +19,8 @@ use crate::time::{Sleep, sleep};
 /// Yields the latest item of `stream` once nothing has followed it for `quiet`. What it followed is dropped.
 ///
 /// The time counts from the poll that finds the item. When the source ends, the item held is given at once. A source that never pauses
-/// for so long yields nothing until then. With a `quiet` of zero it yields the last of the
-/// items that are there, or of as many of them as the task's budget allows one poll.
+/// for so long yields nothing until then. With a `quiet` of zero it yields the last of the items that are there, or of as many of them as
+/// the task's budget allows one poll.
 ///
 /// # Cancel safety
 ///

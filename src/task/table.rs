@@ -19,7 +19,7 @@
 //! |----------|------|--------|------------|
 //! | QUEUED   | in a queue; while Running: woken during its own poll | `wake` | `pop` |
 //! | DEFERRED | its queues are the deferred ones | `insert` | `release` |
-//! | ABORTED  | its next visit drops it | `abort` | `release` |
+//! | ABORTED  | its next visit drops it | `mark_aborted` | `release` |
 //! | JOINABLE | a `JoinHandle` exists | `insert` | `detach`, `release` |
 //!
 //! ```text
@@ -510,7 +510,7 @@ impl Table {
         Woken::Member(group)
     }
 
-    /// Has the loop, or its scope, drop the task on the next visit. Says whom that wakes.
+    /// Has the loop, or its scope, drop the task on the next visit, which a `wake` brings about.
     pub(crate) fn mark_aborted(&mut self, key: Key) {
         if let Some(slot) = self.find(key) {
             slot.state |= ABORTED;
