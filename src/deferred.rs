@@ -1,8 +1,9 @@
 //! The deferred-task queue: work for when the loop has nothing more urgent.
 //!
-//! A deferred task is a task in the low class; spawning one is all there is to it. The loop's second phase polls deferred tasks: one a turn
-//! in any case, so that a busy loop cannot starve them, and up to `deferred_polls_per_turn` while no foreground task is ready, so
-//! that an event waiting in the kernel is never behind more than that many polls.
+//! A deferred task is a task in the low class; spawning one is all there is to it. The loop's second phase polls the deferred
+//! tasks that are ready: all of them while no foreground task is ready, beside foreground tasks a share that follows demand, so
+//! that a busy loop can neither starve them nor be starved by them. No phase begins more than a millisecond of such work, so an
+//! event that waits in the kernel is never far behind.
 //!
 //! The HTTP server's background tasks are the first users: they run after the answer, and give way to the next request.
 
@@ -12,7 +13,10 @@ use std::panic::Location;
 use crate::task::table::Class;
 use crate::task::{JoinHandle, spawn_as};
 
-/// Runs a future as a task of the low class: when the loop has nothing more urgent, and at least one poll of such tasks per turn.
+/// Spawns a task of the low class: it runs when the loop has nothing more urgent.
+///
+/// Beside foreground tasks that are always ready, the deferred class as a whole still gets at least one poll a turn, and as many as it
+/// needs to keep up, as long as they take no longer than the foreground's.
 ///
 /// Deferred tasks run first in, first out among themselves. A foreground task that awaits the handle does not raise the class.
 /// Dropping the handle lets the task run on.

@@ -12,8 +12,6 @@ use crate::task::table::Described;
 
 /// Foreground polls in a turn. At some 20 ns for a short poll and 100 ns to ask the system for events, the asking costs a tenth.
 const POLLS_PER_TURN: usize = 64;
-/// Deferred polls in a turn, when nothing else is ready: how long an event in the kernel may have to wait.
-const DEFERRED_POLLS_PER_TURN: usize = 16;
 /// Blocking threads. They mostly wait, so there may be far more of them than processors.
 const MAX_BLOCKING_THREADS: usize = 256;
 
@@ -22,7 +20,6 @@ pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
 /// The settings of a runtime.
 pub(crate) struct Config {
     pub(crate) polls_per_turn: usize,
-    pub(crate) deferred_polls_per_turn: usize,
     pub(crate) max_blocking_threads: usize,
     pub(crate) slow_poll: Option<Duration>,
     pub(crate) paused_clock: bool,
@@ -32,6 +29,13 @@ pub(crate) struct Config {
     pub(crate) deadlock_is_error: bool,
     pub(crate) panic_policy: PanicPolicy,
     pub(crate) hooks: Option<Box<dyn Hooks>>,
+}
+
+impl Config {
+    /// Whether phases may be measured with the clock. Where a seed must replay, counts alone decide.
+    pub(crate) fn times_phases(&self) -> bool {
+        !self.paused_clock && self.seed.is_none()
+    }
 }
 
 /// Builds a [`Runtime`] with other settings than the default ones.
@@ -54,7 +58,6 @@ impl Builder {
         Self {
             config: Config {
                 polls_per_turn: POLLS_PER_TURN,
-                deferred_polls_per_turn: DEFERRED_POLLS_PER_TURN,
                 max_blocking_threads: MAX_BLOCKING_THREADS,
                 slow_poll: None,
                 paused_clock: false,
@@ -78,18 +81,6 @@ impl Builder {
     /// ```
     pub fn polls_per_turn(mut self, polls: usize) -> Self {
         self.config.polls_per_turn = polls.max(1);
-        self
-    }
-
-    /// Polls of deferred tasks in one turn, at most, when no foreground task is ready. Default 16; 0 counts as 1.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().deferred_polls_per_turn(1).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
-    pub fn deferred_polls_per_turn(mut self, polls: usize) -> Self {
-        self.config.deferred_polls_per_turn = polls.max(1);
         self
     }
 
@@ -247,7 +238,6 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("polls_per_turn", &self.config.polls_per_turn)
-            .field("deferred_polls_per_turn", &self.config.deferred_polls_per_turn)
             .field("max_blocking_threads", &self.config.max_blocking_threads)
             .field("slow_poll", &self.config.slow_poll)
             .field("paused_clock", &self.config.paused_clock)

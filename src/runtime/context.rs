@@ -21,6 +21,7 @@ use super::builder::{Config, PanicPolicy, TaskPanic};
 pub(crate) use super::inbox::Home;
 use super::inbox::Inbox;
 use super::insight::Insight;
+use super::share::Share;
 use crate::blocking::Pool;
 use crate::reactor::Reactor;
 use crate::task::id::{Key, MAX_TASKS, TaskId, WakeId};
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) insight: Insight,
+    /// What the deferred class gets of a turn beside ready foreground tasks. Read and written by phase 2.
+    pub(crate) share: Cell<Share>,
     /// The task being polled.
     pub(crate) running: Cell<Option<Key>>,
     /// Blocking jobs handed out and not yet reported back.
@@ -114,6 +117,14 @@ pub(crate) fn wake_here(id: WakeId) -> bool {
         owner.wake();
     }
     true
+}
+
+/// Whether the task that is being polled on this thread was woken since its poll began.
+pub(crate) fn running_is_woken() -> bool {
+    CURRENT.with(|current| {
+        let Some(parts) = &*current.borrow() else { return false };
+        parts.running.get().is_some_and(|key| parts.tasks.borrow_mut().is_queued(key))
+    })
 }
 
 /// Where a wake has come to.

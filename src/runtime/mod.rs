@@ -6,6 +6,7 @@ pub(crate) mod handle;
 pub(crate) mod inbox;
 pub(crate) mod insight;
 pub(crate) mod outcome;
+pub(crate) mod share;
 pub(crate) mod turn;
 pub(crate) mod waker;
 
@@ -37,6 +38,7 @@ use builder::Config;
 use context::Parts;
 use inbox::Message;
 use insight::Insight;
+use share::Share;
 use turn::Patience;
 
 /// Tasks spawned by destructors while a runtime ends, beyond which they are leaked rather than dropped: a destructor that always
@@ -126,6 +128,7 @@ impl Runtime {
             clock: Clock::new(config.paused_clock),
             pool: Pool::new(config.max_blocking_threads),
             insight: Insight::new(&config),
+            share: Cell::new(Share::new()),
             running: Cell::new(None),
             jobs: Cell::new(0),
             woken: RefCell::new(Vec::new()),

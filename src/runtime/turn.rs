@@ -6,7 +6,8 @@
 //!
 //! 1. **run** what is ready, up to `polls_per_turn` polls. A task woken by another one meanwhile still runs in this phase; one
 //!    that woke itself, or used up its budget, runs in the next turn, after the system was asked for events.
-//! 2. **defer**: one deferred poll, and more, up to `deferred_polls_per_turn`, while no foreground task is ready.
+//! 2. **defer**: the deferred tasks that are ready, at least one poll: all of them while no foreground task is ready, else the
+//!    [`Share`] of the class, and never for longer than a millisecond.
 //! 3. **inbox**: what other threads sent.
 //! 4. **timers**: those that are due.
 //! 5. **park**: ask the system for events; not at all while there is work and no source, without waiting while there is work,
@@ -102,12 +103,13 @@ impl Parts {
         let mut turn = Turn::default();
         self.insight.turns.add(1);
         // 1. run
+        let began = self.time_of_deferred_work();
         self.run(&mut root, &mut turn);
         if turn.root_is_ready {
             return Ok(turn);
         }
         // 2. defer
-        self.run_deferred(&mut turn);
+        self.run_deferred(began, &mut turn);
         // 3. inbox
         self.take_messages();
         // 4. timers
@@ -128,7 +130,7 @@ impl Parts {
     }
 
     fn run(&self, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) {
-        self.tasks.borrow_mut().begin_turn();
+        self.tasks.borrow_mut().take_up_later(Class::Foreground);
         while turn.polls < self.config.polls_per_turn && !turn.root_is_ready {
             if !self.visit_next(Class::Foreground, root, turn) {
                 return;
@@ -136,18 +138,27 @@ impl Parts {
         }
     }
 
-    fn run_deferred(&self, turn: &mut Turn) {
+    /// Reads the clock if deferred work is ready, unless the counts alone decide.
+    fn time_of_deferred_work(&self) -> Option<Instant> {
+        (self.config.times_phases() && self.tasks.borrow().has_ready(Class::Deferred)).then(Instant::now)
+    }
+
+    /// `began` is when phase 1 began, if there was deferred work already.
+    fn run_deferred(&self, began: Option<Instant>, turn: &mut Turn) {
         if !self.tasks.borrow().has_ready(Class::Deferred) {
             return;
         }
-        for poll in 0..self.config.deferred_polls_per_turn {
-            if poll > 0 && self.tasks.borrow().has_ready(Class::Foreground) {
-                return;
-            }
-            if !self.visit_next(Class::Deferred, &mut None, turn) {
-                return;
+        self.tasks.borrow_mut().take_up_later(Class::Deferred);
+        let mut share = self.share.get();
+        let mut phase = share.begin(began, self.time_of_deferred_work());
+        while self.visit_next(Class::Deferred, &mut None, turn) {
+            let tasks = self.tasks.borrow();
+            if !tasks.has_more(Class::Deferred) || phase.is_over(tasks.has_ready(Class::Foreground)) {
+                break;
             }
         }
+        share.adapt(self.tasks.borrow().has_more(Class::Deferred));
+        self.share.set(share);
     }
 
     /// Visits the next ready task of a class. False if there is none.

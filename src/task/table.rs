@@ -45,8 +45,10 @@
 //!
 //! # Fairness
 //!
-//! FIFO within a class. A task woken by another joins the end of its class's queue and runs in this turn if the turn's polls
-//! last. One that wakes itself joins the `later` queue, which `begin_turn` appends to the ready one: it runs after the OS was asked.
+//! FIFO within a class. A foreground task woken by another joins the end of the ready queue and runs in this turn if the
+//! turn's polls last. One that wakes itself joins the `later` queue, which `take_up_later` appends to the ready one when the
+//! next turn begins: it runs after the OS was asked. A deferred task always joins `later`, taken up when phase 2 begins, so
+//! that phase runs at most the tasks that were ready by then.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -546,6 +548,11 @@ impl Table {
         (!self.is_body(key.slot)).then_some(id)
     }
 
+    /// Whether the task is to be visited: while it runs, whether it was woken meanwhile.
+    pub(crate) fn is_queued(&mut self, key: Key) -> bool {
+        self.find(key).is_some_and(|slot| slot.state & QUEUED != 0)
+    }
+
     /// Whether the task's future still exists.
     pub(crate) fn is_pending(&mut self, key: Key) -> bool {
         self.find(key).is_some_and(|slot| slot.state & PHASE != DONE)
@@ -565,12 +572,10 @@ impl Table {
         None
     }
 
-    /// Lets tasks that woke themselves in the last turn take part in this one.
-    pub(crate) fn begin_turn(&mut self) {
-        for class in [Class::Foreground, Class::Deferred] {
-            if let Some((tail, next)) = self.queues(class).take_up_later() {
-                self.slot_mut(tail).next = next;
-            }
+    /// Begins a phase: tasks of the class that were put off until it take part.
+    pub(crate) fn take_up_later(&mut self, class: Class) {
+        if let Some((tail, next)) = self.queues(class).take_up_later() {
+            self.slot_mut(tail).next = next;
         }
     }
 
@@ -620,13 +625,21 @@ impl Table {
         Finished { joiner, detached: None }
     }
 
-    /// Whether any task of the class could be visited now or next turn.
+    /// Whether any task of the class can be visited in this phase.
+    pub(crate) fn has_more(&self, class: Class) -> bool {
+        !self.queues_of(class).ready.is_empty()
+    }
+
+    /// Whether any task of the class can be visited in this phase or the class's next one.
     pub(crate) fn has_ready(&self, class: Class) -> bool {
-        let queues = match class {
+        !self.queues_of(class).are_empty()
+    }
+
+    fn queues_of(&self, class: Class) -> &Queues {
+        match class {
             Class::Foreground => &self.foreground,
             Class::Deferred => &self.deferred,
-        };
-        !queues.are_empty()
+        }
     }
 
     /// Takes any one task out, for the end of the runtime. Starts at slot `from` and says where to go on.
@@ -823,6 +836,7 @@ impl Table {
 
     /// Puts a slot that links to none at the end of a queue.
     fn append(&mut self, class: Class, later: bool, number: u32) {
+        let later = later || class == Class::Deferred;
         let queues = self.queues(class);
         let queue = if later { &mut queues.later } else { &mut queues.ready };
         let tail = queue.append(number);

@@ -21,7 +21,6 @@ mod order {
     #[derive(Clone, Debug)]
     pub(super) struct Program {
         polls_per_turn: usize,
-        deferred_polls_per_turn: usize,
         /// Whether the task is deferred, and its polls; it ends after the last.
         tasks: Vec<(bool, Script)>,
         /// Tasks woken from outside before each turn.
@@ -32,18 +31,8 @@ mod order {
         (2..7_usize).prop_flat_map(|count| {
             let wakes = prop::collection::vec(0..count, 0..4);
             let script = prop::collection::vec(wakes.clone(), 1..8);
-            (
-                1..5_usize,
-                1..4_usize,
-                prop::collection::vec((any::<bool>(), script), count),
-                prop::collection::vec(wakes, 1..20),
-            )
-                .prop_map(|(polls_per_turn, deferred_polls_per_turn, tasks, outside)| Program {
-                    polls_per_turn,
-                    deferred_polls_per_turn,
-                    tasks,
-                    outside,
-                })
+            (1..5_usize, prop::collection::vec((any::<bool>(), script), count), prop::collection::vec(wakes, 1..20))
+                .prop_map(|(polls_per_turn, tasks, outside)| Program { polls_per_turn, tasks, outside })
         })
     }
 
@@ -60,13 +49,12 @@ mod order {
         let mut polls = vec![0; count];
         let mut alive = vec![true; count];
         let mut turns = Vec::new();
+        let mut share = 1;
         for outside in &program.outside {
             let mut turn = Vec::new();
             let known: Vec<bool> = polls.iter().map(|&polls| polls > 0).collect();
-            for class in 0..2 {
-                let next = std::mem::take(&mut later[class]);
-                ready[class].extend(next);
-            }
+            let next = std::mem::take(&mut later[0]);
+            ready[0].extend(next);
             let mut poll = |task: usize, ready: &mut [VecDeque<usize>; 2], later: &mut [VecDeque<usize>; 2]| {
                 turn.push(task);
                 queued[task] = false;
@@ -77,7 +65,8 @@ mod order {
                     if known && alive[other] && !queued[other] {
                         queued[other] = true;
                         if other != task {
-                            ready[class(other)].push_back(other);
+                            let queue = if class(other) == 0 { &mut ready[0] } else { &mut later[1] };
+                            queue.push_back(other);
                         }
                     }
                 }
@@ -92,18 +81,26 @@ mod order {
                 let Some(task) = ready[0].pop_front() else { break };
                 poll(task, &mut ready, &mut later);
             }
-            for n in 0..program.deferred_polls_per_turn {
-                if n > 0 && !(ready[0].is_empty() && later[0].is_empty()) {
+            let next = std::mem::take(&mut later[1]);
+            ready[1].extend(next);
+            let was_idle = ready[1].is_empty();
+            let mut deferred_polls = 0;
+            while let Some(task) = ready[1].pop_front() {
+                poll(task, &mut ready, &mut later);
+                deferred_polls += 1;
+                if deferred_polls >= share && !(ready[0].is_empty() && later[0].is_empty()) {
                     break;
                 }
-                let Some(task) = ready[1].pop_front() else { break };
-                poll(task, &mut ready, &mut later);
+            }
+            if !was_idle {
+                share = if ready[1].is_empty() { (share / 2).max(1) } else { share * 2 };
             }
             // A wake from outside is a message, and those come after the polls.
             for &task in outside {
                 if known[task] && alive[task] && !queued[task] {
                     queued[task] = true;
-                    ready[class(task)].push_back(task);
+                    let queue = if class(task) == 0 { &mut ready[0] } else { &mut later[1] };
+                    queue.push_back(task);
                 }
             }
             turns.push(turn);
@@ -113,11 +110,7 @@ mod order {
 
     /// The same by the runtime.
     pub(super) fn run(program: &Program) -> Vec<Vec<usize>> {
-        let mut runtime = Runtime::builder()
-            .polls_per_turn(program.polls_per_turn)
-            .deferred_polls_per_turn(program.deferred_polls_per_turn)
-            .build()
-            .unwrap();
+        let mut runtime = Runtime::builder().paused_clock().polls_per_turn(program.polls_per_turn).build().unwrap();
         let wakers: Rc<RefCell<Vec<Option<Waker>>>> = Rc::new(RefCell::new(vec![None; program.tasks.len()]));
         let trace = Rc::new(RefCell::new(Vec::new()));
         for (number, (deferred, script)) in program.tasks.iter().enumerate() {

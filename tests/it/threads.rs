@@ -862,7 +862,7 @@ fn the_panic_of_a_remote_task_nobody_waits_for_is_reported() {
 
 #[test]
 fn what_another_thread_defers_runs_after_what_is_urgent_and_can_be_waited_for() {
-    let runtime = Runtime::builder().paused_clock().deferred_polls_per_turn(1).build().unwrap();
+    let runtime = Runtime::builder().paused_clock().build().unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let note = |name: &'static str| {
         let order = order.clone();
