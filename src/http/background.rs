@@ -12,6 +12,9 @@
 //!   written), failed (the handler did). After a failure the tasks do not run; each is reported.
 //! - The list runs as one deferred task; a concurrent one has a deferred task for each of its own beside it. A task may add tasks to it while it runs; when its last one has ended the list is closed.
 //! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which lists run, what was not finished at shutdown.
+//! - It also counts the tasks that are ready to run on the loop ([`Ready`]). While they are more than half of the limit, a connection pauses before
+//!   it begins another request, so that under load clients wait a moment instead of being refused. A task that waits (for a timer, a
+//!   thread, a socket) is not ready and pauses nothing.
 //!
 //! # Invariants
 //!
@@ -21,21 +24,23 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use pin_project_lite::pin_project;
+use slab::Slab;
 
 use super::response::{IntoResponse, Response};
 use crate::blocking::Pool;
+use crate::runtime::context::running_is_woken;
+use crate::sync::Notify;
 use crate::task::AbortOnDrop;
 use crate::{JoinHandle, defer, time};
 
@@ -70,7 +75,7 @@ impl<E: fmt::Display> TaskOutput for Result<(), E> {
     }
 }
 
-/// Why a task was not accepted. Its answer is a 503.
+/// Why a task was not accepted. Its answer is a 503, with `Retry-After` unless it is [`Closed`](Self::Closed).
 ///
 /// ```
 /// use postlude::http::{AddError, IntoResponse};
@@ -99,9 +104,20 @@ impl fmt::Display for AddError {
 
 impl std::error::Error for AddError {}
 
+/// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the server lasts longer.
+pub(crate) const RETRY_AFTER: &str = "1";
+
+impl AddError {
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_temporary(self) -> bool {
+        matches!(self, Self::Full | Self::ShuttingDown)
+    }
+}
+
 impl IntoResponse for AddError {
     fn into_response(self) -> Response {
-        Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string())
+        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
+        if self.is_temporary() { response.with_field("retry-after", RETRY_AFTER) } else { response }
     }
 }
 
@@ -171,21 +187,19 @@ pub struct BackgroundTasks {
 
 impl BackgroundTasks {
     /// The list of the request with this method and target.
-    pub(crate) fn new(ledger: Rc<Ledger>, method: &str, target: &str, number: u64) -> Self {
-        let Spare { mut line, queue, current } = ledger.spare.borrow_mut().pop().unwrap_or_default();
-        line.reserve(method.len() + 1 + target.len());
-        line.push_str(method);
-        line.push(' ');
-        line.push_str(target);
+    pub(crate) fn new(ledger: Rc<Ledger>, request: &[u8], number: u64) -> Self {
+        let mut line = ledger.spare_lines.borrow_mut().pop().unwrap_or_default();
+        line.extend_from_slice(request);
         let list = List {
             ledger,
             line,
             number,
-            queue: RefCell::new(queue),
-            current: RefCell::new(current),
+            queue: RefCell::default(),
+            current: RefCell::default(),
+            runner: Cell::new(NO_RUNNER),
             concurrent: Cell::new(false),
             stop_on_error: Cell::new(false),
-            runner: RefCell::default(),
+            added: RefCell::default(),
             stage: Cell::new(Stage::Open),
         };
         Self { list: Rc::new(list) }
@@ -294,7 +308,7 @@ impl BackgroundTasks {
 impl fmt::Debug for BackgroundTasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackgroundTasks")
-            .field("request", &self.list.line)
+            .field("request", &self.list.request())
             .field("waiting", &self.list.queue.borrow().len())
             .finish_non_exhaustive()
     }
@@ -436,44 +450,51 @@ impl Entry {
 }
 
 impl Work {
-    async fn run(self, ledger: &Ledger) -> Result<(), Fault> {
+    fn start(self, ledger: &Ledger) -> Job {
         match self {
-            Self::Future(task) => Isolated { task: Some(task) }.await,
-            Self::Blocking(job) => match ledger.pool().spawn(job).abort_on_drop().await {
+            Self::Future(task) => Job::Here(Some(task)),
+            Self::Blocking(job) => Job::OnThread(Box::new(ledger.pool().spawn(job).abort_on_drop())),
+        }
+    }
+}
+
+/// A task that has begun.
+enum Job {
+    /// `None` once it has ended.
+    Here(Option<Running>),
+    /// In a box, to keep the runners of the others small.
+    OnThread(Box<AbortOnDrop<Result<(), String>>>),
+}
+
+impl Job {
+    /// Polls it so that its panics end here.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match self {
+            Self::Here(task) => {
+                let Some(running) = task else { return Poll::Pending };
+                let result = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(result)) => result.map_err(Fault::Error),
+                    Err(payload) => Err(Fault::Panic(text_of(payload))),
+                };
+                Poll::Ready(result.and(drop_quietly(task.take())))
+            }
+            Self::OnThread(handle) => Pin::new(&mut **handle).poll(cx).map(|ended| match ended {
                 Ok(result) => result.map_err(Fault::Error),
                 Err(error) if error.is_panic() => {
                     Err(Fault::Panic(error.into_panic().map_or_else(String::new, text_of)))
                 }
                 Err(error) => Err(Fault::Error(error.to_string())),
-            },
+            }),
         }
     }
 }
 
-/// Polls a task so that its panics end here.
-struct Isolated {
-    /// Set until it has ended.
-    task: Option<Running>,
-}
-
-impl Future for Isolated {
-    type Output = Result<(), Fault>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(task) = &mut self.task else { return Poll::Pending };
-        let result = match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => result.map_err(Fault::Error),
-            Err(payload) => Err(Fault::Panic(text_of(payload))),
-        };
-        let dropped = drop_quietly(self.task.take());
-        Poll::Ready(result.and(dropped))
-    }
-}
-
-impl Drop for Isolated {
+impl Drop for Job {
     fn drop(&mut self) {
-        let _ = drop_quietly(self.task.take());
+        if let Self::Here(task) = self {
+            let _ = drop_quietly(task.take());
+        }
     }
 }
 
@@ -512,17 +533,19 @@ enum Stage {
 struct List {
     ledger: Rc<Ledger>,
     /// Method and target, for reports.
-    line: String,
+    line: Vec<u8>,
     number: u64,
-    queue: RefCell<VecDeque<Entry>>,
+    queue: RefCell<Line<Entry>>,
     /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner, read by reports.
-    current: RefCell<Vec<Current>>,
+    current: RefCell<Line<Current>>,
+    /// The key of its runner in the ledger, or `NO_RUNNER`.
+    runner: Cell<usize>,
     /// Set by the user: start the next task before the last one has ended.
     concurrent: Cell<bool>,
     /// Set by the user: start none after one has failed.
     stop_on_error: Cell<bool>,
     /// Wakes the runner of a concurrent list when a task is added to it.
-    runner: RefCell<Option<Waker>>,
+    added: RefCell<Option<Waker>>,
     stage: Cell<Stage>,
 }
 
@@ -530,6 +553,43 @@ struct Current {
     id: u64,
     name: Name,
     added: Instant,
+}
+
+const NO_RUNNER: usize = usize::MAX;
+
+/// First in, first out. The first has its place in here: most requests leave one task, or none.
+struct Line<T> {
+    first: Option<T>,
+    rest: VecDeque<T>,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { first: None, rest: VecDeque::new() }
+    }
+}
+
+impl<T> Line<T> {
+    fn push(&mut self, value: T) {
+        if self.len() == 0 { self.first = Some(value) } else { self.rest.push_back(value) }
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    /// Takes out the one that is meant, wherever in the line.
+    fn take(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
+        if let Some(first) = self.first.take_if(|first| is_meant(first)) {
+            return Some(first);
+        }
+        let place = self.rest.iter().position(is_meant)?;
+        self.rest.remove(place)
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
 }
 
 impl List {
@@ -549,27 +609,27 @@ impl List {
         self.admit(1)?;
         entry.id = self.ledger.enter();
         let id = entry.id;
-        self.queue.borrow_mut().push_back(entry);
-        let runner = self.runner.borrow_mut().take();
+        self.queue.borrow_mut().push(entry);
+        let runner = self.added.borrow_mut().take();
         if let Some(runner) = runner {
             runner.wake();
         }
         Ok(TaskRef(id))
     }
 
+    fn request(&self) -> String {
+        String::from_utf8_lossy(&self.line).into_owned()
+    }
+
     /// Takes the next task and notes that it runs.
-    fn start_next(&self) -> Option<(u64, Work)> {
-        let Entry { id, name, added, work } = self.queue.borrow_mut().pop_front()?;
+    fn start_next(&self) -> Option<(u64, Job)> {
+        let Entry { id, name, added, work } = self.queue.borrow_mut().pop()?;
         self.current.borrow_mut().push(Current { id, name, added });
-        Some((id, work))
+        Some((id, work.start(&self.ledger)))
     }
 
     fn finish(&self, id: u64, result: Result<(), Fault>) {
-        let current = {
-            let mut current = self.current.borrow_mut();
-            let Some(place) = current.iter().position(|current| current.id == id) else { return };
-            current.remove(place)
-        };
+        let Some(current) = self.current.borrow_mut().take(|current| current.id == id) else { return };
         let failed = result.is_err();
         match result {
             Ok(()) => self.ledger.completed.set(self.ledger.completed.get() + 1),
@@ -585,7 +645,7 @@ impl List {
         self.ledger.report(&TaskFailure {
             id,
             name: name.to_string(),
-            request: self.line.clone(),
+            request: self.request(),
             number: self.number,
             fault,
         });
@@ -594,7 +654,7 @@ impl List {
     /// Drops the waiting tasks and reports each.
     fn skip(&self, why: &Fault) {
         loop {
-            let Some(entry) = self.queue.borrow_mut().pop_front() else { return };
+            let Some(entry) = self.queue.borrow_mut().pop() else { return };
             let Entry { id, name, work, .. } = entry;
             let _ = drop_quietly(work);
             self.report(id, &name, why.clone());
@@ -605,28 +665,28 @@ impl List {
     /// Notes what was never finished.
     fn give_up(&self) {
         self.stage.set(Stage::Closed);
-        while let Some(Current { id, name, added }) = self.take_current() {
+        loop {
+            let Some(Current { id, name, added }) = self.current.borrow_mut().pop() else { break };
             self.ledger.abandon(self.unfinished(id, &name, added, true));
         }
         loop {
-            let Some(entry) = self.queue.borrow_mut().pop_front() else { return };
+            let Some(entry) = self.queue.borrow_mut().pop() else { return };
             let Entry { id, name, added, work } = entry;
             let _ = drop_quietly(work);
             self.ledger.abandon(self.unfinished(id, &name, added, false));
         }
     }
 
-    /// The oldest of those that run.
-    fn take_current(&self) -> Option<Current> {
-        let mut current = self.current.borrow_mut();
-        (!current.is_empty()).then(|| current.remove(0))
+    /// Tasks that have not ended.
+    fn pending(&self) -> usize {
+        self.queue.borrow().len() + self.current.borrow().len()
     }
 
     fn unfinished(&self, id: u64, name: &Name, added: Instant, started: bool) -> UnfinishedTask {
         UnfinishedTask {
             id,
             name: name.to_string(),
-            request: self.line.clone(),
+            request: self.request(),
             number: self.number,
             age: time::now().saturating_duration_since(added),
             started,
@@ -638,80 +698,141 @@ impl Drop for List {
     fn drop(&mut self) {
         // A list nobody started: its answer never came.
         self.give_up();
-        let (mut line, queue, current) = (std::mem::take(&mut self.line), self.queue.take(), self.current.take());
-        if queue.capacity().max(current.capacity()) <= SPARE_TASKS && line.capacity() <= SPARE_LINE {
+        let mut line = std::mem::take(&mut self.line);
+        let mut spare = self.ledger.spare_lines.borrow_mut();
+        if spare.len() < SPARE_LINES && line.capacity() <= SPARE_LINE {
             line.clear();
-            self.ledger.keep(Spare { line, queue, current });
+            spare.push(line);
         }
     }
 }
 
-/// How many ended lists leave their memory to the next ones, and how much of it.
-const SPARES: usize = 64;
-const SPARE_TASKS: usize = 16;
+/// How many ended lists leave the memory of their line to the next ones, and how much of it.
+const SPARE_LINES: usize = 64;
 const SPARE_LINE: usize = 256;
 
-/// What an ended list leaves behind.
-#[derive(Default)]
-struct Spare {
-    line: String,
-    queue: VecDeque<Entry>,
-    current: Vec<Current>,
+/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is noted.
+struct Runner {
+    ready: Ready,
+    /// The task that runs, and its id.
+    current: Option<(u64, Job)>,
+    /// Tasks of a concurrent list: a deferred task for each.
+    together: Vec<AbortOnDrop<()>>,
 }
 
-/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is noted.
-fn run(list: Rc<List>) -> impl Future<Output = ()> {
-    let ending = Ending { list };
-    async move {
-        let list = &ending.list;
+impl Runner {
+    fn new(list: Rc<List>) -> Self {
+        let count = list.pending();
+        Self { ready: Ready::new(list, count), current: None, together: Vec::new() }
+    }
+
+    /// Runs one task after the other.
+    fn poll_in_order(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if list.concurrent.get() {
-                return run_together(list).await;
+            if let Some((id, job)) = &mut self.current {
+                let result = ready!(job.poll(cx));
+                let id = *id;
+                self.current = None;
+                self.ready.list.finish(id, result);
             }
-            let Some((id, work)) = list.start_next() else { return };
-            let result = work.run(&list.ledger).await;
-            list.finish(id, result);
+            if self.ready.list.concurrent.get() {
+                return self.poll_together(cx);
+            }
+            self.current = self.ready.list.start_next();
+            if self.current.is_none() {
+                return Poll::Ready(());
+            }
         }
     }
-}
 
-/// Runs what is left of a list at the same time: a deferred task for each.
-async fn run_together(list: &Rc<List>) {
-    let mut running: Vec<AbortOnDrop<()>> = Vec::new();
-    poll_fn(|cx| {
+    /// Runs what is left of a list at the same time.
+    fn poll_together(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let list = &self.ready.list;
         loop {
-            while let Some((id, work)) = list.start_next() {
-                let list = Rc::clone(list);
-                let one = async move {
-                    let result = work.run(&list.ledger).await;
-                    list.finish(id, result);
-                };
-                running.push(defer(one).abort_on_drop());
+            while let Some((id, job)) = list.start_next() {
+                let one = One { ready: Ready::new(Rc::clone(list), 1), id, job };
+                self.together.push(defer(one).abort_on_drop());
             }
-            running.retain_mut(|task| Pin::new(task).poll(cx).is_pending());
-            if list.queue.borrow().is_empty() {
+            self.together.retain_mut(|task| Pin::new(task).poll(cx).is_pending());
+            if list.queue.borrow().len() == 0 {
                 break;
             }
         }
-        if running.is_empty() {
+        if self.together.is_empty() {
             return Poll::Ready(());
         }
         let waker = cx.waker().clone();
-        let before = list.runner.borrow_mut().replace(waker);
+        let before = list.added.borrow_mut().replace(waker);
         drop(before);
         Poll::Pending
-    })
-    .await;
+    }
 }
 
-struct Ending {
-    list: Rc<List>,
+impl Future for Runner {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.poll_in_order(cx);
+        let count = if polled.is_pending() && running_is_woken() { self.ready.list.pending() } else { 0 };
+        self.ready.set(count);
+        polled
+    }
 }
 
-impl Drop for Ending {
+impl Drop for Runner {
     fn drop(&mut self) {
-        self.list.give_up();
-        self.list.ledger.end(self.list.number);
+        self.current = None;
+        self.together.clear();
+        let list = &self.ready.list;
+        list.give_up();
+        list.ledger.end(list.runner.get());
+    }
+}
+
+/// One task of a concurrent list.
+struct One {
+    ready: Ready,
+    id: u64,
+    job: Job,
+}
+
+impl Future for One {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.job.poll(cx);
+        self.ready.set(usize::from(polled.is_pending() && running_is_woken()));
+        polled.map(|result| self.ready.list.finish(self.id, result))
+    }
+}
+
+/// How many tasks of a list nothing but the loop keeps from running, as far as one deferred task has to do with them.
+///
+/// They count from when that task is spawned until a poll leaves it waiting, and again from when a poll ends with it woken. (What wakes
+/// it later is seen at its next poll.)
+struct Ready {
+    list: Rc<List>,
+    count: usize,
+}
+
+impl Ready {
+    fn new(list: Rc<List>, count: usize) -> Self {
+        let mut ready = Self { list, count: 0 };
+        ready.set(count);
+        ready
+    }
+
+    fn set(&mut self, count: usize) {
+        let before = std::mem::replace(&mut self.count, count);
+        if count != before {
+            self.list.ledger.count_ready(before, count);
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -769,15 +890,19 @@ pub(crate) struct Ledger {
     last_id: Cell<u64>,
     /// Accepted and not ended.
     pending: Cell<usize>,
+    /// Of those, the ones that are ready to run on the loop. Written by [`Ready`] alone.
+    ready: Cell<usize>,
+    /// Tells paused connections that there may be room.
+    room: Notify,
     completed: Cell<usize>,
     failed: Cell<usize>,
     /// Set when the drain is over: nothing is accepted or started any more.
     closed: Cell<bool>,
-    /// The runners, by request.
-    running: RefCell<HashMap<u64, JoinHandle<()>>>,
+    /// The runners; none while one is being spawned.
+    running: RefCell<Slab<Option<JoinHandle<()>>>>,
     unfinished: RefCell<Vec<UnfinishedTask>>,
     /// Memory of ended lists.
-    spare: RefCell<Vec<Spare>>,
+    spare_lines: RefCell<Vec<Vec<u8>>>,
     /// Who waits for `pending` to be zero.
     waiter: RefCell<Option<Waker>>,
 }
@@ -790,12 +915,14 @@ impl Ledger {
             pool: OnceCell::new(),
             last_id: Cell::new(0),
             pending: Cell::new(0),
+            ready: Cell::new(0),
+            room: Notify::new(),
             completed: Cell::new(0),
             failed: Cell::new(0),
             closed: Cell::new(false),
             running: RefCell::default(),
             unfinished: RefCell::default(),
-            spare: RefCell::default(),
+            spare_lines: RefCell::default(),
             waiter: RefCell::default(),
         }
     }
@@ -809,6 +936,36 @@ impl Ledger {
             return Err(AddError::ShuttingDown);
         }
         if self.pending.get() + more > self.limits.per_server { Err(AddError::Full) } else { Ok(()) }
+    }
+
+    /// Whether so many tasks are pending that a connection should release those of its own answers before it begins another request.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.pending.get() > self.limits.per_server / 2
+    }
+
+    /// Whether so many tasks are ready to run that no request should be begun.
+    fn is_busy(&self) -> bool {
+        self.ready.get() > self.limits.per_server / 2
+    }
+
+    /// Waits until few enough tasks are ready to run. First come, first served.
+    pub(crate) async fn room(&self) {
+        while self.is_busy() {
+            self.room.notified().await;
+        }
+    }
+
+    /// So many are ready in place of so many. When they get fewer one connection may go on, and when none is left, all may.
+    fn count_ready(&self, before: usize, now: usize) {
+        self.ready.set(self.ready.get() + now - before);
+        if now > before {
+            return;
+        }
+        if self.ready.get() == 0 {
+            self.room.notify_waiters();
+        } else if !self.is_busy() {
+            self.room.notify_one();
+        }
     }
 
     fn enter(&self) -> u64 {
@@ -833,7 +990,7 @@ impl Ledger {
 
     /// Hands a list to the loop.
     fn start(list: Rc<List>) {
-        if list.queue.borrow().is_empty() {
+        if list.queue.borrow().len() == 0 {
             list.stage.set(Stage::Closed);
             return;
         }
@@ -843,24 +1000,31 @@ impl Ledger {
             return;
         }
         list.stage.set(Stage::Running);
-        let number = list.number;
+        let key = ledger.running.borrow_mut().insert(None);
+        list.runner.set(key);
         // Outside a runtime, where a connection may be dropped, `defer` panics and drops the runner, which notes what is lost.
-        match catch_unwind(AssertUnwindSafe(|| defer(run(list)))) {
-            Ok(handle) => drop(ledger.running.borrow_mut().insert(number, handle)),
+        match catch_unwind(AssertUnwindSafe(|| defer(Runner::new(list)))) {
+            Ok(handle) => ledger.keep(key, handle),
             Err(payload) => drop(text_of(payload)),
         }
     }
 
-    fn keep(&self, spare: Spare) {
-        let mut spares = self.spare.borrow_mut();
-        if spares.len() < SPARES {
-            spares.push(spare);
+    /// Keeps a runner's handle until it ends.
+    fn keep(&self, key: usize, handle: JoinHandle<()>) {
+        let mut running = self.running.borrow_mut();
+        match running.get_mut(key) {
+            Some(place) => *place = Some(handle),
+            None => {
+                // A hook that was called for its spawning has ended the server.
+                drop(running);
+                handle.abort();
+            }
         }
     }
 
     /// A runner has ended.
-    fn end(&self, number: u64) {
-        let handle = self.running.borrow_mut().remove(&number);
+    fn end(&self, key: usize) {
+        let handle = self.running.borrow_mut().try_remove(key);
         drop(handle);
     }
 
@@ -903,7 +1067,7 @@ impl Ledger {
     /// Ends what still runs; gives what was not finished.
     pub(crate) async fn close(&self) -> Vec<UnfinishedTask> {
         self.closed.set(true);
-        let running: Vec<_> = self.running.borrow_mut().drain().map(|(_, handle)| handle).collect();
+        let running: Vec<_> = self.running.take().into_iter().filter_map(|(_, handle)| handle).collect();
         for handle in &running {
             handle.abort();
         }

@@ -201,6 +201,11 @@ impl Output {
         self.broken
     }
 
+    /// Whether answers wait here whose tasks start when they are written.
+    pub(super) fn holds_tasks(&self) -> bool {
+        self.marks.iter().any(|mark| mark.trigger.is_some())
+    }
+
     /// Bytes that wait.
     pub(super) fn waiting(&self) -> u64 {
         self.queued - self.written

@@ -27,10 +27,10 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
@@ -56,6 +56,9 @@ use crate::time::now;
 
 /// What a handler may leave unread of a body before the connection is closed rather than the rest read.
 const DRAINED: usize = 64 * 1024;
+/// How long a request may be put off because background tasks have piled up. Longer would help nobody: a task that finds no place then is
+/// refused, and its client told to come back after as long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// RFC 9110, section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What a client is told of a panic.
@@ -249,11 +252,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
+        if self.shared.ledger.is_loaded() {
+            self.wait_for_room().await;
+        }
         let mut begun = self.call().await;
         self.finish_answer(&mut begun).await?;
         self.finish_body().await?;
         // A client that pipelines without reading gets no more than this kept for it.
         if self.active.output.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    /// Puts the request off while the loop has more background tasks to run than it should, but not for long. The tasks of this
+    /// connection's answers are released first: they would not be counted.
+    async fn wait_for_room(&mut self) {
+        if self.active.output.holds_tasks() {
+            // A client that has gone ends nothing but writing.
+            let _ = self.flush().await;
+        }
+        let ledger = Rc::clone(&self.shared.ledger);
+        let mut room = pin!(ledger.room());
+        self.timer.set(LONGEST_PAUSE);
+        poll_fn(|cx| if self.timer.expired(cx) { Poll::Ready(()) } else { room.as_mut().poll(cx) }).await;
     }
 
     // 1. The head.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::background::{AddError, say};
+use super::background::{AddError, RETRY_AFTER, say};
 use super::body::BodyError;
 use super::extract::Rejection;
 use super::response::{IntoResponse, Response};
@@ -24,7 +24,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as `application/problem+json` (RFC 9457) if that is
 /// what its `Accept` prefers. All errors of this module are answered so; those of a head that cannot be read are always text.
 ///
-/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their status and text; the rest are a 500 whose
+/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their status and text, an `AddError` its `Retry-After`, too; the rest are a 500 whose
 /// text stays on the server, on stderr.
 ///
 /// ```
@@ -38,6 +38,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     status: StatusCode,
     text: String,
+    /// Whether the client is told when to try again.
+    is_temporary: bool,
     /// What went wrong on the server.
     source: Option<Box<dyn StdError>>,
 }
@@ -51,7 +53,7 @@ impl Error {
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, text: text.into(), source: None }
+        Self { status, text: text.into(), is_temporary: false, source: None }
     }
 
     /// The status.
@@ -65,7 +67,7 @@ impl Error {
     }
 
     fn told(status: StatusCode, error: &dyn StdError) -> Self {
-        Self { status, text: error.to_string(), source: None }
+        Self { status, text: error.to_string(), is_temporary: false, source: None }
     }
 }
 
@@ -73,7 +75,8 @@ impl<E: StdError + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let any: &dyn Any = &error;
         if let Some(error) = any.downcast_ref::<AddError>() {
-            return Self::told(StatusCode::SERVICE_UNAVAILABLE, error);
+            let is_temporary = error.is_temporary();
+            return Self { is_temporary, ..Self::told(StatusCode::SERVICE_UNAVAILABLE, error) };
         }
         if let Some(error) = any.downcast_ref::<BodyError>() {
             return Self::told(error.status(), error);
@@ -82,7 +85,8 @@ impl<E: StdError + 'static> From<E> for Error {
             return Self::told(error.status(), error);
         }
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { status, text: String::from("the server could not answer"), source: Some(Box::new(error)) }
+        let text = String::from("the server could not answer");
+        Self { status, text, is_temporary: false, source: Some(Box::new(error)) }
     }
 }
 
@@ -91,7 +95,8 @@ impl IntoResponse for Error {
         if let Some(source) = &self.source {
             say(format_args!("a handler failed: {source}"));
         }
-        Response::text(self.status, self.text)
+        let response = Response::text(self.status, self.text);
+        if self.is_temporary { response.with_field("retry-after", RETRY_AFTER) } else { response }
     }
 }
 

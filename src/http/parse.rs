@@ -550,6 +550,11 @@ impl Head {
         self.target.str(bytes)
     }
 
+    /// Method and target with the space between them, for reports.
+    pub(crate) fn method_and_target<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        Span { start: self.method.start, end: self.target.end }.of(bytes)
+    }
+
     /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for CONNECT (RFC 9110 section 4.2.3).
     ///
     /// ```

@@ -96,8 +96,8 @@ impl Record {
     /// The request's list of background tasks.
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
-            let (method, target) = (self.head.method(&self.bytes), self.head.target(&self.bytes));
-            BackgroundTasks::new(Rc::clone(&self.shared.ledger), method, target, self.number)
+            let line = self.head.method_and_target(&self.bytes);
+            BackgroundTasks::new(Rc::clone(&self.shared.ledger), line, self.number)
         })
     }
 }

@@ -273,7 +273,8 @@ type Hook = Box<dyn Fn(&TaskFailure)>;
 /// | requests of a connection | 100 000 | closed after the answer | [`max_requests_per_connection`](Self::max_requests_per_connection) |
 /// | connections | 16 384 | they wait in the kernel's queue | [`max_connections`](Self::max_connections) |
 /// | open files | the system's | they wait, and are tried again every 100 ms | `ulimit -n` |
-/// | background tasks | 10 000, 1 000 a request | 503 | [`background_limits`](Self::background_limits) |
+/// | background tasks | 10 000, 1 000 a request | 503 with `Retry-After` | [`background_limits`](Self::background_limits) |
+/// | background tasks ready to run | half of that | requests wait, for a second at most | |
 /// | time to stop | 30 s | reported | [`drain_limit`](Self::drain_limit) |
 ///
 /// A head or a body that is not what HTTP/1.1 asks is 400, an unknown transfer coding, an endless method or `CONNECT` 501, another major version
@@ -392,7 +393,12 @@ impl Server {
         self
     }
 
-    /// How many background tasks may wait or run, in all and per request; 10 000 and 1 000 if not said. Beyond that `add` gives `Full`.
+    /// How many background tasks may wait or run, in all and per request. Default 10 000 and 1 000; beyond that `add` gives
+    /// [`Full`](super::AddError::Full).
+    ///
+    /// While more than half as many are ready to run on the loop, the server pauses before it begins another request, for a second at
+    /// most, so that clients wait a moment instead of being refused. Tasks that wait for a timer, a thread or a socket pause
+    /// nothing.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

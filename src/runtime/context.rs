@@ -120,6 +120,7 @@ pub(crate) fn wake_here(id: WakeId) -> bool {
 }
 
 /// Whether the task that is being polled on this thread was woken since its poll began.
+#[cfg(feature = "http")]
 pub(crate) fn running_is_woken() -> bool {
     CURRENT.with(|current| {
         let Some(parts) = &*current.borrow() else { return false };

@@ -549,6 +549,7 @@ impl Table {
     }
 
     /// Whether the task is to be visited: while it runs, whether it was woken meanwhile.
+    #[cfg(feature = "http")]
     pub(crate) fn is_queued(&mut self, key: Key) -> bool {
         self.find(key).is_some_and(|slot| slot.state & QUEUED != 0)
     }

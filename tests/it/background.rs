@@ -1,14 +1,18 @@
 //! Background tasks: after the answer, in order, exactly once, and nobody's problem but their own.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::Duration;
 
 use postlude::http::{
-    AddError, BackgroundTasks, Error, FromRequest, Request, Response, Result, Router, Server, StatusCode,
+    AddError, BackgroundTasks, Error, FromRequest, Path, Request, Response, Result, Router, Server, StatusCode,
 };
-use postlude::net::TcpStream;
+use postlude::net::{TcpStream, UnixStream};
+use postlude::task::yield_now;
 use postlude::{spawn, time};
 
 use crate::http::{connect, exchange_with, get, paused, read_to_end, read_until, server, slow};
@@ -184,7 +188,7 @@ fn a_full_list_is_a_503_by_the_question_mark() {
         Ok::<_, Error>("answer")
     });
     let answer = paused(exchange_with(diary.server(router).background_limits(10, 2), &get("/")));
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     assert_eq!(diary.lines().len(), 2, "the accepted two are reported as not run");
 }
 
@@ -193,7 +197,183 @@ fn a_response_whose_tasks_do_not_fit_is_a_503() {
     let router = Router::new().get("/", async || Response::new(200).background(async {}).background(async {}));
     let diary = Diary::default();
     let answer = paused(exchange_with(diary.server(router).background_limits(10, 1), &get("/")));
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+}
+
+#[test]
+fn an_error_that_no_later_try_mends_does_not_ask_for_one() {
+    use postlude::http::IntoResponse;
+    for (error, retries) in [(AddError::Full, true), (AddError::ShuttingDown, true), (AddError::Closed, false)] {
+        for answer in [error.into_response(), Error::from(error).into_response()] {
+            assert_eq!(
+                (answer.status(), answer.field("retry-after").is_some()),
+                (StatusCode::SERVICE_UNAVAILABLE, retries)
+            );
+        }
+    }
+    assert!(Error::new(503, "closed for lunch").into_response().field("retry-after").is_none());
+}
+
+/// Yields so often that whatever is ready has run.
+async fn settle() {
+    for _ in 0..200 {
+        yield_now().await;
+    }
+}
+
+/// Answers `/busy/{n}` having left so many tasks that are always ready until the cell is set, and `/plain`.
+fn busy_router(over: &Rc<Cell<bool>>) -> Router {
+    let over = Rc::clone(over);
+    let busy = async move |Path(count): Path<u32>, tasks: BackgroundTasks| {
+        for _ in 0..count {
+            let over = Rc::clone(&over);
+            tasks.add(async move {
+                while !over.get() {
+                    yield_now().await;
+                }
+            })?;
+        }
+        Ok::<_, Error>("busy")
+    };
+    Router::new().get("/plain", async || "plain").get("/busy/{count}", busy)
+}
+
+/// Whether the client has been sent nothing yet.
+async fn is_silent(client: &UnixStream) -> bool {
+    let mut buffer = [0; 64];
+    let mut read = pin!(client.read(&mut buffer));
+    poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx).is_pending())).await
+}
+
+async fn ask(client: &UnixStream, path: &str, end: &str) {
+    client.write_all(get(path).as_bytes()).await.unwrap();
+    read_until(client, end).await;
+}
+
+#[test]
+fn while_more_than_half_of_the_limit_is_ready_to_run_no_request_begins() {
+    let over = Rc::new(Cell::new(false));
+    let router = busy_router(&over);
+    paused(async {
+        let server = Rc::new(server(router).background_limits(10, 10));
+        let (first, second, third) = (connect(&server), connect(&server), connect(&server));
+        ask(&first, "/busy/5", "busy").await;
+        // Half of the limit is not more than half.
+        ask(&second, "/plain", "plain").await;
+        ask(&first, "/busy/1", "busy").await;
+        let begin = time::now();
+        // Buffered pipelined requests wait as well.
+        second.write_all(get("/plain").repeat(3).as_bytes()).await.unwrap();
+        third.write_all(get("/busy/1").as_bytes()).await.unwrap();
+        settle().await;
+        assert!(is_silent(&second).await && is_silent(&third).await);
+        over.set(true);
+        read_until(&third, "busy").await;
+        let mut answers = String::new();
+        while answers.matches("HTTP/1.1 200").count() < 3 {
+            answers += &read_until(&second, "plain").await;
+        }
+        assert_eq!(time::now(), begin, "nothing but the tasks was waited for");
+    });
+}
+
+#[test]
+fn no_pause_lasts_longer_than_a_second() {
+    let over = Rc::new(Cell::new(false));
+    let router = busy_router(&over);
+    paused(async {
+        let server = Rc::new(server(router).background_limits(10, 10));
+        let (first, second) = (connect(&server), connect(&server));
+        ask(&first, "/busy/8", "busy").await;
+        second.write_all(get("/busy/3").as_bytes()).await.unwrap();
+        settle().await;
+        time::advance(Duration::from_millis(999)).await;
+        settle().await;
+        assert!(is_silent(&second).await);
+        time::advance(Duration::from_millis(1)).await;
+        let answer = read_until(&second, "later").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "two places are left, and after a pause `add` refuses: {answer}");
+        over.set(true);
+    });
+}
+
+#[test]
+fn tasks_that_wait_and_threads_that_never_return_pause_nothing_and_fill_the_limit_they_are_counted_in() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+    let blocking = async move |tasks: BackgroundTasks| {
+        for _ in 0..4 {
+            let released = std::sync::Arc::clone(&released);
+            tasks.add_blocking(move || {
+                let _ = released.lock().unwrap().recv();
+            })?;
+        }
+        Ok::<_, Error>("blocking")
+    };
+    let hours = async |tasks: BackgroundTasks| {
+        tasks.concurrent();
+        for _ in 0..833 {
+            tasks.add(time::sleep(Duration::from_secs(3600)))?;
+        }
+        Ok::<_, Error>("hours")
+    };
+    let router = Router::new().get("/plaintext", async || "Hello").get("/blocking", blocking).get("/hours", hours);
+    let ran = postlude::run(async {
+        let server = Rc::new(server(router));
+        let client = connect(&server);
+        ask(&client, "/blocking", "blocking").await;
+        for _ in 0..12 {
+            ask(&client, "/hours", "hours").await;
+        }
+        // 9 996 + 4 are all.
+        let begin = std::time::Instant::now();
+        ask(&client, "/plaintext", "Hello").await;
+        assert!(begin.elapsed() < Duration::from_millis(900), "{:?}: no pause", begin.elapsed());
+        client.write_all(get("/blocking").as_bytes()).await.unwrap();
+        let answer = read_until(&client, "try again later").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && begin.elapsed() < Duration::from_millis(900), "{answer}");
+        drop(release);
+    });
+    ran.unwrap();
+}
+
+#[test]
+fn however_small_the_limit_clients_that_share_it_wait_and_are_not_refused() {
+    for (limit, clients, pipelined) in [(1, 8, 1), (2, 64, 1), (10, 64, 1), (10, 8, 32), (1, 1, 100)] {
+        let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+            tasks.add(async {
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+            })?;
+            Ok::<_, Error>("answer")
+        });
+        paused(async {
+            let server = Rc::new(server(router).background_limits(limit, 1000));
+            let clients: Vec<_> = (0..clients)
+                .map(|_| {
+                    let client = connect(&server);
+                    spawn(async move {
+                        for _ in 0..5 {
+                            client.write_all(get("/").repeat(pipelined).as_bytes()).await.unwrap();
+                            let mut answered = 0;
+                            while answered < pipelined {
+                                let answers = read_until(&client, "answer").await;
+                                assert_eq!(
+                                    answers.matches("HTTP/1.1 200").count(),
+                                    answers.matches("HTTP/1.1").count()
+                                );
+                                answered += answers.matches("HTTP/1.1").count();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.await.unwrap_or_else(|error| panic!("limit {limit}, {pipelined} at a time: {error}"));
+            }
+        });
+    }
 }
 
 #[test]
