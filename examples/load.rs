@@ -16,7 +16,7 @@
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -380,7 +380,36 @@ fn latency() -> Outcome {
     Ok(())
 }
 
+/// What a task's budget takes in time, spent on writes of one byte and on bytes: the middle of so many.
+fn price() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut ours = TcpStream::connect(listener.local_addr()?)?;
+    let mut peer = listener.accept()?.0;
+    ours.set_nodelay(true)?;
+    let mut timed = |writes: usize, bytes: usize| -> Outcome<f64> {
+        let (data, mut buffer) = (vec![b'x'; bytes], vec![0; bytes]);
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let began = Instant::now();
+            for _ in 0..writes {
+                ours.write_all(&data)?;
+            }
+            times.push(began.elapsed().as_secs_f64() * 1e6);
+            for _ in 0..writes {
+                peer.read_exact(&mut buffer)?;
+            }
+        }
+        Ok(median(times))
+    };
+    // More than this does not fit into the socket without a reader.
+    const PIECE: usize = 256 << 10;
+    let (operations, bytes) = (timed(128, 1)?, timed(1, PIECE)? * (128 << 14) as f64 / PIECE as f64);
+    say(&format!("128 writes of a byte: {operations:.0} µs; 128 times 16 KiB: {bytes:.0} µs"));
+    Ok(())
+}
+
 fn bytes() -> Outcome {
+    price()?;
     say(&format!(
         "{:<36}{:>12}{:>9}{:>12}{:>9}{:>9}{:>9}",
         "large bodies", "requests/s", "µs CPU", "peak MiB", "p50 ms", "p99 ms", "max ms"

@@ -5,8 +5,9 @@
 //! end somebody wants to know of, leaves a mark there; when the count of written bytes passes it, the tasks start.
 //!
 //! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's work on our thread. So bytes cost budget like
-//! operations do, and one connection moves at most some 128 KiB before the others have their turn.
+//! operations do, and one connection moves at most two MiB before the others have their turn.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,16 +24,48 @@ use crate::task::budget;
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
 const SMALL: usize = 8 * 1024;
-/// What it grows to while a client sends as fast as it is read, and the most that is written at once.
+/// What it grows to while a client sends as fast as it is read.
 const LARGE: usize = 128 * 1024;
-/// Bytes that cost as much of a task's budget as an operation: copying them takes about as long as a system call without them. A whole budget
-/// is then `LARGE`.
-const BYTES_PER_OPERATION: usize = 1024;
+/// The most that is written at once: half a budget. What a socket takes in one call need not wait in memory for another turn.
+const LARGEST_WRITE: usize = 1024 * 1024;
+/// Bytes that cost as much of a task's budget as an operation, because moving them takes about as long as a system call that moves one:
+/// over loopback 128 writes of a byte take some 300 µs, and so do two MiB. `cargo run --release --example load bytes` measures
+/// both, and what another client feels beside large bodies.
+const BYTES_PER_OPERATION: usize = 16 * 1024;
 
 /// Takes moved bytes off the task's budget.
 fn spend(bytes: usize) {
     for _ in 0..bytes / BYTES_PER_OPERATION {
         budget::spend();
+    }
+}
+
+/// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each body again.
+#[derive(Default)]
+pub(super) struct GrownBuffers(RefCell<Vec<Vec<u8>>>);
+
+impl GrownBuffers {
+    /// How many are kept: a megabyte in all. They are sorted by length.
+    const COUNT: usize = 8;
+
+    /// The largest, if it is of use.
+    fn take(&self, least: usize) -> Option<Vec<u8>> {
+        let mut kept = self.0.borrow_mut();
+        let is_of_use = kept.last().is_some_and(|largest| largest.len() >= least);
+        if is_of_use { kept.pop() } else { None }
+    }
+
+    fn keep(&self, buffer: Vec<u8>) {
+        let mut kept = self.0.borrow_mut();
+        let place = kept.partition_point(|smaller| smaller.len() < buffer.len());
+        kept.insert(place, buffer);
+        if kept.len() > Self::COUNT {
+            kept.remove(0);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.take();
     }
 }
 
@@ -65,10 +98,9 @@ impl Input {
     }
 
     /// Gives back what a big body needed.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self, grown: &GrownBuffers) {
         if self.is_empty() && self.buffer.len() > SMALL {
-            self.buffer.truncate(SMALL);
-            self.buffer.shrink_to_fit();
+            grown.keep(std::mem::take(&mut self.buffer));
         }
     }
 
@@ -102,9 +134,10 @@ impl Input {
     }
 
     /// Makes the next read larger if the last one filled the buffer to its end.
-    pub(super) fn grow_for_body(&mut self) {
+    pub(super) fn grow_for_body(&mut self, grown: &GrownBuffers) {
         if self.is_empty() && self.buffer.len() < LARGE {
-            self.buffer.resize(self.buffer.len().max(SMALL) * 2, 0);
+            let double = self.buffer.len().max(SMALL) * 2;
+            self.buffer = grown.take(double).unwrap_or_else(|| vec![0; double]);
         }
     }
 
@@ -139,7 +172,7 @@ impl Mark {
 
 /// What is written at once.
 fn first(bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.len().min(LARGE)]
+    &bytes[..bytes.len().min(LARGEST_WRITE)]
 }
 
 pub(super) struct Output {

@@ -38,7 +38,7 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
-use super::buffer::{Input, Output};
+use super::buffer::{GrownBuffers, Input, Output};
 use super::chunked::{self, Decoder};
 use super::closing::Leftover;
 use super::delivery::Watch;
@@ -202,7 +202,7 @@ impl<IO> Connection<IO> {
     /// Gives the buffers back while there is nothing in them.
     fn rest(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
-            active.input.shrink();
+            active.input.shrink(&self.shared.grown);
             active.output.reset();
             self.shared.give_back(active);
         }
@@ -504,7 +504,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             if body.cell.wanted(cx) == Wanted::Nothing {
                 return Poll::Pending;
             }
-            if body.decode(input, cx) {
+            if body.decode(input, &self.shared.grown, cx) {
                 return Poll::Ready(());
             }
             if std::mem::take(&mut body.expects_continue) && input.is_empty() {
@@ -827,7 +827,7 @@ impl Drop for Incoming {
 
 impl Incoming {
     /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
-    fn decode(&mut self, input: &mut Input, cx: &Context<'_>) -> bool {
+    fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {
         let grow = input.is_full();
         let mut handed = false;
         while !self.ended {
@@ -838,7 +838,7 @@ impl Incoming {
             }
         }
         if grow {
-            input.grow_for_body();
+            input.grow_for_body(grown);
         }
         if self.ended || handed {
             self.cell.wake_reader(cx);

@@ -23,6 +23,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use slab::Slab;
 
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
+use super::buffer::GrownBuffers;
 use super::chunked::BodyLimits;
 use super::closing::{self, Closing, Leftover};
 use super::connection::{Active, Connection};
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     /// Buffers that no connection needs now. They know the server, so they must go when the last connection goes.
     #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
     spare: RefCell<Vec<Box<Active>>>,
+    pub(super) grown: GrownBuffers,
     /// The task in `run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,
     date: RefCell<Date>,
@@ -148,6 +150,7 @@ impl Shared {
         if last {
             *self.connections.borrow_mut() = Slab::new();
             drop(self.spare.take());
+            self.grown.clear();
         }
         let waiter = self.waiter.borrow_mut().take();
         if let Some(waiter) = waiter {
@@ -722,6 +725,7 @@ impl Server {
                 requests: Cell::new(0),
                 connections: RefCell::default(),
                 spare: RefCell::default(),
+                grown: GrownBuffers::default(),
                 waiter: RefCell::default(),
                 date: RefCell::new(Date { second: u64::MAX, text: String::new() }),
                 closing: Closing::default(),

@@ -410,8 +410,10 @@ impl futures::AsyncWrite for Torrent {
 }
 
 #[test]
-fn a_connection_that_is_always_ready_lets_the_others_run_every_256_kib() {
-    const BODY: usize = 8 * 1024 * 1024;
+fn a_connection_that_is_always_ready_lets_the_others_run_every_three_mib() {
+    const BODY: usize = 32 * 1024 * 1024;
+    // A budget of bytes, and the write that ends it.
+    const MOST: usize = (2 + 1) * 1024 * 1024;
     paused(async {
         let moved = Rc::new(Cell::new(0));
         let client = Torrent { head: body_of(BODY).into_bytes(), body: BODY, moved: Rc::clone(&moved) };
@@ -423,7 +425,7 @@ fn a_connection_that_is_always_ready_lets_the_others_run_every_256_kib() {
             most = most.max(moved.get() - before);
             before = moved.get();
         }
-        assert!(most <= 256 * 1024, "{most} bytes in one poll");
+        assert!(most <= MOST, "{most} bytes in one poll");
         serving.await.unwrap();
     });
 }
