@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::panic::Location;
 
-use crate::task::table::Class;
+use crate::executor::table::Class;
 use crate::task::{JoinHandle, spawn_as};
 
 /// Spawns a task of the low class: it runs when the loop has nothing more urgent.

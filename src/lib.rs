@@ -126,7 +126,7 @@
 //! ```
 //!
 //! That is the whole of it. What is left is to do it well: to wait for the operating system when the queue is empty (`reactor`),
-//! to know what time it is ([`time`]), to hear from other threads (the inbox), and to keep one task's troubles from the others.
+//! to know what time it is (`timer`), to hear from other threads (the inbox), and to keep one task's troubles from the others.
 //!
 //! # The one idea
 //!
@@ -138,18 +138,23 @@
 //!
 //! | module | |
 //! |---|---|
-//! | [`task`] | spawning, joining, names, scopes; the task table and its queues |
-//! | `runtime` | [`Runtime`], the loop (`turn.rs`), the waker, the inbox, [`Handle`] |
+//! | `executor` | the task table: slots, states, ready queues; what a task is made of |
 //! | `reactor` | what the system says about descriptors, and who waits for it |
-//! | [`time`] | the timer wheel, [`time::sleep`], [`time::timeout`], [`time::interval`] |
-//! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock or a task |
-//! | [`net`], [`io`] | sockets, and any other descriptor |
+//! | `timer` | the timer wheel and the clock |
+//! | `event_loop` | the loop (`turn.rs`), the waker, the inbox, which runtime is current |
+//! | [`task`] | spawning, joining, names, scopes |
+//! | [`time`] | [`time::sleep`], [`time::timeout`], [`time::interval`] |
 //! | [`sync`] | channels, locks and notifications between tasks of one thread |
+//! | [`io`], [`net`] | any descriptor, and sockets |
+//! | `runtime` | [`Runtime`], [`Builder`], [`Handle`] |
 //! | [`blocking`] | threads for work that blocks |
 //! | `deferred` | [`defer`]: work for when nothing is urgent |
-//! | `replay` | [`test()`]: a test under many schedules, each of which can be replayed |
+//! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock or a task |
 //! | `signal` | Unix signals (feature `signal`) |
+//! | `replay` | [`test()`]: a test under many schedules, each of which can be replayed |
 //! | `http` | an HTTP/1.1 server with tasks after the response (feature `http`) |
+//!
+//! A module uses those above it in this list and none below; `cargo test --test floors` holds it to that.
 //!
 //! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`; `docs/coroutines.md`,
 //! `docs/iterators.md` and `docs/from-python.md` tell how to use it.
@@ -159,11 +164,15 @@ compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and s
 
 pub mod blocking;
 mod deferred;
+mod event_loop;
+mod executor;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod io;
 pub mod iter;
 pub mod net;
+mod pool;
+mod promise;
 pub(crate) mod reactor;
 mod replay;
 mod runtime;
@@ -172,6 +181,7 @@ pub mod signal;
 pub mod sync;
 pub mod task;
 pub mod time;
+mod timer;
 
 pub use blocking::spawn_blocking;
 pub use deferred::defer;

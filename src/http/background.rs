@@ -39,9 +39,8 @@ use slab::Slab;
 
 use super::response::{IntoResponse, Response};
 use crate::blocking::Pool;
-use crate::runtime::context::running_is_woken;
 use crate::sync::Notify;
-use crate::task::AbortOnDrop;
+use crate::task::{AbortOnDrop, is_woken};
 use crate::{JoinHandle, defer, time};
 
 /// What a background task may return: nothing, or a `Result` whose error is reported.
@@ -773,7 +772,7 @@ impl Future for Runner {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let polled = self.poll_in_order(cx);
-        let count = if polled.is_pending() && running_is_woken() { self.ready.list.pending() } else { 0 };
+        let count = if polled.is_pending() && is_woken() { self.ready.list.pending() } else { 0 };
         self.ready.set(count);
         polled
     }
@@ -801,7 +800,7 @@ impl Future for One {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let polled = self.job.poll(cx);
-        self.ready.set(usize::from(polled.is_pending() && running_is_woken()));
+        self.ready.set(usize::from(polled.is_pending() && is_woken()));
         polled.map(|result| self.ready.list.finish(self.id, result))
     }
 }

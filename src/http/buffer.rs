@@ -20,7 +20,7 @@ use super::background::{Outcome, Trigger};
 use super::delivery::Watch;
 use super::response::Payload;
 use super::timer::Patience;
-use crate::task::budget;
+use crate::task::{has_budget, spend};
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
 const SMALL: usize = 8 * 1024;
@@ -34,10 +34,19 @@ const LARGEST_WRITE: usize = 1024 * 1024;
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
 /// Takes moved bytes off the task's budget.
-fn spend(bytes: usize) {
+fn spend_bytes(bytes: usize) {
     for _ in 0..bytes / BYTES_PER_OPERATION {
-        budget::spend();
+        spend();
     }
+}
+
+/// Ready while there is budget; otherwise the task goes on in its next poll.
+fn poll_budget(cx: &Context<'_>) -> Poll<()> {
+    if has_budget() {
+        return Poll::Ready(());
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 /// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each body again.
@@ -110,10 +119,10 @@ impl Input {
         io: &mut IO,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        ready!(budget::poll_available(cx));
+        ready!(poll_budget(cx));
         self.make_room();
         let count = ready!(Pin::new(io).poll_read(cx, &mut self.buffer[self.end..]))?;
-        spend(count);
+        spend_bytes(count);
         self.end += count;
         Poll::Ready(Ok(count))
     }
@@ -334,7 +343,7 @@ impl Output {
     fn poll_write<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = Pin::new(io);
         if self.waiting() > 0 {
-            ready!(budget::poll_available(cx));
+            ready!(poll_budget(cx));
             let small = first(&self.buffer[self.sent..]);
             let count = match self.big.as_ref().and_then(Payload::bytes) {
                 None => ready!(io.as_mut().poll_write(cx, small))?,
@@ -347,7 +356,7 @@ impl Output {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            spend(count);
+            spend_bytes(count);
             self.advance(count);
         }
         ready!(io.poll_flush(cx))?;

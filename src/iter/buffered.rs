@@ -17,8 +17,9 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
-use crate::task::table::Class;
-use crate::task::{AbortOnDrop, JoinError, JoinSet, budget, spawn_as};
+use crate::executor::budget;
+use crate::executor::table::Class;
+use crate::task::{AbortOnDrop, JoinError, JoinSet, spawn_as};
 
 /// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order of the stream.
 ///

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
-use crate::task::budget;
+use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
 /// Yields the items of `stream` in chunks of at most `n`: when there are so many, or when `limit` has passed since the chunk's first.

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
-use crate::task::budget;
+use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
 /// Yields the latest item of `stream` once nothing has followed it for `quiet`. What it followed is dropped.

@@ -19,7 +19,7 @@ use futures_core::stream::FusedStream;
 use futures_io::AsyncRead;
 use pin_project_lite::pin_project;
 
-use crate::task::budget;
+use crate::executor::budget;
 
 /// Longest line unless [`Lines::max_len`] says otherwise. Longer than lines that people write or protocols allow (SMTP 1000, HTTP
 /// 8 to 64 KiB), and small enough for thousands of connections.

@@ -27,7 +27,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use slab::Slab;
 
-use crate::task::budget;
+use crate::executor::budget;
 
 /// Items a source may give in a row while others have some.
 ///

@@ -32,7 +32,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use slab::Slab;
 
-use crate::task::budget;
+use crate::executor::budget;
 
 /// Two readers of one source, each of whom gets every item, or a clone of it. Neither waits for the other.
 ///

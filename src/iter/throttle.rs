@@ -11,7 +11,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
-use crate::task::budget;
+use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
 /// Yields the items of `stream`, each at least `period` after the one before. The first does not wait.

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
-use crate::task::budget;
+use crate::executor::budget;
 use crate::time::{Elapsed, Sleep, sleep};
 
 /// Yields the items of `stream` as `Ok`, and an [`Elapsed`] whenever `limit` passes in waiting for the next one.

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
-use crate::reactor::io::{Io, never};
 use crate::time::{self, Sleep};
 
 /// How long a listener waits when the system is out of descriptors or memory. Ten tries a second cost nothing and are seldom later

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::executor::budget;
+use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
-use crate::reactor::io::{Io, never};
-use crate::task::budget;
 use crate::time;
 
 /// How long a sender that is not connected waits before it tries a full receiver again, at first and at most.

@@ -4,8 +4,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-use crate::blocking::spawn_blocking;
-use crate::task::budget;
+use crate::executor::budget;
+use crate::task::job;
 
 /// What can be connected to: an address, or a host name and a port.
 ///
@@ -164,7 +164,7 @@ pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
             Err(malformed(&text))
         }
         Target::Name(host, port) => {
-            spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await?
+            job::spawn_here(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()), "lookup_host").await?
         }
     }
 }

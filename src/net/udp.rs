@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll};
 
 use super::lookup::{self, ToAddress};
+use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
-use crate::reactor::io::{Io, never};
 
 /// A UDP socket, connected to one peer or open to all.
 ///

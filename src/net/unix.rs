@@ -17,9 +17,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::accept::Acceptor;
 use super::incoming::Incoming;
+use crate::executor::budget;
+use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
-use crate::reactor::io::{Io, never};
-use crate::task::budget;
 
 /// Accepts Unix stream connections.
 ///

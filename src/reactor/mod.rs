@@ -6,7 +6,6 @@
 //! read" but "read, and only if that fails, register and wait"; a socket whose reads always succeed is never registered.
 //!
 //! ```text
-//!     io.rs        one operation: try, remember, wait           ── used by net, io::Async, signal
 //!     source.rs    one descriptor: what it is ready for, who waits
 //!     mod.rs       all of them, and the call that fills them in
 //! ```
@@ -16,7 +15,6 @@
 //! - Nothing here calls a waker or drops one of the user's: `poll`, `deregister` and `clear` hand them to the caller.
 //! - A source is deregistered before its descriptor is closed.
 
-pub(crate) mod io;
 pub(crate) mod source;
 
 use std::io::Result;

@@ -2,41 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::panic::Location;
 use std::time::Duration;
 
 use super::Runtime;
-use super::insight::Hooks;
-use crate::task::TaskId;
-use crate::task::table::Described;
-
-/// Foreground polls in a turn. At some 20 ns for a short poll and 100 ns to ask the system for events, the asking costs a tenth.
-const POLLS_PER_TURN: usize = 64;
-/// Blocking threads. They mostly wait, so there may be far more of them than processors.
-const MAX_BLOCKING_THREADS: usize = 256;
-
-pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
-
-/// The settings of a runtime.
-pub(crate) struct Config {
-    pub(crate) polls_per_turn: usize,
-    pub(crate) max_blocking_threads: usize,
-    pub(crate) slow_poll: Option<Duration>,
-    pub(crate) paused_clock: bool,
-    pub(crate) seed: Option<u64>,
-    pub(crate) on_panic: Option<PanicHook>,
-    /// Set by [`test`](crate::test): `block_on` ends with an error where it would otherwise report and wait for ever.
-    pub(crate) deadlock_is_error: bool,
-    pub(crate) panic_policy: PanicPolicy,
-    pub(crate) hooks: Option<Box<dyn Hooks>>,
-}
-
-impl Config {
-    /// Whether phases may be measured with the clock. Where a seed must replay, counts alone decide.
-    pub(crate) fn times_phases(&self) -> bool {
-        !self.paused_clock && self.seed.is_none()
-    }
-}
+use crate::event_loop::config::Config;
+use crate::event_loop::hooks::Hooks;
+use crate::event_loop::panics::{PanicPolicy, TaskPanic};
 
 /// Builds a [`Runtime`] with other settings than the default ones.
 ///
@@ -55,19 +26,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self {
-            config: Config {
-                polls_per_turn: POLLS_PER_TURN,
-                max_blocking_threads: MAX_BLOCKING_THREADS,
-                slow_poll: None,
-                paused_clock: false,
-                seed: None,
-                on_panic: None,
-                deadlock_is_error: false,
-                panic_policy: PanicPolicy::default(),
-                hooks: None,
-            },
-        }
+        Self { config: Config::default() }
     }
 
     /// Polls of foreground tasks in one turn, at most. Default 64; 0 counts as 1.
@@ -244,127 +203,4 @@ impl fmt::Debug for Builder {
             .field("seed", &self.config.seed)
             .finish_non_exhaustive()
     }
-}
-
-/// The panic of a task nobody waits for, as [`Builder::on_panic`] sees it.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// # std::panic::set_hook(Box::new(|_| {}));
-/// let runtime = postlude::Runtime::builder()
-///     .on_panic(|panic| assert!(panic.to_string().contains("`oh`")))
-///     .build()?;
-/// runtime.block_on(async {
-///     drop(postlude::spawn(async { panic!("oh") }));
-///     postlude::task::yield_now().await;
-/// })
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct TaskPanic {
-    task: Option<Described>,
-    text: String,
-}
-
-impl TaskPanic {
-    pub(crate) fn new(task: Option<Described>, text: String) -> Self {
-        Self { task, text }
-    }
-
-    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to no task.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| assert!(panic.id().is_some())).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> Option<TaskId> {
-        self.task.as_ref().map(|task| task.id)
-    }
-
-    /// The task's name, if it has one.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| assert_eq!(panic.name(), Some("mail"))).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.task.as_ref()?.name.as_deref()
-    }
-
-    /// Where the task was spawned.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| eprintln!("{:?}", panic.location())).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn location(&self) -> Option<&'static Location<'static>> {
-        self.task.as_ref()?.location
-    }
-
-    /// The panic's text, or a stand-in if it has none.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| eprintln!("{}", panic.text())).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Display for TaskPanic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.task {
-            Some(task) => write!(f, "{task} panicked: `{}`", self.text),
-            None => write!(f, "a waker, a hook or a value being dropped panicked: `{}`", self.text),
-        }
-    }
-}
-
-impl fmt::Display for Described {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}", self.id)?;
-        if let Some(name) = &self.name {
-            write!(f, " `{name}`")?;
-        }
-        match self.location {
-            Some(location) => write!(f, " (spawned at {location})"),
-            None => f.write_str(" (the future given to `block_on`)"),
-        }
-    }
-}
-
-/// What follows when a task panics.
-///
-/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value being dropped. It is reported, to the
-/// hook ([`Builder::on_panic`]) or as a line on stderr. One that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its owner's.
-///
-/// Where a policy ends the loop, the `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end
-/// of the turn; if its own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is
-/// dropped, and a further `block_on` goes on with them.
-///
-/// ```
-/// assert_eq!(postlude::PanicPolicy::default(), postlude::PanicPolicy::Report);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PanicPolicy {
-    /// An unobserved panic is not reported either, only counted ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
-    Ignore,
-    /// An unobserved panic is reported, and the loop goes on.
-    #[default]
-    Report,
-    /// An unobserved panic is reported, and ends the loop.
-    ShutdownIfUnobserved,
-    /// Any panic of a task, of a blocking job or of a scope's child ends the loop, whoever waits for it; an unobserved one is reported.
-    /// One that is caught before it gets that far (the HTTP server answers for a handler's) is not meant.
-    ShutdownAlways,
 }

@@ -1,27 +1,31 @@
 //! Reaching a runtime from other threads: [`Handle`] to spawn on it, [`RemoteHandle`] to wait for what was spawned.
 //!
 //! What crosses threads is a closure that makes the future, so the future itself need not be `Send`. It is polled on the loop,
-//! inside a wrapper that hands its output (or its panic, or the news that it was dropped) to an [`Outcome`] the `RemoteHandle` shares.
+//! inside a wrapper that hands its output (or its panic, or the news that it was dropped) to a [`Promise`] the `RemoteHandle` shares.
 //! A blocking job that was started without a runtime has the same handle.
 
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::context;
-use super::drop_silently;
-use super::inbox::{Home, Message, Outside};
-use super::outcome::Outcome;
-use crate::task::budget;
-use crate::task::join::JoinError;
-use crate::task::table::Class;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::{Message, Outside};
+use crate::event_loop::misuse::Misuse;
+use crate::executor::budget;
+use crate::executor::caught::drop_silently;
+use crate::executor::error::JoinError;
+use crate::executor::id::Key;
+use crate::executor::table::Class;
+use crate::promise::Promise;
+use crate::task::job::JobControl;
+use crate::task::spawn_on;
 
 /// Spawns on a runtime from any thread, at any time.
 ///
@@ -74,9 +78,7 @@ impl Handle {
     #[must_use]
     #[track_caller]
     pub fn current() -> Self {
-        let Some(parts) = context::current() else {
-            panic!("{}", context::Misuse::no_runtime("`Handle::current` was called"))
-        };
+        let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`Handle::current` was called")) };
         Self::new(parts.home, &parts.inbox.outside)
     }
 
@@ -132,18 +134,20 @@ impl Handle {
         F: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        let outcome = Arc::new(Outcome::of_task(self.home));
-        let promise = Promise { outcome: Arc::clone(&outcome) };
+        let promise = Arc::new(Promise::new());
+        let link = Arc::new(Link::default());
+        let unbroken = Unbroken(Arc::clone(&promise));
+        let started = Arc::clone(&link);
+        let home = self.home;
         let spawn = move || {
             let Some(parts) = context::current() else { return };
-            let started = Arc::clone(&promise.outcome);
-            let remote = Remote { make: Some(make), future: None, promise };
-            let task = parts.spawn(remote, class, None, location);
-            started.started(task.key());
+            let remote = Remote { make: Some(make), future: None, promise: unbroken };
+            let task = spawn_on(&parts, remote, class, None, location);
+            started.set(home, task.key());
         };
         // A runtime that has ended gives the message back, and its drop breaks the promise.
         drop(self.outside.send(Message::Spawn(Box::new(spawn))));
-        RemoteHandle { outcome }
+        RemoteHandle { promise, worker: Worker::Task(home, link) }
     }
 
     /// Whether the runtime still exists.
@@ -182,14 +186,45 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// The task's side of the outcome. Dropped unfulfilled, it says `Cancelled`.
-struct Promise<T> {
-    outcome: Arc<Outcome<T>>,
+/// The task's side of a promise. Dropped before the promise is kept, it breaks it.
+struct Unbroken<T>(Arc<Promise<T>>);
+
+impl<T> Drop for Unbroken<T> {
+    fn drop(&mut self) {
+        drop(self.0.finish(Err(JoinError::cancelled()), None));
+    }
 }
 
-impl<T> Drop for Promise<T> {
-    fn drop(&mut self) {
-        drop(self.outcome.finish(Err(JoinError::cancelled())));
+/// Which task works for a handle, once its loop has made it.
+#[derive(Default)]
+struct Link(Mutex<LinkState>);
+
+#[derive(Default)]
+struct LinkState {
+    key: Option<Key>,
+    /// The handle asked for it before there was a task.
+    abort: bool,
+}
+
+impl Link {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, home: Home, key: Key) {
+        let mut link = self.lock();
+        link.key = Some(key);
+        if link.abort {
+            home.send(Message::Abort(key));
+        }
+    }
+
+    fn abort(&self, home: Home) {
+        let mut link = self.lock();
+        link.abort = true;
+        if let Some(key) = link.key {
+            home.send(Message::Abort(key));
+        }
     }
 }
 
@@ -199,7 +234,7 @@ pin_project! {
         make: Option<M>,
         #[pin]
         future: Option<F>,
-        promise: Promise<F::Output>,
+        promise: Unbroken<F::Output>,
     }
 }
 
@@ -235,13 +270,13 @@ where
                 Err(JoinError::panicked(panic))
             }
         };
+        let mut failed = None;
         if let (Err(error), Some(parts)) = (&result, context::current()) {
-            let task = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
-            parts.note_error(task.as_ref(), error);
-            this.promise.outcome.failed(task);
+            failed = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
+            parts.note_error(failed.as_ref(), error);
         }
         // Nobody holds the handle, so a panic goes the way of any detached task's.
-        if let Some(Err(error)) = this.promise.outcome.finish(result) {
+        if let Some(Err(error)) = this.promise.0.finish(result, failed) {
             if let Some(payload) = error.into_panic() {
                 resume_unwind(payload);
             }
@@ -270,12 +305,20 @@ where
 /// ```
 #[must_use = "dropping it lets the work go on by itself"]
 pub struct RemoteHandle<T> {
-    outcome: Arc<Outcome<T>>,
+    promise: Arc<Promise<T>>,
+    worker: Worker,
+}
+
+/// The side that works for a handle, to be asked to stop: a task is found by its key, once its loop has made it; a blocking
+/// job can only be kept from starting.
+enum Worker {
+    Task(Home, Arc<Link>),
+    Job(JobControl),
 }
 
 impl<T> RemoteHandle<T> {
-    pub(crate) fn new(outcome: Arc<Outcome<T>>) -> Self {
-        Self { outcome }
+    pub(crate) fn of_job(promise: Arc<Promise<T>>, control: JobControl) -> Self {
+        Self { promise, worker: Worker::Job(control) }
     }
 
     /// Blocks this thread until the work has ended, at most `limit`, and gives its result: the output, or a [`JoinError`] that
@@ -300,11 +343,12 @@ impl<T> RemoteHandle<T> {
     /// ```
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
+        let is_own_loop = matches!(self.worker, Worker::Task(home, _) if context::current_of(home).is_some());
         assert!(
-            self.outcome.home().is_none_or(|home| context::current_of(home).is_none()),
+            !is_own_loop,
             "`RemoteHandle::wait` was called on the thread that runs the task, which would wait for itself; await the handle instead"
         );
-        self.outcome.wait(limit)
+        self.promise.wait(limit)
     }
 
     /// Has the task's loop drop it on its next visit; the handle then gives `Cancelled`, unless the task had ended already. A
@@ -320,7 +364,13 @@ impl<T> RemoteHandle<T> {
     /// # }
     /// ```
     pub fn abort(&self) {
-        self.outcome.abort();
+        match &self.worker {
+            Worker::Task(home, link) => link.abort(*home),
+            Worker::Job(control) if control.cancel() => {
+                drop(self.promise.finish(Err(JoinError::cancelled()), None));
+            }
+            Worker::Job(_) => {}
+        }
     }
 
     /// Whether the work has ended, so that its result is here or was taken.
@@ -334,13 +384,17 @@ impl<T> RemoteHandle<T> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.outcome.is_finished()
+        self.promise.is_finished()
     }
 }
 
 impl<T> Drop for RemoteHandle<T> {
     fn drop(&mut self) {
-        self.outcome.abandon();
+        let (Some((panic, task)), Worker::Task(home, _)) = (self.promise.abandon(), &self.worker) else { return };
+        match context::current_of(*home) {
+            Some(parts) => parts.report_error(task.as_ref(), panic),
+            None => home.send(Message::Panicked(task, panic)),
+        }
     }
 }
 
@@ -349,7 +403,7 @@ impl<T> Future for RemoteHandle<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(budget::poll_available(cx));
-        let result = ready!(self.outcome.poll(cx));
+        let result = ready!(self.promise.poll(cx));
         budget::spend();
         Poll::Ready(result)
     }

@@ -1,14 +1,7 @@
 //! The runtime: the loop, the parts it works on, and the handles that reach it.
 
 pub(crate) mod builder;
-pub(crate) mod context;
 pub(crate) mod handle;
-pub(crate) mod inbox;
-pub(crate) mod insight;
-pub(crate) mod outcome;
-pub(crate) mod share;
-pub(crate) mod turn;
-pub(crate) mod waker;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,25 +14,27 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub use builder::{Builder, PanicPolicy, TaskPanic};
+pub use builder::Builder;
 pub use handle::{Handle, RemoteHandle};
-pub use insight::{Hooks, Stats};
-pub use turn::Turn;
 
-use crate::blocking::Pool;
+pub use crate::event_loop::hooks::{Hooks, Stats};
+pub use crate::event_loop::panics::{PanicPolicy, TaskPanic};
+pub use crate::event_loop::turn::Turn;
+
+use crate::event_loop::config::Config;
+use crate::event_loop::context;
+use crate::event_loop::hooks::Insight;
+use crate::event_loop::inbox::{self, Message};
+use crate::event_loop::park::Patience;
+use crate::event_loop::parts::Parts;
+use crate::event_loop::share::Share;
+use crate::executor::id::Key;
+use crate::executor::table::{Class, Finished, Table};
+use crate::pool::Pool;
 use crate::reactor::Reactor;
-use crate::task::JoinHandle;
-use crate::task::id::Key;
-use crate::task::stage::{drop_caught, drop_payload};
-use crate::task::table::{Class, Finished, Table};
-use crate::time::clock::Clock;
-use crate::time::wheel::Wheel;
-use builder::Config;
-use context::Parts;
-use inbox::Message;
-use insight::Insight;
-use share::Share;
-use turn::Patience;
+use crate::task::{JoinHandle, spawn_on};
+use crate::timer::clock::Clock;
+use crate::timer::wheel::Wheel;
 
 /// Tasks spawned by destructors while a runtime ends, beyond which they are leaked rather than dropped: a destructor that always
 /// spawns another task with such a destructor would go on for ever.
@@ -232,7 +227,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.parts.spawn(future, Class::Foreground, None, Location::caller())
+        spawn_on(&self.parts, future, Class::Foreground, None, Location::caller())
     }
 
     /// Like [`defer`](crate::defer), from outside.
@@ -255,7 +250,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.parts.spawn(future, Class::Deferred, None, Location::caller())
+        spawn_on(&self.parts, future, Class::Deferred, None, Location::caller())
     }
 
     /// A handle with which other threads reach this runtime.
@@ -465,12 +460,5 @@ impl Parts {
             timers_set: self.wheel.borrow().len(),
             sources: self.reactor.borrow().len(),
         }
-    }
-}
-
-/// Drops a value whose drop may panic when there is nobody to report it to.
-pub(crate) fn drop_silently<T>(value: T) {
-    if let Some(payload) = drop_caught(value) {
-        drop_payload(payload);
     }
 }

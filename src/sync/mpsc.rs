@@ -26,7 +26,7 @@ use futures_core::Stream;
 
 pub use super::error::SendError;
 use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_spending};
-use crate::task::budget;
+use crate::executor::budget;
 
 /// Room that an empty channel keeps: more than comes between two polls of a receiver that keeps pace.
 const KEPT: usize = 1024;

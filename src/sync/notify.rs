@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::waiters::{Step, Waiters, poll_steps};
-use crate::task::budget;
+use crate::executor::budget;
 
 /// Tells waiting tasks to look again.
 ///

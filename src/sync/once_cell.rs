@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::poll_fn;
 
 use super::semaphore::Semaphore;
-use crate::task::budget;
+use crate::executor::budget;
 
 /// A value that is made by the first task that needs it, while the others wait.
 ///

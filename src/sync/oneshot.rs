@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::waiters::WakerSlot;
-use crate::task::budget;
+use crate::executor::budget;
 
 /// The sender went away without a value, or the value was taken already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

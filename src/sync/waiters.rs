@@ -14,8 +14,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
 
-use crate::runtime::waker;
-use crate::task::budget;
+use crate::event_loop::waker;
+use crate::executor::budget;
 
 const NONE: usize = usize::MAX;
 

@@ -16,7 +16,7 @@ use futures_core::Stream;
 
 pub use super::error::SendError;
 use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
-use crate::task::budget;
+use crate::executor::budget;
 
 /// All senders are gone: the value will not change any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

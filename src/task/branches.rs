@@ -20,9 +20,9 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::budget;
-use super::table::{GOLDEN_RATIO, scramble};
-use crate::runtime::context;
+use crate::event_loop::context;
+use crate::executor::budget;
+use crate::executor::table::{GOLDEN_RATIO, scramble};
 
 /// Waits for all of several futures, and gives their outputs in the order they were given.
 ///

@@ -20,9 +20,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
 
-use super::budget;
-use super::stage::drop_payload;
-use crate::runtime::context;
+use crate::event_loop::context;
+use crate::executor::budget;
+use crate::executor::caught::drop_payload;
 
 /// Tells any number of futures of one thread that they should end.
 ///

@@ -1,4 +1,4 @@
-//! Waiting for a task: [`JoinHandle`], which is plain data, and [`JoinError`].
+//! Waiting for a task: [`JoinHandle`], which is plain data.
 //!
 //! A handle holds a key, not a pointer, and finds the task through the runtime that is current when it is polled. So it is `Send`
 //! whatever its task owns, and nothing is freed or kept alive by it but the slot in which the output waits.
@@ -11,16 +11,17 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::budget;
-use super::id::{Key, TaskId};
-use super::stage::{Output, Payload, drop_payload};
-use super::table::Joining;
-use crate::blocking::JobControl;
-use crate::runtime::context::{self, Home};
-use crate::runtime::inbox::Message;
+use super::job::JobControl;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
+use crate::event_loop::misuse::Misuse;
+use crate::executor::budget;
+use crate::executor::error::JoinError;
+use crate::executor::id::{Key, TaskId};
+use crate::executor::stage::Output;
+use crate::executor::table::Joining;
 
 /// Waits for a task, and can abort it.
 ///
@@ -156,7 +157,7 @@ impl<T> JoinHandle<T> {
     #[track_caller]
     fn gone_or_panic(&self, what: &str) -> bool {
         if self.home.is_alive() {
-            panic!("{}", context::Misuse::elsewhere(what));
+            panic!("{}", Misuse::elsewhere(what));
         }
         true
     }
@@ -292,150 +293,5 @@ impl<T: 'static> Future for AbortOnDrop<T> {
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.handle.abort();
-    }
-}
-
-/// Why a task has no output.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// # std::panic::set_hook(Box::new(|_| {}));
-/// postlude::run(async {
-///     let error = postlude::spawn(async { panic!("oh") }).await.unwrap_err();
-///     assert!(error.is_panic());
-///     assert_eq!(error.to_string(), "the task panicked: `oh`");
-/// })
-/// # }
-/// ```
-pub struct JoinError {
-    reason: Reason,
-}
-
-enum Reason {
-    Cancelled,
-    /// In a mutex only to be `Sync`, as errors are expected to be: a payload is just `Send`.
-    Panicked(Mutex<Payload>),
-    NotStarted(std::io::Error),
-}
-
-impl JoinError {
-    pub(crate) fn cancelled() -> Self {
-        Self { reason: Reason::Cancelled }
-    }
-
-    pub(crate) fn panicked(payload: Payload) -> Self {
-        Self { reason: Reason::Panicked(Mutex::new(payload)) }
-    }
-
-    pub(crate) fn not_started(error: std::io::Error) -> Self {
-        Self { reason: Reason::NotStarted(error) }
-    }
-
-    /// The task was aborted, or its runtime ended before it did.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(std::future::pending::<()>());
-    ///     task.abort();
-    ///     assert!(task.await.unwrap_err().is_cancelled());
-    /// })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self.reason, Reason::Cancelled)
-    }
-
-    /// The task panicked.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # std::panic::set_hook(Box::new(|_| {}));
-    /// postlude::run(async {
-    ///     assert!(postlude::spawn(async { panic!() }).await.unwrap_err().is_panic());
-    /// })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_panic(&self) -> bool {
-        matches!(self.reason, Reason::Panicked(_))
-    }
-
-    /// The panic's payload, for [`std::panic::resume_unwind`]; `None` if the task did not panic.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # std::panic::set_hook(Box::new(|_| {}));
-    /// postlude::run(async {
-    ///     let error = postlude::spawn(async { panic!("oh") }).await.unwrap_err();
-    ///     assert_eq!(*error.into_panic().unwrap().downcast::<&str>().unwrap(), "oh");
-    /// })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn into_panic(mut self) -> Option<Box<dyn Any + Send + 'static>> {
-        match std::mem::replace(&mut self.reason, Reason::Cancelled) {
-            Reason::Panicked(payload) => Some(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)),
-            Reason::Cancelled | Reason::NotStarted(_) => None,
-        }
-    }
-}
-
-impl Drop for JoinError {
-    /// A payload whose drop panics must not harm whoever drops the error.
-    fn drop(&mut self) {
-        if let Reason::Panicked(payload) = std::mem::replace(&mut self.reason, Reason::Cancelled) {
-            drop_payload(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
-        }
-    }
-}
-
-impl JoinError {
-    /// The text of the panic, if it is one.
-    pub(crate) fn text_of_panic(&self) -> Option<String> {
-        let Reason::Panicked(payload) = &self.reason else { return None };
-        let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Some(panic_text(&payload).to_owned())
-    }
-}
-
-/// The text of a panic, where it has one.
-pub(crate) fn panic_text(payload: &Payload) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reason {
-            Reason::Cancelled => f.write_str("the task was cancelled"),
-            Reason::Panicked(payload) => {
-                let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                write!(f, "the task panicked: `{}`", panic_text(&payload))
-            }
-            Reason::NotStarted(error) => write!(f, "the blocking job was not started: {error}"),
-        }
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JoinError({self})")
-    }
-}
-
-impl std::error::Error for JoinError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.reason {
-            Reason::NotStarted(error) => Some(error),
-            Reason::Cancelled | Reason::Panicked(_) => None,
-        }
-    }
-}
-
-impl From<JoinError> for std::io::Error {
-    fn from(error: JoinError) -> Self {
-        Self::other(error)
     }
 }

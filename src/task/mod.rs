@@ -15,34 +15,36 @@
 //! A task may borrow nothing, since it lives on by itself. The children of a [`scope`](scope()) may: the scope's future keeps and polls them.
 
 mod branches;
-pub(crate) mod budget;
 mod cancel;
-pub(crate) mod id;
+pub(crate) mod job;
 pub(crate) mod join;
-pub(crate) mod local;
 
 mod scope;
 mod set;
-pub(crate) mod stage;
-pub(crate) mod table;
 
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+pub use crate::executor::about::Current;
+pub use crate::executor::budget::{has_budget, poll_proceed, spend};
+pub use crate::executor::error::JoinError;
+pub use crate::executor::id::TaskId;
+pub use crate::executor::local::{Local, Scoped};
 pub use branches::{Join, Race, TryJoin, join, race, try_join};
-pub use budget::{has_budget, poll_proceed};
 pub use cancel::{CancelGuard, CancelToken, Cancelled};
-pub use id::TaskId;
-pub use join::{AbortOnDrop, JoinError, JoinHandle};
-pub use local::{Local, Scoped};
+pub use join::{AbortOnDrop, JoinHandle};
 
 pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
 pub use set::JoinSet;
 
-use crate::runtime::context;
-use table::Class;
+use crate::event_loop::context;
+use crate::event_loop::misuse::Misuse;
+use crate::event_loop::parts::Parts;
+use crate::executor::local;
+use crate::executor::stage::Stage;
+use crate::executor::table::Class;
 
 /// Runs a future as a task of the current runtime, beside the caller.
 ///
@@ -83,9 +85,29 @@ where
     F::Output: 'static,
 {
     match context::current() {
-        Some(parts) => parts.spawn(future, class, name, location),
-        None => panic!("{}", context::Misuse::no_runtime(&format!("`{what}` was called"))),
+        Some(parts) => spawn_on(&parts, future, class, name, location),
+        None => panic!("{}", Misuse::no_runtime(&format!("`{what}` was called"))),
     }
+}
+
+/// Spawns on this runtime, with the task-locals that are in force.
+pub(crate) fn spawn_on<F>(
+    parts: &Parts,
+    future: F,
+    class: Class,
+    name: Option<Box<str>>,
+    location: &'static Location<'static>,
+) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let task = match local::current() {
+        None => Stage::boxed(future),
+        Some(map) => Stage::boxed(Scoped::new(map, future)),
+    };
+    let (key, id) = parts.spawn(task, class, name, location);
+    JoinHandle::new(key, parts.home, id)
 }
 
 /// Spawns with a name, for reports and logs.
@@ -174,59 +196,6 @@ impl Builder {
     }
 }
 
-/// What a task knows of itself: see [`current`].
-#[derive(Clone, Debug)]
-pub struct Current {
-    id: TaskId,
-    name: Option<Box<str>>,
-    location: Option<&'static Location<'static>>,
-}
-
-impl Current {
-    /// Its number.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(async { postlude::task::current().unwrap().id() });
-    ///     let id = task.id();
-    ///     assert_eq!(task.await.unwrap(), id);
-    /// })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> TaskId {
-        self.id
-    }
-
-    /// Its name, if it was given one.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async { assert_eq!(postlude::task::current().unwrap().name(), None) })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    /// Where it was spawned; `None` for the future given to `block_on`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let place = postlude::spawn(async { postlude::task::current().unwrap().location() });
-    ///     assert_eq!(place.await.unwrap().unwrap().file(), file!());
-    /// })
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn location(&self) -> Option<&'static Location<'static>> {
-        self.location
-    }
-}
-
 /// The task being polled on this thread; `None` outside tasks.
 ///
 /// The future given to `block_on` counts as one, without a place of its own.
@@ -239,8 +208,27 @@ impl Current {
 pub fn current() -> Option<Current> {
     let parts = context::current()?;
     let key = parts.running.get()?;
-    let described = parts.tasks.borrow_mut().describe_key(key);
-    described.map(Current::from)
+    parts.tasks.borrow_mut().describe_key(key)
+}
+
+/// Whether the task being polled was woken since its poll began, so that it is polled again in the next turn. False outside tasks.
+///
+/// An executor inside a task can tell by this whether the child it has just polled waits or has only given way.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::{future::poll_fn, task::Poll};
+/// postlude::run(poll_fn(|cx| {
+///     assert!(!postlude::task::is_woken());
+///     cx.waker().wake_by_ref();
+///     assert!(postlude::task::is_woken());
+///     Poll::Ready(())
+/// }))
+/// # }
+/// ```
+#[must_use]
+pub fn is_woken() -> bool {
+    context::running_is_woken()
 }
 
 /// Lets the other tasks run: the caller is polled again in the next turn, after the operating system was asked for events.
@@ -276,11 +264,5 @@ impl Future for YieldNow {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl From<table::Described> for Current {
-    fn from(task: table::Described) -> Self {
-        Self { id: task.id, name: task.name, location: task.location }
     }
 }

@@ -40,15 +40,18 @@ use std::task::{Context, Poll, Waker, ready};
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use super::id::{Key, MAX_TASKS, TaskId, WakeId};
-use super::join::JoinError;
-use super::local::{self, Scoped};
-use super::stage::{Payload, drop_caught, drop_payload};
-use super::table::{BODY, Described, ReadyMember, grow_gently};
-use super::{Current, budget};
-use crate::runtime::context::{self, Home, Parts};
-use crate::runtime::inbox::Message;
-use crate::runtime::waker;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
+use crate::event_loop::misuse::Misuse;
+use crate::event_loop::parts::Parts;
+use crate::event_loop::waker;
+use crate::executor::about::Current;
+use crate::executor::budget;
+use crate::executor::caught::{Payload, drop_caught, drop_payload};
+use crate::executor::error::JoinError;
+use crate::executor::id::{Key, MAX_TASKS, TaskId, WakeId};
+use crate::executor::local::{self, Scoped};
+use crate::executor::table::{BODY, ReadyMember, grow_gently};
 
 /// Children polled in one poll of their scope: about as much work as the loop does between two looks at its other tasks.
 const POLLS: usize = 64;
@@ -170,9 +173,7 @@ pub struct Scope<'env, E> {
 
 impl<'env, E: 'env> Scope<'env, E> {
     fn open() -> Self {
-        let Some(parts) = context::current() else {
-            panic!("{}", context::Misuse::no_runtime("`task::scope` was called"))
-        };
+        let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`task::scope` was called")) };
         let mut tasks = parts.tasks.borrow_mut();
         let group = tasks.add_group();
         let inserted = tasks.insert_member(group, BODY, Location::caller(), None);
@@ -321,7 +322,7 @@ impl<'env, E> Shared<'env, E> {
             assert!(
                 self.ended.get() || !self.home.is_alive(),
                 "{}",
-                context::Misuse::elsewhere("`task::Scope::spawn` was called")
+                Misuse::elsewhere("`task::Scope::spawn` was called")
             );
             return (Key::NONE, TaskId(0));
         };
@@ -386,15 +387,13 @@ impl<'env, E> Shared<'env, E> {
     /// What went wrong with a child: in its poll, and in its drop.
     #[cold]
     fn failed(
-        child: Option<Described>,
+        child: Option<Current>,
         polled: Result<Poll<Result<(), E>>, Payload>,
         dropped: Option<Payload>,
     ) -> Result<(), ScopeError<E>> {
         let first = match polled {
             Err(panic) => Some(Failure::panicked(child.clone(), panic)),
-            Ok(Poll::Ready(Err(error))) => {
-                Some(Failure { child: child.clone().map(Current::from), cause: Cause::Error(error) })
-            }
+            Ok(Poll::Ready(Err(error))) => Some(Failure { child: child.clone(), cause: Cause::Error(error) }),
             Ok(_) => None,
         };
         let second = dropped.map(|panic| Failure::panicked(child, panic));
@@ -466,7 +465,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, ScopeError<E>>> {
         let home = self.shared.home;
         let Some(parts) = context::current_of(home) else {
-            panic!("{}", context::Misuse::elsewhere("`task::scope` was polled"));
+            panic!("{}", Misuse::elsewhere("`task::scope` was polled"));
         };
         if self.shared.ended.get() {
             // Its group may be another scope's by now.
@@ -929,12 +928,12 @@ pub enum Cause<E> {
 }
 
 impl<E> Failure<E> {
-    fn panicked(child: Option<Described>, panic: Payload) -> Self {
+    fn panicked(child: Option<Current>, panic: Payload) -> Self {
         let error = JoinError::panicked(panic);
         if let Some(parts) = context::current() {
             parts.note_error(child.as_ref(), &error);
         }
-        Self { child: child.map(Current::from), cause: Cause::Panicked(error) }
+        Self { child, cause: Cause::Panicked(error) }
     }
 
     /// Says on behalf of a scope that was dropped what its destructors did.
@@ -946,7 +945,7 @@ impl<E> Failure<E> {
             Cause::Cancelled => None,
         };
         let Some(payload) = payload else { return };
-        let child = self.child.map(|child| Described { id: child.id, name: child.name, location: child.location });
+        let child = self.child;
         if let Some(parts) = context::current_of(home) {
             parts.report(child.as_ref(), &payload);
         }

@@ -22,9 +22,11 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use super::join::{JoinError, JoinHandle};
-use super::table::Class;
-use super::{TaskId, budget, spawn_as};
+use super::join::JoinHandle;
+use super::{TaskId, spawn_as};
+use crate::executor::budget;
+use crate::executor::error::JoinError;
+use crate::executor::table::Class;
 
 /// A set of tasks whose outputs come in the order in which they finish. Dropping it aborts those that are left.
 ///

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use super::clock::deadline_after;
 use super::now;
 use super::sleep::{Sleep, sleep_until};
+use crate::timer::clock::deadline_after;
 
 /// What an interval does after a tick came late, because its task was busy for longer than the period.
 ///

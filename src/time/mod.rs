@@ -3,11 +3,9 @@
 //! All of them are entries of one timer wheel, which the loop's fourth phase turns. On a runtime with a paused clock
 //! ([`Builder::paused_clock`](crate::Builder::paused_clock)) time is virtual and exact.
 
-pub(crate) mod clock;
 mod interval;
 mod sleep;
 mod timeout;
-pub(crate) mod wheel;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +13,8 @@ pub use interval::{Interval, MissedTick, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 
-use crate::runtime::context::{self, Misuse};
+use crate::event_loop::context;
+use crate::event_loop::misuse::Misuse;
 use crate::task::yield_now;
 
 /// The current time: virtual inside a runtime with a paused clock, the system's monotonic clock anywhere else.

@@ -9,12 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::clock::deadline_after;
 use super::now;
-use super::wheel::Key;
-use crate::runtime::context::{self, Home, Misuse, Parts};
-use crate::runtime::inbox::Message;
-use crate::task::budget;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
+use crate::event_loop::misuse::Misuse;
+use crate::event_loop::parts::Parts;
+use crate::executor::budget;
+use crate::timer::clock::deadline_after;
+use crate::timer::wheel::Key;
 
 /// Waits for `duration`, never less.
 ///

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::sleep::{Sleep, sleep, sleep_until};
-use crate::task::budget;
+use crate::executor::budget;
 
 /// Runs a future for at most `limit`.
 ///

@@ -50,7 +50,6 @@
 //! next turn begins: it runs after the OS was asked. A deferred task always joins `later`, taken up when phase 2 begins, so
 //! that phase runs at most the tasks that were ready by then.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::panic::Location;
 use std::pin::Pin;
@@ -58,6 +57,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use super::about::{Current, Sites};
 use super::id::{GENERATION_BITS, GENERATION_MASK, Key, MAX_TASKS, TaskId};
 use super::stage::Task;
 
@@ -266,16 +266,7 @@ pub(crate) enum Visit {
 pub(crate) struct Finished {
     pub(crate) joiner: Option<Waker>,
     /// The box, if no handle will come for it, and what to say of it if it panicked.
-    pub(crate) detached: Option<(Boxed, Described)>,
-}
-
-/// A task's cold facts, for a report.
-#[derive(Clone, Debug)]
-pub(crate) struct Described {
-    pub(crate) id: TaskId,
-    pub(crate) name: Option<Box<str>>,
-    /// `None` for the future given to `block_on`.
-    pub(crate) location: Option<&'static Location<'static>>,
+    pub(crate) detached: Option<(Boxed, Current)>,
 }
 
 pub(crate) struct Table {
@@ -549,7 +540,6 @@ impl Table {
     }
 
     /// Whether the task is to be visited: while it runs, whether it was woken meanwhile.
-    #[cfg(feature = "http")]
     pub(crate) fn is_queued(&mut self, key: Key) -> bool {
         self.find(key).is_some_and(|slot| slot.state & QUEUED != 0)
     }
@@ -673,14 +663,14 @@ impl Table {
     }
 
     /// The cold facts of a live task.
-    pub(crate) fn describe_key(&mut self, key: Key) -> Option<Described> {
+    pub(crate) fn describe_key(&mut self, key: Key) -> Option<Current> {
         self.find(key)?;
         Some(self.describe(key.slot))
     }
 
     /// The cold facts of every task that waits, oldest first.
-    pub(crate) fn describe_all(&mut self) -> Vec<Described> {
-        let mut all: Vec<Described> = (0..self.unused)
+    pub(crate) fn describe_all(&mut self) -> Vec<Current> {
+        let mut all: Vec<Current> = (0..self.unused)
             .filter(|&number| {
                 self.root != Some(number)
                     && !self.is_body(number)
@@ -700,7 +690,7 @@ impl Table {
         self.about(number).member().is_some_and(|index| self.members[index].index == BODY)
     }
 
-    fn describe(&mut self, number: u32) -> Described {
+    fn describe(&mut self, number: u32) -> Current {
         let about = self.about(number);
         let (site, name) = if let Some(index) = about.record() {
             (self.records[index].site, self.records[index].name.clone())
@@ -710,7 +700,7 @@ impl Table {
         } else {
             (about.0, None)
         };
-        Described { id: self.slot(number).id, name, location: self.location(number, site) }
+        Current { id: self.slot(number).id, name, location: self.location(number, site) }
     }
 
     fn location(&self, number: u32, site: u32) -> Option<&'static Location<'static>> {
@@ -798,7 +788,7 @@ impl Table {
         self.free = number;
         self.live -= 1;
         self.note_generation(generation);
-        let detached = task.map(|task| (task, Described { id, name, location }));
+        let detached = task.map(|task| (task, Current { id, name, location }));
         Finished { joiner, detached }
     }
 
@@ -948,44 +938,11 @@ fn pick(state: &mut u64, len: u32) -> u32 {
 }
 
 /// The steps in which splitmix64 counts.
-pub(super) const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(crate) const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What splitmix64 makes of its counter.
-pub(super) fn scramble(mut z: u64) -> u64 {
+pub(crate) fn scramble(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-/// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for good.
-#[derive(Default)]
-struct Sites {
-    all: Vec<&'static Location<'static>>,
-    numbers: HashMap<usize, u32>,
-    /// Direct-mapped cache in front of `numbers`: a hash would cost a third of a spawn.
-    recent: [u32; Self::RECENT],
-}
-
-impl Sites {
-    const RECENT: usize = 32;
-
-    fn number(&mut self, location: &'static Location<'static>) -> u32 {
-        let address = std::ptr::from_ref(location) as usize;
-        let recent = self.recent[address / align_of::<Location<'_>>() % Self::RECENT];
-        match self.all.get(recent as usize) {
-            Some(known) if std::ptr::eq(*known, location) => recent,
-            _ => self.look_up(address, location),
-        }
-    }
-
-    #[cold]
-    fn look_up(&mut self, address: usize, location: &'static Location<'static>) -> u32 {
-        let all = &mut self.all;
-        let number = *self.numbers.entry(address).or_insert_with(|| {
-            all.push(location);
-            all.len() as u32 - 1
-        });
-        self.recent[address / align_of::<Location<'_>>() % Self::RECENT] = number;
-        number
-    }
 }

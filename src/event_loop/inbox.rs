@@ -28,11 +28,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::executor::about::Current;
+use crate::executor::error::JoinError;
+use crate::executor::id::{Key, MAX_RUNTIMES};
 use crate::reactor;
-use crate::task::JoinError;
-use crate::task::id::{Key, MAX_RUNTIMES};
-use crate::task::table::Described;
-use crate::time::wheel;
+use crate::timer::wheel;
 
 /// What other threads ask of a loop.
 pub(crate) enum Message {
@@ -48,7 +48,7 @@ pub(crate) enum Message {
     /// A registered socket was dropped elsewhere: it is deregistered here, and closed by its drop.
     Close(reactor::Key, Box<dyn Send>),
     /// The panic of a task whose `RemoteHandle` was dropped without having asked for it.
-    Panicked(Option<Described>, JoinError),
+    Panicked(Option<Current>, JoinError),
     /// A blocking job has ended.
     JobEnded,
 }

@@ -12,7 +12,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::context;
 use super::inbox::{self, Message};
-use crate::task::id::WakeId;
+use crate::executor::id::WakeId;
 
 /// A `static`, not a `const`: `will_wake` compares its address.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, |_| {});

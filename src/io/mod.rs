@@ -1,5 +1,7 @@
 //! Readiness of any other descriptor: [`Async`] waits for pipes, terminals, timers and sockets that [`net`](crate::net) does not know.
 
+pub(crate) mod operation;
+
 use std::fmt;
 use std::io::{Read, Result, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -9,7 +11,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::reactor::Direction;
-use crate::reactor::io::{Io, never};
+use operation::{Io, never};
 
 /// A descriptor in **non-blocking mode** whose operations wait instead of saying "would block".
 ///

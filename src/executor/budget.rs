@@ -91,9 +91,24 @@ pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Takes one operation off the budget.
+/// Spends one operation of the current poll's budget.
+///
+/// For work that has been done already and took about as long as an operation: bytes that were copied, items that were handled. It never
+/// waits; ask [`has_budget`] or [`poll_proceed`] before the next piece. Outside a task's poll it does nothing.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     while postlude::task::has_budget() {
+///         postlude::task::spend();
+///     }
+///     // The next operation of this crate gives way to the other tasks.
+///     postlude::task::yield_now().await;
+/// })
+/// # }
+/// ```
 #[inline]
-pub(crate) fn spend() {
+pub fn spend() {
     LEFT.set(LEFT.get().saturating_sub(1));
 }
 

@@ -17,10 +17,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::join::JoinError;
-
-/// What a panic carries.
-pub(crate) type Payload = Box<dyn Any + Send>;
+use super::caught::{Payload, drop_caught};
+use super::error::JoinError;
 
 /// What a task leaves behind for its handle; `None` once the handle has it.
 pub(crate) type Output<T> = Option<Result<T, JoinError>>;
@@ -107,18 +105,6 @@ where
             return None;
         }
         output.take()?.err()?.into_panic()
-    }
-}
-
-/// Drops a value of the user's, whose drop may panic, and hands back the panic.
-pub(crate) fn drop_caught<T>(value: T) -> Option<Payload> {
-    catch_unwind(AssertUnwindSafe(|| drop(value))).err()
-}
-
-/// Drops the payload of a panic. One that panics in turn is leaked: there is no end to that game otherwise.
-pub(crate) fn drop_payload(payload: Payload) {
-    if let Some(again) = drop_caught(payload) {
-        std::mem::forget(again);
     }
 }
 

@@ -7,11 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use super::builder::Config;
-use super::context::Parts;
-use crate::task::Current;
-use crate::task::id::{Key, TaskId};
-use crate::task::table::Described;
+use super::config::Config;
+use super::parts::Parts;
+use crate::executor::about::Current;
+use crate::executor::id::{Key, TaskId};
 
 /// Counts since a runtime was made: see [`Runtime::stats`](crate::Runtime::stats).
 ///
@@ -173,7 +172,7 @@ impl Parts {
     #[cold]
     fn tell_spawned(&self, key: Key) {
         let task = self.tasks.borrow_mut().describe_key(key);
-        if let Some(task) = task.map(Current::from) {
+        if let Some(task) = task {
             self.tell(|hooks| hooks.spawned(&task));
         }
     }
@@ -231,7 +230,7 @@ impl Parts {
 }
 
 #[cold]
-fn report_slow(task: Option<Described>, took: Duration, limit: Duration) {
+fn report_slow(task: Option<Current>, took: Duration, limit: Duration) {
     let task = task.map_or_else(|| "a finished task".to_owned(), |task| task.to_string());
     eprintln!(
         "postlude: a poll of {task} took {took:?} (limit {limit:?}) and nothing else ran meanwhile; \

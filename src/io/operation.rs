@@ -25,11 +25,13 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::Key;
-use super::source::{Direction, Seen, Ticket};
-use crate::runtime::context::{self, Home, Misuse, Parts};
-use crate::runtime::inbox::Message;
-use crate::task::budget;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
+use crate::event_loop::misuse::Misuse;
+use crate::event_loop::parts::Parts;
+use crate::executor::budget;
+use crate::reactor::source::{Seen, Ticket};
+use crate::reactor::{Direction, Key, Source};
 
 /// A descriptor in non-blocking mode, and its place in a reactor once it has one.
 pub(crate) struct Io<S: AsRawFd + Send + 'static> {
@@ -198,7 +200,7 @@ fn look(parts: &Parts, key: Key, direction: Direction) -> io::Result<Seen> {
     parts.reactor.borrow_mut().source(key).map(|source| source.seen(direction)).ok_or_else(gone)
 }
 
-fn with(parts: &Parts, key: Key, change: impl FnOnce(&mut super::Source)) {
+fn with(parts: &Parts, key: Key, change: impl FnOnce(&mut Source)) {
     if let Some(source) = parts.reactor.borrow_mut().source(key) {
         change(source);
     }

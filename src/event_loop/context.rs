@@ -1,0 +1,87 @@
+//! Which runtime is current on this thread.
+//!
+//! A runtime is current while its loop runs and while it is being dropped. Everything that needs it (`spawn`, a timer, a socket)
+//! finds it here instead of holding a pointer to it, which is what lets those things be plain data.
+//!
+//! The thread-local has no destructor, so it can be reached while a thread ends; the guard of [`enter`] empties it, on unwind too.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+use std::task::Waker;
+
+pub(crate) use super::inbox::Home;
+use super::parts::Parts;
+use crate::executor::id::WakeId;
+use crate::executor::local;
+
+thread_local! {
+    // Set and reset by `enter` alone; empty on a thread that runs no loop at the moment.
+    static CURRENT: ManuallyDrop<RefCell<Option<Rc<Parts>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// Makes a runtime current until the guard is dropped.
+pub(crate) fn enter(parts: &Rc<Parts>) -> Entered {
+    let outer = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(parts)));
+    // What is set around a `block_on` would be seen by every task the loop polls.
+    Entered { outer, _locals: local::enter(None) }
+}
+
+/// See [`enter`].
+pub(crate) struct Entered {
+    outer: Option<Rc<Parts>>,
+    _locals: local::Entered,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        drop(CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), outer)));
+    }
+}
+
+/// The current runtime. To be kept no longer than a call.
+pub(crate) fn current() -> Option<Rc<Parts>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// The current runtime, if it is the one asked for.
+pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
+    current().filter(|parts| parts.home == home)
+}
+
+/// Wakes a task of the current runtime. False if it belongs to another, or none is current.
+pub(crate) fn wake_here(id: WakeId) -> bool {
+    let reached = CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home.number != id.runtime() => Reached::Elsewhere,
+        Some(parts) if parts.has_hooks() => Reached::Watched(Rc::clone(parts)),
+        Some(parts) => Reached::Here(parts.mark_ready(id.key())),
+        None => Reached::Elsewhere,
+    });
+    let owner = match reached {
+        Reached::Elsewhere => return false,
+        Reached::Here(owner) => owner,
+        Reached::Watched(parts) => parts.mark_ready_and_tell(id.key()),
+    };
+    if let Some(owner) = owner {
+        owner.wake();
+    }
+    true
+}
+
+/// Whether the task that is being polled on this thread was woken since its poll began.
+pub(crate) fn running_is_woken() -> bool {
+    CURRENT.with(|current| {
+        let Some(parts) = &*current.borrow() else { return false };
+        parts.running.get().is_some_and(|key| parts.tasks.borrow_mut().is_queued(key))
+    })
+}
+
+/// Where a wake has come to.
+enum Reached {
+    Elsewhere,
+    /// The task is marked; this one is to be woken as well.
+    Here(Option<Waker>),
+    /// A hook is to be called, and it may do anything, so nothing was done while the thread-local is borrowed.
+    Watched(Rc<Parts>),
+}

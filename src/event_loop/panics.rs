@@ -1,0 +1,177 @@
+//! Panics that no handle will hear of: reported, counted, and perhaps the end of the loop.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+
+use super::parts::Parts;
+use crate::executor::about::Current;
+use crate::executor::caught::{Payload, drop_payload, panic_text};
+use crate::executor::error::JoinError;
+use crate::executor::id::TaskId;
+
+pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
+
+/// The panic of a task nobody waits for, as [`Builder::on_panic`](crate::Builder::on_panic) sees it.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # std::panic::set_hook(Box::new(|_| {}));
+/// let runtime = postlude::Runtime::builder()
+///     .on_panic(|panic| assert!(panic.to_string().contains("`oh`")))
+///     .build()?;
+/// runtime.block_on(async {
+///     drop(postlude::spawn(async { panic!("oh") }));
+///     postlude::task::yield_now().await;
+/// })
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TaskPanic {
+    task: Option<Current>,
+    text: String,
+}
+
+impl TaskPanic {
+    pub(crate) fn new(task: Option<Current>, text: String) -> Self {
+        Self { task, text }
+    }
+
+    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to no task.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::builder().on_panic(|panic| assert!(panic.id().is_some())).build()?;
+    /// # drop(runtime); Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> Option<TaskId> {
+        self.task.as_ref().map(|task| task.id)
+    }
+
+    /// The task's name, if it has one.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::builder().on_panic(|panic| assert_eq!(panic.name(), Some("mail"))).build()?;
+    /// # drop(runtime); Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.task.as_ref()?.name.as_deref()
+    }
+
+    /// Where the task was spawned.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::builder().on_panic(|panic| eprintln!("{:?}", panic.location())).build()?;
+    /// # drop(runtime); Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn location(&self) -> Option<&'static Location<'static>> {
+        self.task.as_ref()?.location
+    }
+
+    /// The panic's text, or a stand-in if it has none.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = postlude::Runtime::builder().on_panic(|panic| eprintln!("{}", panic.text())).build()?;
+    /// # drop(runtime); Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for TaskPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.task {
+            Some(task) => write!(f, "{task} panicked: `{}`", self.text),
+            None => write!(f, "a waker, a hook or a value being dropped panicked: `{}`", self.text),
+        }
+    }
+}
+
+/// What follows when a task panics.
+///
+/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value being dropped. It is reported, to the
+/// hook ([`Builder::on_panic`](crate::Builder::on_panic)) or as a line on stderr. One that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its owner's.
+///
+/// Where a policy ends the loop, the `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end
+/// of the turn; if its own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is
+/// dropped, and a further `block_on` goes on with them.
+///
+/// ```
+/// assert_eq!(postlude::PanicPolicy::default(), postlude::PanicPolicy::Report);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// An unobserved panic is not reported either, only counted ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
+    Ignore,
+    /// An unobserved panic is reported, and the loop goes on.
+    #[default]
+    Report,
+    /// An unobserved panic is reported, and ends the loop.
+    ShutdownIfUnobserved,
+    /// Any panic of a task, of a blocking job or of a scope's child ends the loop, whoever waits for it; an unobserved one is reported.
+    /// One that is caught before it gets that far (the HTTP server answers for a handler's) is not meant.
+    ShutdownAlways,
+}
+
+impl Parts {
+    /// Reports a panic that has nobody else to go to.
+    #[cold]
+    pub(crate) fn report(&self, task: Option<&Current>, payload: &Payload) {
+        self.insight.panics.add(1);
+        let panic = TaskPanic::new(task.cloned(), panic_text(payload).to_owned());
+        match self.config.panic_policy {
+            PanicPolicy::Ignore => return,
+            PanicPolicy::Report => {}
+            PanicPolicy::ShutdownIfUnobserved | PanicPolicy::ShutdownAlways => self.end_with(panic.clone()),
+        }
+        let Some(hook) = &self.config.on_panic else {
+            eprintln!("postlude: {panic}");
+            return;
+        };
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| hook(&panic))) {
+            eprintln!("postlude: {panic}; the hook for it panicked too: `{}`", panic_text(&again));
+            drop_payload(again);
+        }
+    }
+
+    pub(crate) fn report_error(&self, task: Option<&Current>, error: JoinError) {
+        if let Some(payload) = error.into_panic() {
+            self.report(task, &payload);
+            drop_payload(payload);
+        }
+    }
+
+    /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the policy does not let pass.
+    pub(crate) fn note_error(&self, task: Option<&Current>, error: &JoinError) {
+        if self.config.panic_policy != PanicPolicy::ShutdownAlways {
+            return;
+        }
+        if let Some(text) = error.text_of_panic() {
+            self.end_with(TaskPanic::new(task.cloned(), text));
+        }
+    }
+
+    /// Has the turn in progress end the loop. The first panic counts.
+    #[cold]
+    fn end_with(&self, panic: TaskPanic) {
+        if !self.closing.get() {
+            self.fatal.borrow_mut().get_or_insert(panic);
+        }
+    }
+
+    /// Runs a foreign piece of code (a waker's wake or drop, a dropped closure) and reports its panic.
+    pub(crate) fn guarded(&self, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            self.report(None, &payload);
+            drop_payload(payload);
+        }
+    }
+}

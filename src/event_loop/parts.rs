@@ -1,0 +1,144 @@
+//! The parts a runtime is made of: everything the phases of the loop work on.
+//!
+//! # Invariant
+//!
+//! User code never runs while one of the parts' `RefCell`s is borrowed: what a part removes is returned and dropped here.
+
+use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::task::Waker;
+
+use super::config::Config;
+use super::hooks::Insight;
+use super::inbox::{Home, Inbox};
+use super::panics::TaskPanic;
+use super::share::Share;
+use crate::executor::about::Current;
+use crate::executor::caught::{drop_caught, drop_payload};
+use crate::executor::id::{Key, MAX_TASKS, TaskId};
+use crate::executor::table::{Boxed, Class, Finished, Table, Woken};
+use crate::pool::Pool;
+use crate::reactor::Reactor;
+use crate::timer::clock::Clock;
+use crate::timer::wheel::Wheel;
+
+/// Everything the phases of the loop work on.
+pub(crate) struct Parts {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) tasks: RefCell<Table>,
+    pub(crate) inbox: Inbox,
+    pub(crate) reactor: RefCell<Reactor>,
+    pub(crate) wheel: RefCell<Wheel>,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) insight: Insight,
+    /// What the deferred class gets of a turn beside ready foreground tasks. Read and written by phase 2.
+    pub(crate) share: Cell<Share>,
+    /// The task being polled.
+    pub(crate) running: Cell<Option<Key>>,
+    /// Blocking jobs handed out and not yet reported back.
+    pub(crate) jobs: Cell<usize>,
+    /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.
+    pub(crate) woken: RefCell<Vec<Waker>>,
+    /// Where the `block_on` or `turn` in progress was entered.
+    pub(crate) entered: Cell<Option<&'static Location<'static>>>,
+    /// The deadlock report is made once.
+    pub(crate) deadlock_reported: Cell<bool>,
+    /// The runtime is being dropped. What is spawned now is dropped by it.
+    pub(crate) closing: Cell<bool>,
+    /// Tasks spawned while the runtime was being dropped.
+    pub(crate) doomed: RefCell<Vec<Boxed>>,
+    /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
+    pub(crate) fatal: RefCell<Option<TaskPanic>>,
+    /// Joins and races begun: where each starts is made of its number.
+    pub(crate) races: Cell<u64>,
+}
+
+impl Parts {
+    /// Moves a task into the table. A runtime that is being dropped takes none: the key is then `Key::NONE`.
+    pub(crate) fn spawn(
+        &self,
+        task: Boxed,
+        class: Class,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> (Key, TaskId) {
+        if self.closing.get() {
+            self.doomed.borrow_mut().push(task);
+            return (Key::NONE, TaskId(0));
+        }
+        let inserted = self.tasks.borrow_mut().insert(task, class, location, name);
+        match inserted {
+            Ok((key, id)) => {
+                self.spawned(key);
+                (key, id)
+            }
+            Err(task) => {
+                drop(task);
+                panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+            }
+        }
+    }
+
+    pub(crate) fn wake(&self, key: Key) {
+        let owner = if self.has_hooks() { self.mark_ready_and_tell(key) } else { self.mark_ready(key) };
+        if let Some(owner) = owner {
+            self.guarded(|| owner.wake());
+        }
+    }
+
+    /// Marks a task ready. Returns who is to be woken, with nothing borrowed, if it is a child of a scope.
+    #[inline(always)] // a call would be a tenth of a wake
+    pub(super) fn mark_ready(&self, key: Key) -> Option<Waker> {
+        let mut tasks = self.tasks.borrow_mut();
+        let woken = tasks.wake(key);
+        if woken != Woken::No {
+            self.insight.wakes.add(1);
+        }
+        let Woken::Member(group) = woken else { return None };
+        tasks.take_owner(group)
+    }
+
+    #[cold]
+    pub(super) fn mark_ready_and_tell(&self, key: Key) -> Option<Waker> {
+        let wakes = self.insight.wakes.get();
+        let owner = self.mark_ready(key);
+        let task = if self.insight.wakes.get() == wakes { None } else { self.tasks.borrow_mut().id(key) };
+        if let Some(task) = task {
+            self.tell_woken(task);
+        }
+        owner
+    }
+
+    /// Has a task dropped on its next visit.
+    pub(crate) fn abort(&self, key: Key) {
+        self.tasks.borrow_mut().mark_aborted(key);
+        self.wake(key);
+    }
+
+    /// A handle lets go of its task.
+    pub(crate) fn detach(&self, key: Key) {
+        let left = self.tasks.borrow_mut().detach(key);
+        if let Some(Finished { joiner, detached }) = left {
+            self.guarded(|| drop(joiner));
+            self.drop_detached(detached);
+        }
+    }
+
+    /// Drops a finished task nobody waits for, and reports the panic it may have left.
+    pub(crate) fn drop_detached(&self, detached: Option<(Boxed, Current)>) {
+        let Some((mut task, described)) = detached else { return };
+        for payload in [task.as_mut().take_panic(), drop_caught(task)].into_iter().flatten() {
+            self.report(Some(&described), &payload);
+            drop_payload(payload);
+        }
+    }
+
+    /// Wakes and empties `wakers`, whoever they belong to.
+    pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
+        for waker in wakers.drain(..) {
+            self.guarded(|| waker.wake());
+        }
+    }
+}

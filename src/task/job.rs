@@ -1,0 +1,188 @@
+//! A blocking job: a closure on its way to a thread of a pool, and the task or handle that awaits its result.
+//!
+//! The result travels through a [`Promise`]. Inside a runtime a task in the table awaits that, so callers get an ordinary
+//! [`JoinHandle`]; elsewhere a `RemoteHandle` does.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use super::JoinHandle;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
+use crate::event_loop::misuse::Misuse;
+use crate::event_loop::parts::Parts;
+use crate::executor::caught::{Payload, drop_payload, drop_silently};
+use crate::executor::error::JoinError;
+use crate::executor::stage::{Output, Task};
+use crate::executor::table::Class;
+use crate::pool::{Job, Pool};
+use crate::promise::Promise;
+
+/// Runs a closure on a thread of `pool`, for a task of this runtime.
+pub(crate) fn spawn<T: Send + 'static>(
+    parts: &Parts,
+    pool: &Pool,
+    closure: impl FnOnce() -> T + Send + 'static,
+    location: &'static Location<'static>,
+) -> JoinHandle<T> {
+    let control = JobControl::new();
+    let promise = Arc::new(Promise::new());
+    let task = Waiting { promise: Arc::clone(&promise), control: control.clone(), output: None };
+    let (key, id) = parts.spawn(Box::pin(task), Class::Foreground, None, location);
+    let handle = JoinHandle::new(key, parts.home, id).with_job(control.clone());
+    let work = Box::new(Work { closure: Some(closure), result: None, control, promise, home: Some(parts.home) });
+    if parts.closing.get() {
+        work.refuse(JoinError::cancelled());
+        return handle;
+    }
+    parts.jobs.set(parts.jobs.get() + 1);
+    pool.enqueue(work);
+    handle
+}
+
+/// Runs a closure on one of the current runtime's threads; `what` was called to do so.
+#[track_caller]
+pub(crate) fn spawn_here<T: Send + 'static>(closure: impl FnOnce() -> T + Send + 'static, what: &str) -> JoinHandle<T> {
+    match context::current() {
+        Some(parts) => spawn(&parts, &parts.pool, closure, Location::caller()),
+        None => panic!("{}", Misuse::no_runtime(&format!("`{what}` was called"))),
+    }
+}
+
+/// Runs a closure on a thread of `pool`, for no runtime.
+pub(crate) fn submit<T: Send + 'static>(
+    pool: &Pool,
+    closure: impl FnOnce() -> T + Send + 'static,
+) -> (Arc<Promise<T>>, JobControl) {
+    let control = JobControl::new();
+    let promise = Arc::new(Promise::new());
+    let (work_control, work_promise) = (control.clone(), Arc::clone(&promise));
+    pool.enqueue(Box::new(Work {
+        closure: Some(closure),
+        result: None,
+        control: work_control,
+        promise: work_promise,
+        home: None,
+    }));
+    (promise, control)
+}
+
+/// Whether a job may still be cancelled: shared by its handle, its task and its thread.
+#[derive(Clone, Debug)]
+pub(crate) struct JobControl(Arc<AtomicU8>);
+
+const QUEUED: u8 = 0;
+const STARTED: u8 = 1;
+const CANCELLED: u8 = 2;
+
+impl JobControl {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(QUEUED)))
+    }
+
+    pub(crate) fn start(&self) -> bool {
+        self.0.compare_exchange(QUEUED, STARTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// False if the job has started, and so will end by itself.
+    pub(crate) fn cancel(&self) -> bool {
+        self.0.compare_exchange(QUEUED, CANCELLED, Ordering::AcqRel, Ordering::Acquire) != Err(STARTED)
+    }
+}
+
+/// A closure on its way to a thread, and where its result goes.
+struct Work<F, T> {
+    /// Taken by the run.
+    closure: Option<F>,
+    /// Left by the run.
+    result: Option<Result<T, JoinError>>,
+    control: JobControl,
+    promise: Arc<Promise<T>>,
+    /// The loop that counts this job, if one does.
+    home: Option<Home>,
+}
+
+impl<F, T> Job for Work<F, T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    fn run(&mut self) {
+        let Some(closure) = self.closure.take() else { return };
+        if self.control.start() {
+            self.result = Some(catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::panicked));
+        } else {
+            drop_silently(closure);
+        }
+    }
+
+    fn deliver(self: Box<Self>) {
+        let Self { result, promise, home, .. } = *self;
+        end(promise, home, result.unwrap_or_else(|| Err(JoinError::cancelled())));
+    }
+
+    fn refuse(self: Box<Self>, reason: JoinError) {
+        let Self { closure, promise, home, .. } = *self;
+        drop_silently(closure);
+        end(promise, home, Err(reason));
+    }
+}
+
+/// The result goes first: the loop must not learn that the job has ended before its task is woken. If nobody is left to fetch it, it is
+/// dropped here. Neither that nor a foreign waker may end the thread by a panic.
+fn end<T>(promise: Arc<Promise<T>>, home: Option<Home>, result: Result<T, JoinError>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(promise.finish(result, None)))) {
+        drop_payload(panic);
+    }
+    if let Some(home) = home {
+        home.send(Message::JobEnded);
+    }
+    drop_silently(promise);
+}
+
+/// The task that stands for a job in the table.
+struct Waiting<T> {
+    promise: Arc<Promise<T>>,
+    control: JobControl,
+    output: Output<T>,
+}
+
+/// Nothing in it is polled in place.
+impl<T> Unpin for Waiting<T> {}
+
+impl<T: 'static> Task for Waiting<T> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.output = Some(ready!(self.promise.poll(cx)));
+        Poll::Ready(())
+    }
+
+    fn cancel(mut self: Pin<&mut Self>) {
+        self.control.cancel();
+        self.output = Some(Err(JoinError::cancelled()));
+    }
+
+    fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
+        Some(&mut self.get_mut().output)
+    }
+
+    fn error(self: Pin<&mut Self>) -> Option<&JoinError> {
+        self.get_mut().output.as_ref()?.as_ref().err()
+    }
+
+    fn take_panic(mut self: Pin<&mut Self>) -> Option<Payload> {
+        self.output.take_if(|result| result.as_ref().is_err_and(JoinError::is_panic))?.err()?.into_panic()
+    }
+}
+
+impl<T> Drop for Waiting<T> {
+    /// The runtime ends: nobody will want the result of a job that has not started.
+    fn drop(&mut self) {
+        if self.output.is_none() {
+            self.control.cancel();
+        }
+    }
+}
