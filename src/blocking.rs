@@ -14,7 +14,7 @@ impl Pool {
     /// Runs a closure on one of the pool's threads. The handle is a task's of the current runtime.
     ///
     /// Dropping the handle lets the job run on; `abort` cancels it only if it has not started. A panic of the closure is the
-    /// handle's [`JoinError`]. If no thread can be started and none exists, or the pool is shut down, the handle gives an error.
+    /// handle's [`JoinError`](crate::JoinError). If no thread can be started and none exists, or the pool is shut down, the handle gives an error.
     ///
     /// # Panics
     ///

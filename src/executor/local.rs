@@ -57,7 +57,7 @@ impl Drop for Entered {
 
 /// A key for a value that belongs to a task and those it spawns.
 ///
-/// Inherited by tasks spawned within the scope (`spawn`, `defer`, `JoinSet`) and by children of a [`scope`](super::scope()); a child whose spawner
+/// Inherited by tasks spawned within the scope (`spawn`, `defer`, `JoinSet`) and by children of a [`scope`](crate::task::scope()); a child whose spawner
 /// has no values sees those of the scope's owner, which polls it. Not inherited by blocking jobs, by what another thread spawns
 /// through a [`Handle`](crate::Handle), and by the future given to `block_on` from around the call.
 ///
