@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::panic::Location;
 
-use crate::executor::table::Class;
+use crate::executor::queue::QueueId;
 use crate::task::{JoinHandle, spawn_as};
 
 /// Spawns a task of the low class: it runs when the loop has nothing more urgent.
@@ -45,5 +45,5 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_as(future, Class::Deferred, None, Location::caller(), "defer")
+    spawn_as(future, QueueId::DEFERRED, None, Location::caller(), "defer")
 }

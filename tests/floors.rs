@@ -154,3 +154,29 @@ fn http_uses_what_anybody_could_use() {
     let private: Vec<_> = arrows["http"].iter().filter(|(to, _)| PRIVATE.contains(&to.as_str())).collect();
     assert!(private.is_empty(), "{private:#?}");
 }
+
+/// The words in backticks in some columns of a table in a module's doc.
+fn table_names(doc: &str, header: &str, columns: std::ops::Range<usize>) -> Vec<String> {
+    let rows = doc.lines().skip_while(|line| !line.contains(header)).skip(2);
+    let rows = rows.map_while(|line| line.strip_prefix("//! |"));
+    let cells = rows.flat_map(|row| row.split('|').skip(columns.start).take(columns.len()).collect::<Vec<_>>());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).collect::<Vec<_>>()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_functions_that_the_table_of_states_names_exist() {
+    let executor = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/executor");
+    let doc = fs::read_to_string(executor.join("slots.rs")).unwrap();
+    let mut files = Vec::new();
+    sources(&executor, &mut files);
+    let code: String = files.iter().map(|file| code(file)).collect();
+    let phases = table_names(&doc, "| phase   | the box is", 2..4);
+    let flags = table_names(&doc, "| flag     | says", 2..4);
+    assert!(phases.len() > 10 && flags.len() > 5, "{phases:?} {flags:?}");
+    let drawing = doc.lines().skip_while(|line| !line.contains("```text")).take_while(|line| line.starts_with("//!"));
+    let known = ["insert", "pop", "finish", "put_back", "remove", "poll_join", "detach"];
+    let drawing = drawing.collect::<Vec<_>>().join("\n");
+    assert!(known.iter().all(|name| drawing.contains(name)), "{drawing}");
+    let missing: Vec<_> = phases.iter().chain(&flags).filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -52,19 +52,17 @@ pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
 
 /// Wakes a task of the current runtime. False if it belongs to another, or none is current.
 pub(crate) fn wake_here(id: WakeId) -> bool {
-    let reached = CURRENT.with(|current| match &*current.borrow() {
-        Some(parts) if parts.home.number != id.runtime() => Reached::Elsewhere,
-        Some(parts) if parts.has_hooks() => Reached::Watched(Rc::clone(parts)),
-        Some(parts) => Reached::Here(parts.mark_ready(id.key())),
-        None => Reached::Elsewhere,
+    let result = CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home.number() != id.runtime() => WakeResult::Elsewhere,
+        Some(parts) if parts.has_hooks() => WakeResult::Watched(Rc::clone(parts)),
+        Some(parts) => WakeResult::Here(parts.tasks.borrow_mut().wake(id.key())),
+        None => WakeResult::Elsewhere,
     });
-    let owner = match reached {
-        Reached::Elsewhere => return false,
-        Reached::Here(owner) => owner,
-        Reached::Watched(parts) => parts.mark_ready_and_tell(id.key()),
-    };
-    if let Some(owner) = owner {
-        owner.wake();
+    match result {
+        WakeResult::Elsewhere => return false,
+        WakeResult::Here(None) => {}
+        WakeResult::Here(Some(owner)) => owner.wake(),
+        WakeResult::Watched(parts) => parts.wake(id.key()),
     }
     true
 }
@@ -77,10 +75,10 @@ pub(crate) fn running_is_woken() -> bool {
     })
 }
 
-/// Where a wake has come to.
-enum Reached {
+/// What a wake on this thread did.
+enum WakeResult {
     Elsewhere,
-    /// The task is marked; this one is to be woken as well.
+    /// The task is marked; this owner of its scope is to be woken as well.
     Here(Option<Waker>),
     /// A hook is to be called, and it may do anything, so nothing was done while the thread-local is borrowed.
     Watched(Rc<Parts>),

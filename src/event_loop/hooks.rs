@@ -59,7 +59,6 @@ pub(crate) struct Insight {
     pub(crate) turns: Count,
     pub(crate) polls: Count,
     pub(crate) spawned: Count,
-    pub(crate) wakes: Count,
     pub(crate) messages: Count,
     pub(crate) parks: Count,
     pub(crate) events: Count,

@@ -30,7 +30,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::executor::about::Current;
 use crate::executor::error::JoinError;
-use crate::executor::id::{Key, MAX_RUNTIMES};
+use crate::executor::id::{Key, MAX_RUNTIMES, RUNTIME_BITS};
+use crate::executor::queue::QueueId;
 use crate::reactor;
 use crate::timer::wheel;
 
@@ -41,7 +42,7 @@ pub(crate) enum Message {
     /// A `JoinHandle` was dropped.
     Detach(Key),
     /// A scope was dropped between turns: its group, and the slots of its members.
-    EndScope(u32, Vec<Key>),
+    EndScope(QueueId, Vec<Key>),
     /// Spawns a task: called on the loop, with its runtime current.
     Spawn(Box<dyn FnOnce() + Send>),
     CancelTimer(wheel::Key),
@@ -158,14 +159,20 @@ impl Inbox {
 
 /// Which runtime a handle, a timer or a socket belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Home {
-    pub(crate) number: u16,
-    pub(crate) serial: u64,
-}
+pub(crate) struct Home(u64);
 
 impl Home {
+    fn new(number: u16, serial: u64) -> Self {
+        Self(serial << RUNTIME_BITS | u64::from(number))
+    }
+
+    /// What wakers name it by.
+    pub(crate) const fn number(self) -> u16 {
+        self.0 as u16 & (MAX_RUNTIMES - 1)
+    }
+
     fn outside(self) -> Option<Arc<Outside>> {
-        find(self.number).filter(|outside| outside.serial == self.serial)
+        find(self.number()).filter(|outside| outside.serial == self.0 >> RUNTIME_BITS)
     }
 
     pub(crate) fn is_alive(self) -> bool {
@@ -226,15 +233,15 @@ pub(crate) fn register(waker: mio::Waker) -> io::Result<(Home, Inbox, u32)> {
     registry.next_serial += 1;
     let inbox = Inbox::new(waker, serial);
     registry.live[number as usize] = Some(Arc::clone(&inbox.outside));
-    Ok((Home { number, serial }, inbox, registry.generations[number as usize]))
+    Ok((Home::new(number, serial), inbox, registry.generations[number as usize]))
 }
 
 /// Takes a runtime out of the registry: from now on wakes and messages from elsewhere miss.
 pub(crate) fn deregister(home: Home, next_generation: u32) {
     let mut registry = registry();
-    let outside = registry.live[home.number as usize].take();
-    registry.generations[home.number as usize] = next_generation;
-    registry.free.push_back(home.number);
+    let outside = registry.live[home.number() as usize].take();
+    registry.generations[home.number() as usize] = next_generation;
+    registry.free.push_back(home.number());
     drop(registry);
     drop(outside);
 }

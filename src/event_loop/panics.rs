@@ -162,7 +162,7 @@ impl Parts {
     /// Has the turn in progress end the loop. The first panic counts.
     #[cold]
     fn end_with(&self, panic: TaskPanic) {
-        if !self.closing.get() {
+        if !self.tasks.borrow().is_closed() {
             self.fatal.borrow_mut().get_or_insert(panic);
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::parts::Parts;
-use crate::executor::table::Class;
+use crate::executor::queue::QueueId;
 
 /// How long `block_on` sleeps with nothing that could wake it before it says so.
 const DEADLOCK_AFTER: Duration = Duration::from_secs(5);
@@ -29,8 +29,8 @@ impl Parts {
     /// Whether the next turn has something to do without any event.
     pub(crate) fn has_work(&self) -> bool {
         let tasks = self.tasks.borrow();
-        tasks.has_ready(Class::Foreground)
-            || tasks.has_ready(Class::Deferred)
+        tasks.has_ready(QueueId::FOREGROUND)
+            || tasks.has_ready(QueueId::DEFERRED)
             || self.inbox.has_mail()
             || self.fatal.borrow().is_some()
             || self.timer_is_due()
@@ -54,6 +54,7 @@ impl Parts {
         if self.parks() && self.has_work() {
             return self.poll_events(Some(Duration::ZERO));
         }
+        self.tasks.borrow_mut().shrink();
         if !self.inbox.arm() {
             self.inbox.disarm();
             return self.poll_events(Some(Duration::ZERO));
@@ -84,7 +85,7 @@ impl Parts {
         self.poll_events(Some(Duration::ZERO))?;
         self.take_messages();
         let tasks = self.tasks.borrow();
-        let waits = !tasks.has_ready(Class::Foreground) && !tasks.has_ready(Class::Deferred);
+        let waits = !tasks.has_ready(QueueId::FOREGROUND) && !tasks.has_ready(QueueId::DEFERRED);
         if waits && !self.inbox.has_mail() {
             // Not before it is certain that time follows: it moves the wheel's cursor. A message may have unset the last timer.
             if let Some(next) = self.wheel.borrow_mut().next_exact() {

@@ -13,10 +13,13 @@ use super::hooks::Insight;
 use super::inbox::{Home, Inbox};
 use super::panics::TaskPanic;
 use super::share::Share;
+use super::waker;
 use crate::executor::about::Current;
 use crate::executor::caught::{drop_caught, drop_payload};
 use crate::executor::id::{Key, MAX_TASKS, TaskId};
-use crate::executor::table::{Boxed, Class, Finished, Table, Woken};
+use crate::executor::queue::{QueueId, WakeTarget};
+use crate::executor::stage::Boxed;
+use crate::executor::table::{Finished, Table};
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::timer::clock::Clock;
@@ -45,8 +48,6 @@ pub(crate) struct Parts {
     pub(crate) entered: Cell<Option<&'static Location<'static>>>,
     /// The deadlock report is made once.
     pub(crate) deadlock_reported: Cell<bool>,
-    /// The runtime is being dropped. What is spawned now is dropped by it.
-    pub(crate) closing: Cell<bool>,
     /// Tasks spawned while the runtime was being dropped.
     pub(crate) doomed: RefCell<Vec<Boxed>>,
     /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
@@ -60,19 +61,19 @@ impl Parts {
     pub(crate) fn spawn(
         &self,
         task: Boxed,
-        class: Class,
+        queue: QueueId,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
     ) -> (Key, TaskId) {
-        if self.closing.get() {
-            self.doomed.borrow_mut().push(task);
-            return (Key::NONE, TaskId(0));
-        }
-        let inserted = self.tasks.borrow_mut().insert(task, class, location, name);
+        let inserted = self.tasks.borrow_mut().insert(task, queue, location, name);
         match inserted {
             Ok((key, id)) => {
                 self.spawned(key);
                 (key, id)
+            }
+            Err(task) if self.tasks.borrow().is_closed() => {
+                self.doomed.borrow_mut().push(task);
+                (Key::NONE, TaskId(0))
             }
             Err(task) => {
                 drop(task);
@@ -81,34 +82,37 @@ impl Parts {
         }
     }
 
+    /// Wakes a task, and with the first member of a scope the task that polls the scope.
     pub(crate) fn wake(&self, key: Key) {
-        let owner = if self.has_hooks() { self.mark_ready_and_tell(key) } else { self.mark_ready(key) };
+        if self.has_hooks() {
+            return self.wake_and_tell(key);
+        }
+        let owner = self.tasks.borrow_mut().wake(key);
         if let Some(owner) = owner {
             self.guarded(|| owner.wake());
         }
     }
 
-    /// Marks a task ready. Returns who is to be woken, with nothing borrowed, if it is a child of a scope.
-    #[inline(always)] // a call would be a tenth of a wake
-    pub(super) fn mark_ready(&self, key: Key) -> Option<Waker> {
-        let mut tasks = self.tasks.borrow_mut();
-        let woken = tasks.wake(key);
-        if woken != Woken::No {
-            self.insight.wakes.add(1);
+    #[cold]
+    fn wake_and_tell(&self, mut key: Key) {
+        loop {
+            let (woken, owner) = self.tasks.borrow_mut().wake_and_tell(key);
+            if let Some(task) = woken {
+                self.tell_woken(task);
+            }
+            match owner {
+                Some(WakeTarget::Task(owner)) => key = owner,
+                Some(WakeTarget::Foreign(owner)) => return self.guarded(|| owner.wake()),
+                None => return,
+            }
         }
-        let Woken::Member(group) = woken else { return None };
-        tasks.take_owner(group)
     }
 
-    #[cold]
-    pub(super) fn mark_ready_and_tell(&self, key: Key) -> Option<Waker> {
-        let wakes = self.insight.wakes.get();
-        let owner = self.mark_ready(key);
-        let task = if self.insight.wakes.get() == wakes { None } else { self.tasks.borrow_mut().id(key) };
-        if let Some(task) = task {
-            self.tell_woken(task);
+    pub(crate) fn wake_target(&self, target: WakeTarget) {
+        match target {
+            WakeTarget::Task(key) => self.wake(key),
+            WakeTarget::Foreign(waker) => self.guarded(|| waker.wake()),
         }
-        owner
     }
 
     /// Has a task dropped on its next visit.
@@ -135,8 +139,28 @@ impl Parts {
         }
     }
 
-    /// Wakes and empties `wakers`, whoever they belong to.
+    /// Wakes and empties `wakers`: this runtime's own tasks in one borrow, the others outside of it.
     pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
+        if wakers.is_empty() {
+            return;
+        }
+        if !self.has_hooks() {
+            let mut tasks = self.tasks.borrow_mut();
+            let (mut owners, mut foreign) = (Vec::new(), 0);
+            for index in 0..wakers.len() {
+                match waker::task_of(&wakers[index], self.home) {
+                    Some(key) => owners.extend(tasks.wake(key)),
+                    None => {
+                        wakers.swap(foreign, index);
+                        foreign += 1;
+                    }
+                }
+            }
+            drop(tasks);
+            // Dropping a waker of our own runs no code.
+            wakers.truncate(foreign);
+            wakers.append(&mut owners);
+        }
         for waker in wakers.drain(..) {
             self.guarded(|| waker.wake());
         }

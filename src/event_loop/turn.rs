@@ -28,7 +28,9 @@ use super::parts::Parts;
 use super::waker;
 use crate::executor::budget;
 use crate::executor::id::{Key, WakeId};
-use crate::executor::table::{Boxed, Class, Visit};
+use crate::executor::queue::QueueId;
+use crate::executor::stage::Boxed;
+use crate::executor::table::Visit;
 
 /// Messages taken from the inbox in a turn: a message is about as much work as a short poll.
 const MESSAGES_PER_TURN: usize = 256;
@@ -118,9 +120,9 @@ impl Parts {
     }
 
     fn run(&self, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) {
-        self.tasks.borrow_mut().take_up_later(Class::Foreground);
+        self.tasks.borrow_mut().take_up_later(QueueId::FOREGROUND);
         while turn.polls < self.config.polls_per_turn && !turn.root_is_ready {
-            if !self.visit_next(Class::Foreground, root, turn) {
+            if !self.visit_next(QueueId::FOREGROUND, root, turn) {
                 return;
             }
         }
@@ -128,37 +130,37 @@ impl Parts {
 
     /// Reads the clock if deferred work is ready, unless the counts alone decide.
     fn time_of_deferred_work(&self) -> Option<Instant> {
-        (self.config.times_phases() && self.tasks.borrow().has_ready(Class::Deferred)).then(Instant::now)
+        (self.tasks.borrow().has_ready(QueueId::DEFERRED) && self.config.times_phases()).then(Instant::now)
     }
 
     /// `began` is when phase 1 began, if there was deferred work already.
     fn run_deferred(&self, began: Option<Instant>, turn: &mut Turn) {
-        if !self.tasks.borrow().has_ready(Class::Deferred) {
+        if !self.tasks.borrow().has_ready(QueueId::DEFERRED) {
             return;
         }
-        self.tasks.borrow_mut().take_up_later(Class::Deferred);
+        self.tasks.borrow_mut().take_up_later(QueueId::DEFERRED);
         let mut share = self.share.get();
         let mut phase = share.begin(began, self.time_of_deferred_work());
-        while self.visit_next(Class::Deferred, &mut None, turn) {
+        while self.visit_next(QueueId::DEFERRED, &mut None, turn) {
             let tasks = self.tasks.borrow();
-            if !tasks.has_more(Class::Deferred) || phase.is_over(tasks.has_ready(Class::Foreground)) {
+            if !tasks.has_more(QueueId::DEFERRED) || phase.is_over(tasks.has_ready(QueueId::FOREGROUND)) {
                 break;
             }
         }
-        share.adapt(self.tasks.borrow().has_more(Class::Deferred));
+        share.adapt(self.tasks.borrow().has_more(QueueId::DEFERRED));
         self.share.set(share);
     }
 
-    /// Visits the next ready task of a class. False if there is none.
+    /// Visits the next ready task of a queue. False if there is none.
     #[inline(always)] // a call would be a tenth of a short poll
-    fn visit_next(&self, class: Class, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) -> bool {
-        let next = self.tasks.borrow_mut().pop(class);
-        let Some((key, visit)) = next else { return false };
+    fn visit_next(&self, queue: QueueId, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) -> bool {
+        let next = self.tasks.borrow_mut().pop(queue);
+        let Some(Visit { key, task, is_aborted }) = next else { return false };
         turn.polls += 1;
-        match visit {
-            Visit::Task(task) => self.poll_task(key, task),
-            Visit::Aborted(task) => self.cancel_task(key, task),
-            Visit::Root => turn.root_is_ready = self.poll_root(root, key),
+        match task {
+            Some(task) if is_aborted => self.cancel_task(key, task),
+            Some(task) => self.poll_task(key, task),
+            None => turn.root_is_ready = self.poll_root(root, key),
         }
         true
     }
@@ -184,7 +186,7 @@ impl Parts {
         }
         let finished = self.tasks.borrow_mut().finish(key, task);
         if let Some(joiner) = finished.joiner {
-            self.guarded(|| joiner.wake());
+            self.wake_target(joiner);
         }
         // Asked here too, as it is large to hand over.
         if finished.detached.is_some() {
@@ -206,7 +208,7 @@ impl Parts {
         self.running.set(Some(key));
         let budget = budget::begin();
         // Its drop would do nothing: that call is spared.
-        let waker = ManuallyDrop::new(waker::waker(WakeId::new(self.home.number, key)));
+        let waker = ManuallyDrop::new(waker::waker(WakeId::new(self.home.number(), key)));
         let result = poll(&mut Context::from_waker(&waker));
         drop(budget);
         self.running.set(None);
@@ -237,8 +239,8 @@ impl Parts {
             Message::Wake(key) => self.wake(key),
             Message::Abort(key) => self.abort(key),
             Message::Detach(key) => self.detach(key),
-            Message::EndScope(group, members) => {
-                let owner = self.tasks.borrow_mut().remove_group(group, &members);
+            Message::EndScope(queue, members) => {
+                let owner = self.tasks.borrow_mut().remove_queue(queue, &members);
                 self.guarded(|| drop(owner));
             }
             Message::Spawn(spawn) => self.guarded(spawn),

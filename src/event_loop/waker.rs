@@ -11,8 +11,9 @@ use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::context;
-use super::inbox::{self, Message};
-use crate::executor::id::WakeId;
+use super::inbox::{self, Home, Message};
+use crate::executor::id::{Key, WakeId};
+use crate::executor::queue::WakeTarget;
 
 /// A `static`, not a `const`: `will_wake` compares its address.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, |_| {});
@@ -33,6 +34,18 @@ fn wake(data: *const ()) {
 pub(crate) fn copy(waker: &Waker) -> Option<Waker> {
     let is_ours = ptr::eq(waker.vtable(), &VTABLE);
     is_ours.then(|| self::waker(WakeId::from_bits(waker.data().addr() as u64)))
+}
+
+/// The task that a waker wakes, if it is one of this runtime.
+#[inline]
+pub(crate) fn task_of(waker: &Waker, home: Home) -> Option<Key> {
+    let id = WakeId::from_bits(waker.data().addr() as u64);
+    (ptr::eq(waker.vtable(), &VTABLE) && id.runtime() == home.number()).then(|| id.key())
+}
+
+/// Who is woken by a waker: a task of this runtime, or a copy of the waker. Run with nothing borrowed.
+pub(crate) fn target(waker: &Waker, home: Home) -> WakeTarget {
+    task_of(waker, home).map_or_else(|| WakeTarget::Foreign(waker.clone()), WakeTarget::Task)
 }
 
 /// The waker of a task.

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::panic::Location;
 
 use super::id::TaskId;
+use super::queue::WakeTarget;
 
 /// What a task knows of itself: see [`task::current`](crate::task::current).
 #[derive(Clone, Debug)]
@@ -76,10 +78,68 @@ impl fmt::Display for Current {
     }
 }
 
+/// Where the cold facts of a task stand: in a site shared with all tasks spawned there, or in a record of its own.
+#[derive(Clone, Copy)]
+pub(super) struct About(u32);
+
+impl About {
+    const RECORD: u32 = 1 << 31;
+    const MEMBER: u32 = 1 << 30;
+    pub(super) const NOTHING: Self = Self(0);
+
+    pub(super) fn site(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(super) fn of_record(index: usize) -> Self {
+        Self(Self::RECORD | index as u32)
+    }
+
+    pub(super) fn of_member(index: usize) -> Self {
+        Self(Self::MEMBER | index as u32)
+    }
+
+    pub(super) fn record(self) -> Option<usize> {
+        (self.0 & Self::RECORD != 0).then_some((self.0 & !Self::RECORD) as usize)
+    }
+
+    pub(super) fn member(self) -> Option<usize> {
+        (self.0 & Self::MEMBER != 0).then_some((self.0 & !Self::MEMBER) as usize)
+    }
+
+    /// Means something only if it is neither a record nor a member.
+    pub(super) fn site_number(self) -> u32 {
+        self.0
+    }
+}
+
+/// The cold facts of a task that has a name or a joiner.
+pub(super) struct Record {
+    pub(super) site: u32,
+    pub(super) name: Option<Box<str>>,
+    pub(super) joiner: Option<WakeTarget>,
+}
+
+/// The cold facts of what a scope polls by itself: one of its children, or its body.
+pub(super) struct Member {
+    /// The number of its spawn site, plus one: so an unused entry of the slab needs no tag beside it.
+    pub(super) site: NonZeroU32,
+    /// Where the scope keeps it.
+    pub(super) index: u32,
+    /// Its place among the names, or `NONE`.
+    pub(super) name: u32,
+}
+
+impl Member {
+    pub(super) fn site(&self) -> u32 {
+        self.site.get() - 1
+    }
+}
+
 /// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for good.
 #[derive(Default)]
 pub(super) struct Sites {
-    pub(super) all: Vec<&'static Location<'static>>,
+    all: Vec<&'static Location<'static>>,
     numbers: HashMap<usize, u32>,
     /// Direct-mapped cache in front of `numbers`: a hash would cost a third of a spawn.
     recent: [u32; Self::RECENT],
@@ -87,6 +147,10 @@ pub(super) struct Sites {
 
 impl Sites {
     const RECENT: usize = 32;
+
+    pub(super) fn location(&self, number: u32) -> &'static Location<'static> {
+        self.all[number as usize]
+    }
 
     pub(super) fn number(&mut self, location: &'static Location<'static>) -> u32 {
         let address = std::ptr::from_ref(location) as usize;

@@ -31,6 +31,8 @@ pub(crate) struct Key {
 impl Key {
     /// Names no task: slots are never as many as this.
     pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: u32::MAX };
+    /// Names no task any more: the handle that had it has handed out the output.
+    pub(crate) const TAKEN: Self = Self { slot: u32::MAX, generation: 0 };
 }
 
 /// A task of any runtime of the process, in one integer.

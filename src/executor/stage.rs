@@ -37,6 +37,9 @@ pub(crate) trait Task {
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload>;
 }
 
+/// A task as the table and the loop know it.
+pub(crate) type Boxed = Pin<Box<dyn Task>>;
+
 pin_project! {
     #[project = StageProjection]
     pub(crate) enum Stage<F: Future> {
@@ -50,7 +53,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    pub(crate) fn boxed(future: F) -> Pin<Box<dyn Task>> {
+    pub(crate) fn boxed(future: F) -> Boxed {
         Box::pin(Self::Future { future })
     }
 

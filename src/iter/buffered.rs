@@ -18,7 +18,7 @@ use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use crate::executor::budget;
-use crate::executor::table::Class;
+use crate::executor::queue::QueueId;
 use crate::task::{AbortOnDrop, JoinError, JoinSet, spawn_as};
 
 /// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order of the stream.
@@ -174,7 +174,7 @@ where
     fn start_futures(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
         while let Some(future) = this.source.as_mut().poll_future(cx, this.running.len()) {
-            let task = spawn_as(future, Class::Foreground, None, this.caller, "iter::buffered");
+            let task = spawn_as(future, QueueId::FOREGROUND, None, this.caller, "iter::buffered");
             this.running.push_back(task.abort_on_drop());
         }
     }

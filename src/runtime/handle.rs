@@ -22,7 +22,7 @@ use crate::executor::budget;
 use crate::executor::caught::drop_silently;
 use crate::executor::error::JoinError;
 use crate::executor::id::Key;
-use crate::executor::table::Class;
+use crate::executor::queue::QueueId;
 use crate::promise::Promise;
 use crate::task::job::JobControl;
 use crate::task::spawn_on;
@@ -101,7 +101,7 @@ impl Handle {
         F: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        self.spawn_as(make, Class::Foreground, Location::caller())
+        self.spawn_as(make, QueueId::FOREGROUND, Location::caller())
     }
 
     /// Like [`spawn`](Self::spawn), but the task is a deferred one: it runs when the loop has nothing more urgent, as after
@@ -121,13 +121,13 @@ impl Handle {
         F: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        self.spawn_as(make, Class::Deferred, Location::caller())
+        self.spawn_as(make, QueueId::DEFERRED, Location::caller())
     }
 
     fn spawn_as<F, T>(
         &self,
         make: impl FnOnce() -> F + Send + 'static,
-        class: Class,
+        queue: QueueId,
         location: &'static Location<'static>,
     ) -> RemoteHandle<T>
     where
@@ -142,7 +142,7 @@ impl Handle {
         let spawn = move || {
             let Some(parts) = context::current() else { return };
             let remote = Remote { make: Some(make), future: None, promise: unbroken };
-            let task = spawn_on(&parts, remote, class, None, location);
+            let task = spawn_on(&parts, remote, queue, None, location);
             started.set(home, task.key());
         };
         // A runtime that has ended gives the message back, and its drop breaks the promise.

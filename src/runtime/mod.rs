@@ -28,8 +28,8 @@ use crate::event_loop::inbox::{self, Message};
 use crate::event_loop::park::Patience;
 use crate::event_loop::parts::Parts;
 use crate::event_loop::share::Share;
-use crate::executor::id::Key;
-use crate::executor::table::{Class, Finished, Table};
+use crate::executor::queue::QueueId;
+use crate::executor::table::{Finished, Table};
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::task::{JoinHandle, spawn_on};
@@ -129,7 +129,6 @@ impl Runtime {
             woken: RefCell::new(Vec::new()),
             entered: Cell::new(None),
             deadlock_reported: Cell::new(false),
-            closing: Cell::new(false),
             doomed: RefCell::new(Vec::new()),
             fatal: RefCell::new(None),
             races: Cell::new(0),
@@ -170,9 +169,8 @@ impl Runtime {
         let _entered = self.enter(caller, "block_on")?;
         // Declared after the guard, so dropped before it: its destructors may spawn, too.
         let future = pin!(future);
-        let root = self.parts.tasks.borrow_mut().insert_root();
-        let key = root.ok_or_else(|| io::Error::other("every task slot is taken; wait for some tasks first"))?;
-        let _root = RootSlot { parts: &self.parts, key };
+        self.parts.tasks.borrow_mut().begin_root();
+        let _root = RootSlot { parts: &self.parts };
         self.parts.drive(future)
     }
 
@@ -227,7 +225,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(&self.parts, future, Class::Foreground, None, Location::caller())
+        spawn_on(&self.parts, future, QueueId::FOREGROUND, None, Location::caller())
     }
 
     /// Like [`defer`](crate::defer), from outside.
@@ -250,7 +248,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(&self.parts, future, Class::Deferred, None, Location::caller())
+        spawn_on(&self.parts, future, QueueId::DEFERRED, None, Location::caller())
     }
 
     /// A handle with which other threads reach this runtime.
@@ -346,7 +344,6 @@ impl Runtime {
     /// Drops every task, one by one. What their destructors spawn is dropped by `drop_late`.
     fn drop_tasks(&self) {
         let parts = &self.parts;
-        parts.closing.set(true);
         parts.tasks.borrow_mut().close();
         let mut from = 0;
         loop {
@@ -420,12 +417,11 @@ impl Drop for Busy<'_> {
 /// The slot of `block_on`'s future, freed on unwind too.
 struct RootSlot<'a> {
     parts: &'a Parts,
-    key: Key,
 }
 
 impl Drop for RootSlot<'_> {
     fn drop(&mut self) {
-        self.parts.tasks.borrow_mut().remove_root(self.key);
+        self.parts.tasks.borrow_mut().end_root();
     }
 }
 
@@ -449,7 +445,7 @@ impl Parts {
             turns: insight.turns.get(),
             polls: insight.polls.get(),
             spawned: insight.spawned.get(),
-            wakes: insight.wakes.get(),
+            wakes: self.tasks.borrow().wakes(),
             messages: insight.messages.get(),
             wake_calls: self.inbox.outside.writes.load(Ordering::Relaxed),
             parks: insight.parks.get(),

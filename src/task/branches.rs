@@ -22,7 +22,7 @@ use pin_project_lite::pin_project;
 
 use crate::event_loop::context;
 use crate::executor::budget;
-use crate::executor::table::{GOLDEN_RATIO, scramble};
+use crate::executor::random::{GOLDEN_RATIO, scramble};
 
 /// Waits for all of several futures, and gives their outputs in the order they were given.
 ///

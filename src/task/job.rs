@@ -17,8 +17,8 @@ use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::caught::{Payload, drop_payload, drop_silently};
 use crate::executor::error::JoinError;
+use crate::executor::queue::QueueId;
 use crate::executor::stage::{Output, Task};
-use crate::executor::table::Class;
 use crate::pool::{Job, Pool};
 use crate::promise::Promise;
 
@@ -32,10 +32,10 @@ pub(crate) fn spawn<T: Send + 'static>(
     let control = JobControl::new();
     let promise = Arc::new(Promise::new());
     let task = Waiting { promise: Arc::clone(&promise), control: control.clone(), output: None };
-    let (key, id) = parts.spawn(Box::pin(task), Class::Foreground, None, location);
+    let (key, id) = parts.spawn(Box::pin(task), QueueId::FOREGROUND, None, location);
     let handle = JoinHandle::new(key, parts.home, id).with_job(control.clone());
     let work = Box::new(Work { closure: Some(closure), result: None, control, promise, home: Some(parts.home) });
-    if parts.closing.get() {
+    if parts.tasks.borrow().is_closed() {
         work.refuse(JoinError::cancelled());
         return handle;
     }

@@ -17,11 +17,13 @@ use super::job::JobControl;
 use crate::event_loop::context::{self, Home};
 use crate::event_loop::inbox::Message;
 use crate::event_loop::misuse::Misuse;
+use crate::event_loop::waker;
 use crate::executor::budget;
 use crate::executor::error::JoinError;
 use crate::executor::id::{Key, TaskId};
+use crate::executor::queue::WakeTarget;
 use crate::executor::stage::Output;
-use crate::executor::table::Joining;
+use crate::executor::table::JoinState;
 
 /// Waits for a task, and can abort it.
 ///
@@ -50,8 +52,6 @@ pub struct JoinHandle<T> {
     key: Key,
     home: Home,
     id: TaskId,
-    /// Set when the output was taken: the key means nothing any more.
-    taken: bool,
     /// The blocking job this task waits for, if it is one of those.
     job: Option<JobControl>,
     /// `fn() -> T`: a handle of a task with an `Rc` output is `Send` all the same, since it holds none.
@@ -60,7 +60,12 @@ pub struct JoinHandle<T> {
 
 impl<T> JoinHandle<T> {
     pub(crate) fn new(key: Key, home: Home, id: TaskId) -> Self {
-        Self { key, home, id, taken: false, job: None, _output: PhantomData }
+        Self { key, home, id, job: None, _output: PhantomData }
+    }
+
+    /// Whether the output was handed out.
+    fn is_taken(&self) -> bool {
+        self.key == Key::TAKEN
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -101,7 +106,7 @@ impl<T> JoinHandle<T> {
     /// # }
     /// ```
     pub fn abort(&self) {
-        if self.taken || self.job.as_ref().is_some_and(|job| !job.cancel()) {
+        if self.is_taken() || self.job.as_ref().is_some_and(|job| !job.cancel()) {
             return;
         }
         match context::current_of(self.home) {
@@ -129,7 +134,7 @@ impl<T> JoinHandle<T> {
     #[must_use]
     #[track_caller]
     pub fn is_finished(&self) -> bool {
-        if self.taken {
+        if self.is_taken() {
             return true;
         }
         match context::current_of(self.home) {
@@ -167,30 +172,33 @@ impl<T: 'static> JoinHandle<T> {
     /// What `poll` does, whatever budget is left.
     #[track_caller]
     pub(crate) fn poll_output(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
-        assert!(!self.taken, "`JoinHandle` was polled after it was ready; keep its output instead");
+        assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
         let Some(parts) = context::current_of(self.home) else {
-            self.taken = self.gone_or_panic("`JoinHandle` was polled");
+            self.gone_or_panic("`JoinHandle` was polled");
+            self.key = Key::TAKEN;
             return Poll::Ready(Err(JoinError::cancelled()));
         };
-        let found = parts.tasks.borrow_mut().poll_join(self.key, waker);
-        match found {
-            Joining::Waits => Poll::Pending,
-            Joining::Pending => {
-                let waker = waker.clone();
+        let joiner = waker::task_of(waker, self.home).ok_or(waker);
+        let found = parts.tasks.borrow_mut().poll_join(self.key, joiner);
+        let output = match found {
+            JoinState::Waits(before) => {
+                drop(before);
+                return Poll::Pending;
+            }
+            JoinState::Pending => {
+                let waker = WakeTarget::Foreign(waker.clone());
                 let before = parts.tasks.borrow_mut().set_joiner(self.key, waker);
                 drop(before);
-                Poll::Pending
+                return Poll::Pending;
             }
-            Joining::Done(mut task) => {
-                self.taken = true;
+            JoinState::Done(mut task) => {
                 let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
-                Poll::Ready(output.and_then(Option::take).unwrap_or_else(|| Err(JoinError::cancelled())))
+                output.and_then(Option::take)
             }
-            Joining::Gone => {
-                self.taken = true;
-                Poll::Ready(Err(JoinError::cancelled()))
-            }
-        }
+            JoinState::Gone => None,
+        };
+        self.key = Key::TAKEN;
+        Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
     }
 }
 
@@ -199,7 +207,7 @@ impl<T: 'static> Future for JoinHandle<T> {
 
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.taken, "`JoinHandle` was polled after it was ready; keep its output instead");
+        assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
         ready!(budget::poll_available(cx));
         let output = ready!(self.poll_output(cx.waker()));
         budget::spend();
@@ -209,7 +217,7 @@ impl<T: 'static> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if self.taken {
+        if self.is_taken() {
             return;
         }
         match context::current_of(self.home) {

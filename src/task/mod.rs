@@ -43,8 +43,8 @@ use crate::event_loop::context;
 use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::local;
+use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
-use crate::executor::table::Class;
 
 /// Runs a future as a task of the current runtime, beside the caller.
 ///
@@ -69,13 +69,13 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_as(future, Class::Foreground, None, Location::caller(), "spawn")
+    spawn_as(future, QueueId::FOREGROUND, None, Location::caller(), "spawn")
 }
 
 #[track_caller]
 pub(crate) fn spawn_as<F>(
     future: F,
-    class: Class,
+    queue: QueueId,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
     what: &str,
@@ -85,7 +85,7 @@ where
     F::Output: 'static,
 {
     match context::current() {
-        Some(parts) => spawn_on(&parts, future, class, name, location),
+        Some(parts) => spawn_on(&parts, future, queue, name, location),
         None => panic!("{}", Misuse::no_runtime(&format!("`{what}` was called"))),
     }
 }
@@ -94,7 +94,7 @@ where
 pub(crate) fn spawn_on<F>(
     parts: &Parts,
     future: F,
-    class: Class,
+    queue: QueueId,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
 ) -> JoinHandle<F::Output>
@@ -106,7 +106,7 @@ where
         None => Stage::boxed(future),
         Some(map) => Stage::boxed(Scoped::new(map, future)),
     };
-    let (key, id) = parts.spawn(task, class, name, location);
+    let (key, id) = parts.spawn(task, queue, name, location);
     JoinHandle::new(key, parts.home, id)
 }
 
@@ -170,7 +170,7 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_as(future, Class::Foreground, self.name, Location::caller(), "task::Builder::spawn")
+        spawn_as(future, QueueId::FOREGROUND, self.name, Location::caller(), "task::Builder::spawn")
     }
 
     /// Like [`defer`](crate::defer).
@@ -192,7 +192,7 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_as(future, Class::Deferred, self.name, Location::caller(), "task::Builder::defer")
+        spawn_as(future, QueueId::DEFERRED, self.name, Location::caller(), "task::Builder::defer")
     }
 }
 

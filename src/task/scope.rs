@@ -7,7 +7,7 @@
 //! # How it works
 //!
 //! ```text
-//!     waker of a child ──▶ its slot ──▶ queue of the scope's group ──▶ (first wake) the owner's waker
+//!     waker of a child ──▶ its slot ──▶ queue of the scope ──▶ (first wake) the owner's waker
 //!     owner is polled  ──▶ the scope takes ready children off its queue and polls them
 //! ```
 //!
@@ -51,7 +51,8 @@ use crate::executor::caught::{Payload, drop_caught, drop_payload};
 use crate::executor::error::JoinError;
 use crate::executor::id::{Key, MAX_TASKS, TaskId, WakeId};
 use crate::executor::local::{self, Scoped};
-use crate::executor::table::{BODY, ReadyMember, grow_gently};
+use crate::executor::queue::QueueId;
+use crate::executor::table::{BODY, Visit, grow_gently};
 
 /// Children polled in one poll of their scope: about as much work as the loop does between two looks at its other tasks.
 const POLLS: usize = 64;
@@ -137,7 +138,7 @@ type BoxedJob<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
 /// What a scope's handles and its future have in common.
 struct Shared<'env, E> {
     home: Home,
-    group: u32,
+    queue: QueueId,
     /// The slot of the body: waking it gets the scope polled.
     body: Key,
     cancelled: Cell<bool>,
@@ -175,17 +176,17 @@ impl<'env, E: 'env> Scope<'env, E> {
     fn open() -> Self {
         let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`task::scope` was called")) };
         let mut tasks = parts.tasks.borrow_mut();
-        let group = tasks.add_group();
-        let inserted = tasks.insert_member(group, BODY, Location::caller(), None);
+        let queue = tasks.add_queue();
+        let inserted = tasks.insert_member(queue, BODY, Location::caller(), None);
         if inserted.is_none() {
-            tasks.remove_group(group, &[]);
+            tasks.remove_queue(queue, &[]);
         }
         drop(tasks);
         let (body, _) = inserted.unwrap_or_else(|| full());
         Self {
             shared: Rc::new(Shared {
                 home: parts.home,
-                group,
+                queue,
                 body,
                 cancelled: Cell::new(false),
                 ended: Cell::new(false),
@@ -308,7 +309,7 @@ impl<'env, E: 'env> Scope<'env, E> {
 
 impl<'env, E> Shared<'env, E> {
     fn waker(&self, key: Key) -> Waker {
-        waker::waker(WakeId::new(self.home.number, key))
+        waker::waker(WakeId::new(self.home.number(), key))
     }
 
     /// Takes a child in; drops it if the scope or the runtime has ended.
@@ -326,13 +327,13 @@ impl<'env, E> Shared<'env, E> {
             );
             return (Key::NONE, TaskId(0));
         };
-        if self.ended.get() || parts.closing.get() {
+        if self.ended.get() || parts.tasks.borrow().is_closed() {
             return (Key::NONE, TaskId(0));
         }
         let mut children = self.children.borrow_mut();
         grow_gently(&mut children);
         let vacant = children.vacant_entry();
-        let inserted = parts.tasks.borrow_mut().insert_member(self.group, vacant.key() as u32, location, name);
+        let inserted = parts.tasks.borrow_mut().insert_member(self.queue, vacant.key() as u32, location, name);
         let Some((key, id)) = inserted else {
             drop(children);
             full()
@@ -340,17 +341,16 @@ impl<'env, E> Shared<'env, E> {
         vacant.insert(Entry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
         drop(children);
         // The scope may be waiting: the spawner need not be in it.
-        let owner = parts.tasks.borrow_mut().take_owner(self.group);
+        let owner = parts.tasks.borrow_mut().take_owner(self.queue);
         if let Some(owner) = owner {
-            parts.guarded(|| owner.wake());
+            parts.wake_target(owner);
         }
         parts.spawned(key);
         (key, id)
     }
 
     /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure, and a second one of that child.
-    fn visit_child(&self, parts: &Parts, child: &ReadyMember) -> Result<(), ScopeError<E>> {
-        let &ReadyMember { key, index, is_aborted } = child;
+    fn visit_child(&self, parts: &Parts, key: Key, index: u32, is_aborted: bool) -> Result<(), ScopeError<E>> {
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
         let waker = self.waker(key);
@@ -380,7 +380,7 @@ impl<'env, E> Shared<'env, E> {
         let failed = dropped.is_some() || !matches!(polled, Ok(Poll::Ready(Ok(()))));
         let described = if failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
         self.children.borrow_mut().try_remove(index as usize);
-        parts.tasks.borrow_mut().remove_member(key);
+        parts.tasks.borrow_mut().remove(key);
         if failed { Self::failed(described, polled, dropped) } else { Ok(()) }
     }
 
@@ -418,11 +418,11 @@ impl<'env, E> Shared<'env, E> {
             Some(parts) => {
                 let mut tasks = parts.tasks.borrow_mut();
                 described.extend(keys.iter().map(|&key| tasks.describe_key(key)));
-                let owner = tasks.remove_group(self.group, &keys);
+                let owner = tasks.remove_queue(self.queue, &keys);
                 drop(tasks);
                 parts.guarded(|| drop(owner));
             }
-            None => self.home.send(Message::EndScope(self.group, keys)),
+            None => self.home.send(Message::EndScope(self.queue, keys)),
         }
         let mut described = described.into_iter();
         let panicked = |entry: Entry<'env, E>| {
@@ -468,22 +468,27 @@ where
             panic!("{}", Misuse::elsewhere("`task::scope` was polled"));
         };
         if self.shared.ended.get() {
-            // Its group may be another scope's by now.
+            // Its queue may be another scope's by now.
             return self.say(cx);
         }
-        let group = self.shared.group;
-        let owner = parts.tasks.borrow_mut().begin_poll(group);
+        let queue = self.shared.queue;
+        let owner = {
+            let mut tasks = parts.tasks.borrow_mut();
+            tasks.take_up_later(queue);
+            // It is being polled: nobody need wake it meanwhile.
+            tasks.take_owner(queue)
+        };
         parts.guarded(|| drop(owner));
         for _ in 0..POLLS {
             if self.as_mut().is_over() {
                 return self.say(cx);
             }
-            let next = if budget::has_budget() { parts.tasks.borrow_mut().pop_member(group) } else { None };
-            let Some(next) = next else { break };
-            let visited = if next.index == BODY {
-                self.as_mut().poll_body(&parts, next.key)
+            let next = if budget::has_budget() { next_member(&parts, queue) } else { None };
+            let Some((key, index, is_aborted)) = next else { break };
+            let visited = if index == BODY {
+                self.as_mut().poll_body(&parts, key)
             } else {
-                self.shared.visit_child(&parts, &next)
+                self.shared.visit_child(&parts, key, index, is_aborted)
             };
             if let Err(failure) = visited {
                 self.as_mut().fail(failure);
@@ -493,10 +498,8 @@ where
         if self.as_mut().is_over() {
             return self.say(cx);
         }
-        let (unused, is_ready) = {
-            let waker = cx.waker().clone();
-            parts.tasks.borrow_mut().set_owner(group, waker)
-        };
+        let owner = waker::target(cx.waker(), home);
+        let (unused, is_ready) = parts.tasks.borrow_mut().set_owner(queue, owner);
         parts.guarded(|| drop(unused));
         if is_ready {
             cx.waker().wake_by_ref();
@@ -546,6 +549,13 @@ where
         error.others.extend(body.into_iter().chain(value).map(|panic| Failure::panicked(None, panic)));
         *this.result = Some(Err(error));
     }
+}
+
+/// The next ready member of a scope: its key, its index, and whether it is to be dropped.
+fn next_member(parts: &Parts, queue: QueueId) -> Option<(Key, u32, bool)> {
+    let mut tasks = parts.tasks.borrow_mut();
+    let Visit { key, is_aborted, .. } = tasks.pop(queue)?;
+    tasks.member_index(key).map(|index| (key, index, is_aborted))
 }
 
 #[cold]

@@ -26,7 +26,7 @@ use super::join::JoinHandle;
 use super::{TaskId, spawn_as};
 use crate::executor::budget;
 use crate::executor::error::JoinError;
-use crate::executor::table::Class;
+use crate::executor::queue::QueueId;
 
 /// A set of tasks whose outputs come in the order in which they finish. Dropping it aborts those that are left.
 ///
@@ -122,7 +122,7 @@ impl<T: 'static> JoinSet<T> {
         let entry = self.handles.vacant_entry();
         let notice = Notice { number: entry.key(), shared: Rc::clone(&self.shared) };
         let unspawned = Unspawned { number: entry.key(), shared: &self.shared };
-        let handle = spawn_as(Member { future, notice }, Class::Foreground, name, location, what);
+        let handle = spawn_as(Member { future, notice }, QueueId::FOREGROUND, name, location, what);
         std::mem::forget(unspawned);
         entry.insert(handle).id()
     }

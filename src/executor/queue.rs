@@ -1,0 +1,104 @@
+//! Queues of ready tasks: chains of slot numbers through the slots themselves.
+//!
+//! Pushing and popping touch no allocator. There is one kind of queue, and each slot carries the number of its own: 0 is the
+//! foreground, 1 the deferred class, and any other belongs to a scope, which polls its members itself. The first task that enters a
+//! scope's queue also wakes the queue's owner, the task that polls the scope.
+
+use std::task::Waker;
+
+use super::id::Key;
+
+/// Ends a chain of slots.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// The number of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueId(pub(super) u32);
+
+impl QueueId {
+    pub(crate) const FOREGROUND: Self = Self(0);
+    pub(crate) const DEFERRED: Self = Self(1);
+
+    /// Whether a scope polls what is in it.
+    #[inline]
+    pub(super) fn is_scope(self) -> bool {
+        self.0 > Self::DEFERRED.0
+    }
+}
+
+/// A chain through the slots' `next`.
+#[derive(Clone, Copy)]
+pub(super) struct Chain {
+    pub(super) head: u32,
+    /// Means nothing while there is no head.
+    tail: u32,
+}
+
+impl Chain {
+    pub(super) const EMPTY: Self = Self { head: NONE, tail: NONE };
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    /// Makes a slot the last, and returns the one that is to link to it, or `NONE`.
+    #[inline]
+    pub(super) fn append(&mut self, number: u32) -> u32 {
+        let tail = std::mem::replace(&mut self.tail, number);
+        if self.is_empty() {
+            self.head = number;
+            return NONE;
+        }
+        tail
+    }
+
+    /// Makes a slot that stands between these two the first; `NONE` stands for the end.
+    pub(super) fn bring_forward(&mut self, number: u32, before: u32, next: u32) {
+        if next == NONE {
+            self.tail = before;
+        }
+        self.head = number;
+    }
+}
+
+/// Two chains: what runs in this phase, and what waits for the next.
+pub(super) struct Queue {
+    pub(super) ready: Chain,
+    pub(super) later: Chain,
+    /// Set while the scope waits and none of its members is ready; taken by the first wake.
+    pub(super) owner: Option<WakeTarget>,
+}
+
+impl Queue {
+    pub(super) const EMPTY: Self = Self { ready: Chain::EMPTY, later: Chain::EMPTY, owner: None };
+
+    /// Appends the later chain to the ready one. Returns the slot to be linked, and to which.
+    #[inline]
+    pub(super) fn take_up_later(&mut self) -> Option<(u32, u32)> {
+        if self.later.is_empty() {
+            return None;
+        }
+        let later = std::mem::replace(&mut self.later, Chain::EMPTY);
+        let tail = std::mem::replace(&mut self.ready.tail, later.tail);
+        if self.ready.is_empty() {
+            self.ready.head = later.head;
+            return None;
+        }
+        Some((tail, later.head))
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.later.is_empty()
+    }
+}
+
+/// Who is to be woken when something has happened.
+///
+/// A task of the same runtime is a key, woken by a call on the table: that needs no waker, runs no foreign code and cannot panic.
+#[derive(Debug)]
+pub(crate) enum WakeTarget {
+    Task(Key),
+    Foreign(Waker),
+}

@@ -1,0 +1,282 @@
+//! Slots: where tasks stand, in pages of 256 that never move.
+//!
+//! Growing allocates a page and copies nothing. Free slots are a chain, the last one freed first. After a burst, when the loop has
+//! nothing to do, `shrink` gives pages back in which nothing is left; what stays of one is the highest generation of its
+//! slots, with which it starts again, so that old keys still miss.
+//!
+//! # A slot's state
+//!
+//! One word holds the generation (26 bits) and the state (6 bits): a phase and three flags.
+//!
+//! | phase   | the box is  | set by                            | left by |
+//! |---------|-------------|-----------------------------------|---------|
+//! | Free    | nowhere     | `release`, `end_root`             | `insert`, `insert_member`, `begin_root` |
+//! | Waiting | in the slot | `insert`, `insert_member`, `begin_root`, `put_back` | `pop`, `remove`, `remove_next`, `end_root` |
+//! | Running | in the loop | `pop`                             | `put_back`, `finish`, `remove` |
+//! | Done    | in the slot | `finish`, if a handle waits       | `poll_join`, `detach`, `remove_next` |
+//!
+//! | flag     | says | set by | cleared by |
+//! |----------|------|--------|------------|
+//! | QUEUED   | in a queue; while Running: woken during its own poll | `insert`, `insert_member`, `begin_root`, `mark_ready` | `pop`, `finish`, `release` |
+//! | ABORTED  | its next visit drops it | `mark_aborted` | `release` |
+//! | JOINABLE | a `JoinHandle` exists | `insert` | `detach`, `release` |
+//!
+//! ```text
+//!            insert                  pop                 finish (handle)
+//!     Free ──────────▶ Waiting ─────────────▶ Running ─────────────────▶ Done
+//!      ▲                  ▲                     │ │                        │
+//!      │                  └──────put_back───────┘ │                        │
+//!      └──────────finish (no handle), remove──────┘                        │
+//!      └───────────────────────poll_join, detach───────────────────────────┘
+//! ```
+//!
+//! The future of `block_on` and the members of scopes have a slot without a box: whoever keeps them polls them.
+
+use super::about::About;
+use super::id::{GENERATION_BITS, GENERATION_MASK, Key, MAX_TASKS, TaskId};
+use super::queue::{NONE, QueueId};
+use super::stage::Boxed;
+
+/// Slots in a page: 10 KiB, so that an empty runtime stays small and growth is rare.
+const PAGE: usize = 256;
+
+/// What a key or a queue leads to, or the caller has claimed.
+const IN_USE: &str = "a slot that is in use is in a page";
+
+pub(super) const PHASE: u32 = 0b11;
+pub(super) const FREE: u32 = 0;
+pub(super) const WAITING: u32 = 1;
+pub(super) const RUNNING: u32 = 2;
+pub(super) const DONE: u32 = 3;
+pub(super) const QUEUED: u32 = 1 << 2;
+pub(super) const ABORTED: u32 = 1 << 3;
+pub(super) const JOINABLE: u32 = 1 << 4;
+const GENERATION_SHIFT: u32 = 32 - GENERATION_BITS;
+
+pub(super) struct Slot {
+    /// The task, while it is not being polled. Always `None` where somebody else keeps the future.
+    pub(super) task: Option<Boxed>,
+    /// Generation, phase and flags.
+    pub(super) state: u32,
+    /// The next slot of the queue this one is in, or of the free chain.
+    pub(super) next: u32,
+    /// The queue it enters when it is ready.
+    pub(super) queue: QueueId,
+    /// Where its cold facts stand.
+    pub(super) about: About,
+}
+
+impl Slot {
+    /// Puts a task back. While it runs its slot is empty: nothing is dropped here, where the table is borrowed.
+    #[inline]
+    pub(super) fn fill(&mut self, task: Option<Boxed>) {
+        let before = std::mem::replace(&mut self.task, task);
+        debug_assert!(before.is_none(), "a task that runs has left its slot");
+        std::mem::forget(before);
+    }
+
+    /// The key of its tenant; `number` is its own.
+    #[inline]
+    pub(super) fn key(&self, number: u32) -> Key {
+        Key { slot: number, generation: self.state >> GENERATION_SHIFT }
+    }
+
+    /// Frees it for the next tenant, and returns that one's generation.
+    #[inline]
+    pub(super) fn end_tenancy(&mut self, flags: u32) -> u32 {
+        let generation = ((self.state >> GENERATION_SHIFT) + 1) & GENERATION_MASK;
+        self.state = generation << GENERATION_SHIFT | flags;
+        generation
+    }
+}
+
+pub(super) struct Slots {
+    /// `None` for a page that was given back.
+    pages: Vec<Option<Box<[Slot; PAGE]>>>,
+    /// Of each page, the ids shown to users. No wake and no poll needs them.
+    ids: Vec<Option<Box<[TaskId; PAGE]>>>,
+    /// Of each page, the generation with which its slots start again once it was given back.
+    generations: Vec<u32>,
+    /// The first of the free slots of all pages.
+    free: u32,
+    /// Slots that are taken.
+    live: u32,
+    /// Pages that are not given back.
+    allocated: u32,
+    /// Pages and taken slots after the last `shrink`: unless one of them has changed much, another finds nothing.
+    shrunk_to: (u32, u32),
+    /// Generation of slots used for the first time: later than any the runtime's predecessor gave out.
+    first_generation: u32,
+    /// The latest generation a slot has reached.
+    last_generation: u32,
+}
+
+impl Slots {
+    pub(super) fn new(first_generation: u32) -> Self {
+        let first_generation = first_generation & GENERATION_MASK;
+        Self {
+            pages: Vec::new(),
+            ids: Vec::new(),
+            generations: Vec::new(),
+            free: NONE,
+            live: 0,
+            allocated: 0,
+            shrunk_to: (0, 0),
+            first_generation,
+            last_generation: first_generation,
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, number: u32) -> &Slot {
+        &self.pages[number as usize / PAGE].as_ref().expect(IN_USE)[number as usize % PAGE]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, number: u32) -> &mut Slot {
+        &mut self.pages[number as usize / PAGE].as_mut().expect(IN_USE)[number as usize % PAGE]
+    }
+
+    /// The slot of a key whose generation is the slot's; it may be free.
+    #[inline]
+    pub(super) fn tenant(&mut self, key: Key) -> Option<&mut Slot> {
+        let page = self.pages.get_mut(key.slot as usize / PAGE)?.as_mut()?;
+        let slot = &mut page[key.slot as usize % PAGE];
+        (slot.state >> GENERATION_SHIFT == key.generation).then_some(slot)
+    }
+
+    /// The slot of a key that is not stale.
+    #[inline]
+    pub(super) fn find(&mut self, key: Key) -> Option<&mut Slot> {
+        self.tenant(key).filter(|slot| slot.state & PHASE != FREE)
+    }
+
+    #[inline]
+    pub(super) fn id(&self, number: u32) -> TaskId {
+        self.ids[number as usize / PAGE].as_ref().expect(IN_USE)[number as usize % PAGE]
+    }
+
+    #[inline]
+    pub(super) fn set_id(&mut self, number: u32, id: TaskId) {
+        self.ids[number as usize / PAGE].as_mut().expect(IN_USE)[number as usize % PAGE] = id;
+    }
+
+    /// The numbers of the slots that are taken, from one on.
+    pub(super) fn taken_from(&self, first: u32) -> impl Iterator<Item = u32> {
+        let end = self.pages.len() as u32 * PAGE as u32;
+        (first..end).filter(|&number| {
+            let page = self.pages[number as usize / PAGE].as_ref();
+            page.is_some_and(|page| page[number as usize % PAGE].state & PHASE != FREE)
+        })
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.live as usize
+    }
+
+    pub(super) fn last_generation(&self) -> u32 {
+        self.last_generation
+    }
+
+    /// Takes a free slot, whose flags are clear. `None` if there is none.
+    #[inline]
+    pub(super) fn claim(&mut self) -> Option<u32> {
+        if self.free == NONE {
+            self.grow()?;
+        }
+        let number = self.free;
+        self.free = self.get(number).next;
+        self.live += 1;
+        Some(number)
+    }
+
+    /// Adds a page, or takes one that was given back.
+    #[cold]
+    fn grow(&mut self) -> Option<()> {
+        let given_back = self.pages.iter().position(Option::is_none);
+        let index = given_back.unwrap_or(self.pages.len());
+        if index == MAX_TASKS as usize / PAGE {
+            return None;
+        }
+        if given_back.is_none() {
+            self.pages.push(None);
+            self.ids.push(None);
+            self.generations.push(self.first_generation);
+        }
+        let generation = self.generations[index];
+        let first = (index * PAGE) as u32;
+        let last = first + PAGE as u32 - 1;
+        let slot = |number: u32| Slot {
+            task: None,
+            state: generation << GENERATION_SHIFT,
+            next: if number < last { number + 1 } else { NONE },
+            queue: QueueId::FOREGROUND,
+            about: About::NOTHING,
+        };
+        // Collected where they stay: an array would be built on the stack and copied.
+        let slots: Box<[Slot]> = (first..=last).map(slot).collect();
+        let ids: Box<[TaskId]> = (0..PAGE).map(|_| TaskId(0)).collect();
+        let (Ok(slots), Ok(ids)) = (slots.try_into(), ids.try_into()) else {
+            unreachable!("both have a page's length")
+        };
+        (self.pages[index], self.ids[index]) = (Some(slots), Some(ids));
+        self.allocated += 1;
+        self.free = first;
+        Some(())
+    }
+
+    /// Frees a slot for its next tenant.
+    #[inline]
+    pub(super) fn release(&mut self, number: u32) {
+        let free = self.free;
+        let slot = self.get_mut(number);
+        let generation = slot.end_tenancy(0);
+        slot.next = free;
+        self.free = number;
+        self.live -= 1;
+        self.note_generation(generation);
+    }
+
+    /// Whether most of the memory is of no use, and was not found to be in use the last time.
+    pub(super) fn is_wasteful(&self) -> bool {
+        let (pages, live) = self.shrunk_to;
+        let is_wide = self.allocated > 1 && self.live < self.allocated * PAGE as u32 / 4;
+        is_wide && (self.allocated != pages || self.live <= live / 2)
+    }
+
+    /// Gives back the pages in which no slot is taken, all but the first, and links the free slots of the others anew.
+    #[cold]
+    pub(super) fn shrink(&mut self) {
+        self.free = NONE;
+        for index in (0..self.pages.len()).rev() {
+            let Some(page) = &mut self.pages[index] else { continue };
+            let is_free = |slot: &Slot| slot.state & PHASE == FREE;
+            if index > 0 && page.iter().all(is_free) {
+                let age = |generation: u32| generation.wrapping_sub(self.first_generation) & GENERATION_MASK;
+                let generations = page.iter().map(|slot| slot.state >> GENERATION_SHIFT);
+                let highest = generations.max_by_key(|&generation| age(generation));
+                self.generations[index] = highest.unwrap_or(self.last_generation);
+                (self.pages[index], self.ids[index]) = (None, None);
+                self.allocated -= 1;
+                continue;
+            }
+            for place in (0..PAGE).rev() {
+                let number = (index * PAGE + place) as u32;
+                // The first is the root's, whether there is a `block_on` or not.
+                if number > 0 && is_free(&page[place]) {
+                    page[place].next = self.free;
+                    self.free = number;
+                }
+            }
+        }
+        self.shrunk_to = (self.allocated, self.live);
+    }
+
+    #[inline]
+    pub(super) fn note_generation(&mut self, generation: u32) {
+        let age = |generation: u32| generation.wrapping_sub(self.first_generation) & GENERATION_MASK;
+        if age(generation) > age(self.last_generation) {
+            self.last_generation = generation;
+        }
+    }
+}
