@@ -4,6 +4,7 @@
 //! one `read` and one `write` and no second call that would only say "would block" (see `reactor/source.rs` for when that holds).
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -13,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::accept::Acceptor;
+use super::accept::Backoff;
 use super::incoming::Incoming;
 use super::lookup::{self, ToAddress};
 use crate::reactor::Direction;
@@ -37,7 +38,7 @@ use crate::task::budget;
 /// ```
 pub struct TcpListener {
     io: Io<mio::net::TcpListener>,
-    acceptor: Acceptor,
+    backoff: Backoff,
 }
 
 impl TcpListener {
@@ -68,7 +69,7 @@ impl TcpListener {
     }
 
     fn new(listener: mio::net::TcpListener) -> Self {
-        Self { io: Io::new(listener), acceptor: Acceptor::default() }
+        Self { io: Io::new(listener), backoff: Backoff::default() }
     }
 
     /// Waits for the next connection.
@@ -97,7 +98,9 @@ impl TcpListener {
     /// # }
     /// ```
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, address) = self.acceptor.accept(&self.io, mio::net::TcpListener::accept).await?;
+        let mut accepting = self.io.wait(Direction::Read, mio::net::TcpListener::accept, never);
+        let accepted = poll_fn(|cx| self.backoff.poll(cx, |cx| Pin::new(&mut accepting).poll(cx)));
+        let (stream, address) = accepted.await?;
         Ok((TcpStream::from_mio(stream), address))
     }
 
@@ -120,7 +123,8 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let accepted = self.acceptor.poll_accept(cx, &self.io, mio::net::TcpListener::accept);
+        let accept = mio::net::TcpListener::accept;
+        let accepted = self.backoff.poll(cx, |cx| self.io.poll(cx, Direction::Read, accept, never));
         accepted.map_ok(|(stream, address)| (TcpStream::from_mio(stream), address))
     }
 

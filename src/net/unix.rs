@@ -4,6 +4,7 @@
 //! read early at a message that carries descriptors or credentials (unix(7)).
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -15,7 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::accept::Acceptor;
+use super::accept::Backoff;
 use super::incoming::Incoming;
 use crate::reactor::Direction;
 use crate::reactor::io::{Io, never};
@@ -40,7 +41,7 @@ use crate::task::budget;
 /// ```
 pub struct UnixListener {
     io: Io<mio::net::UnixListener>,
-    acceptor: Acceptor,
+    backoff: Backoff,
 }
 
 impl UnixListener {
@@ -82,7 +83,7 @@ impl UnixListener {
     }
 
     fn new(listener: mio::net::UnixListener) -> Self {
-        Self { io: Io::new(listener), acceptor: Acceptor::default() }
+        Self { io: Io::new(listener), backoff: Backoff::default() }
     }
 
     /// Waits for the next connection.
@@ -113,7 +114,9 @@ impl UnixListener {
     /// # }
     /// ```
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (stream, address) = self.acceptor.accept(&self.io, mio::net::UnixListener::accept).await?;
+        let mut accepting = self.io.wait(Direction::Read, mio::net::UnixListener::accept, never);
+        let accepted = poll_fn(|cx| self.backoff.poll(cx, |cx| Pin::new(&mut accepting).poll(cx)));
+        let (stream, address) = accepted.await?;
         Ok((UnixStream::from_mio(stream), address))
     }
 
@@ -138,7 +141,8 @@ impl UnixListener {
     /// # }
     /// ```
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
-        let accepted = self.acceptor.poll_accept(cx, &self.io, mio::net::UnixListener::accept);
+        let accept = mio::net::UnixListener::accept;
+        let accepted = self.backoff.poll(cx, |cx| self.io.poll(cx, Direction::Read, accept, never));
         accepted.map_ok(|(stream, address)| (UnixStream::from_mio(stream), address))
     }
 
