@@ -12,6 +12,7 @@ mod accept;
 mod datagram;
 mod incoming;
 mod lookup;
+mod stream;
 mod tcp;
 mod udp;
 mod unix;
@@ -19,6 +20,13 @@ mod unix;
 pub use datagram::UnixDatagram;
 pub use incoming::Incoming;
 pub use lookup::{ToAddress, lookup_host};
+pub use stream::{ReadHalf, Stream, StreamSocket, WriteHalf};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixReadHalf, UnixStream, UnixWriteHalf};
+
+use sealed::Sealed;
+
+mod sealed {
+    pub trait Sealed {}
+}
