@@ -153,7 +153,7 @@ pub async fn lookup_host(host: impl ToAddress) -> io::Result<Vec<SocketAddr>> {
     resolve(host.target()).await
 }
 
-pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
+async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
         Target::Literal(address) => {
             budget::proceed().await;
@@ -169,30 +169,39 @@ pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// The same on the calling thread, for `bind`, which is not async.
-pub(super) fn resolve_here(target: Target) -> io::Result<Vec<SocketAddr>> {
-    match target {
-        Target::Literal(address) => Ok(vec![address]),
-        Target::Malformed(text) => Err(malformed(&text)),
-        Target::Name(host, port) => Ok((host.as_str(), port).to_socket_addrs()?.collect()),
+/// Tries `attempt` with each address of `target`. Returns the first success, or the last error.
+pub(super) async fn first<T>(target: Target, attempt: impl AsyncFn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut result = Err(no_address());
+    for address in resolve(target).await? {
+        result = attempt(address).await;
+        if result.is_ok() {
+            break;
+        }
     }
+    result
+}
+
+/// The same without waiting, for `bind`: a name is looked up on the calling thread.
+pub(super) fn first_here<T>(target: Target, attempt: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let addresses = match target {
+        Target::Literal(address) => return attempt(address),
+        Target::Malformed(text) => return Err(malformed(&text)),
+        Target::Name(host, port) => (host.as_str(), port).to_socket_addrs()?,
+    };
+    let mut result = Err(no_address());
+    for address in addresses {
+        result = attempt(address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 fn malformed(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{text}` is no address; write `host:port`"))
 }
 
-/// Tries `attempt` with each address and returns the first success, or the last error.
-pub(super) async fn first<T>(
-    addresses: Vec<SocketAddr>,
-    attempt: impl AsyncFn(SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match attempt(address).await {
-            Ok(done) => return Ok(done),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name has no address")
 }

@@ -10,7 +10,7 @@
 
 mod accept;
 mod datagram;
-mod incoming;
+mod listener;
 mod lookup;
 mod stream;
 mod tcp;
@@ -18,7 +18,7 @@ mod udp;
 mod unix;
 
 pub use datagram::UnixDatagram;
-pub use incoming::Incoming;
+pub use listener::{Incoming, Listener, ListenerSocket};
 pub use lookup::{ToAddress, lookup_host};
 pub use stream::{ReadHalf, Stream, StreamSocket, WriteHalf};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};

@@ -54,11 +54,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn bind(address: impl ToAddress) -> io::Result<Self> {
-        let addresses = lookup::resolve_here(address.target())?;
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        Self::from_std(std::net::UdpSocket::bind(addresses.as_slice())?)
+        lookup::first_here(address.target(), std::net::UdpSocket::bind::<SocketAddr>).and_then(Self::from_std)
     }
 
     /// Sets the peer: [`send`](Self::send) sends to it, and datagrams from anybody else are not received any more. Nothing is sent, so
@@ -90,15 +86,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub async fn connect(&self, address: impl ToAddress) -> io::Result<()> {
-        let addresses = lookup::resolve(address.target()).await?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses {
-            match self.io.get().connect(address) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        lookup::first(address.target(), async |address| self.io.get().connect(address)).await
     }
 
     /// Sends a datagram to the [connected](Self::connect) peer, and says how many bytes it has: all of them.
