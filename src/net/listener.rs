@@ -34,31 +34,29 @@ pub trait ListenerSocket: Sealed + From<OwnedFd> + 'static {
     /// Takes over a socket in non-blocking mode.
     #[doc(hidden)]
     fn into_mio(self) -> Self::Mio;
-
     #[doc(hidden)]
-    fn set_nonblocking(&self) -> io::Result<()>;
-
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
     #[doc(hidden)]
     fn accept(listener: &Self::Mio) -> io::Result<(OwnedFd, Self::Address)>;
-
     #[doc(hidden)]
     fn local_addr(listener: &Self::Mio) -> io::Result<Self::Address>;
 }
+
+type Accepted<S> = io::Result<(Stream<<S as ListenerSocket>::Connection>, <S as ListenerSocket>::Address)>;
 
 /// Accepts connections. Its kinds are [`TcpListener`](super::TcpListener) and
 /// [`UnixListener`](super::UnixListener).
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::net::{TcpListener, TcpStream};
-/// postlude::run(async {
-///     let listener = TcpListener::bind("127.0.0.1:0")?;
-///     let client = TcpStream::connect(listener.local_addr()?).await?;
-///     let (_server, address) = listener.accept().await?;
-///     assert_eq!(address, client.local_addr()?);
-///     Ok(())
-/// })?
-/// # }
+/// use postlude::net::{Listener, ListenerSocket};
+///
+/// async fn greet_all<S: ListenerSocket>(listener: Listener<S>) -> std::io::Result<()> {
+///     loop {
+///         let (stream, _address) = listener.accept().await?;
+///         drop(postlude::spawn(async move { stream.write_all(b"hello\n").await }));
+///     }
+/// }
+/// # let _ = greet_all::<std::net::TcpListener>;
 /// ```
 pub struct Listener<S: ListenerSocket> {
     io: Io<S::Mio>,
@@ -85,7 +83,7 @@ impl<S: ListenerSocket> Listener<S> {
     /// # Errors
     ///
     /// If the listener itself is unusable, or used outside its runtime.
-    pub async fn accept(&self) -> io::Result<(Stream<S::Connection>, S::Address)> {
+    pub async fn accept(&self) -> Accepted<S> {
         let mut accepting = self.io.wait(Direction::Read, S::accept, never);
         let accepted = poll_fn(|cx| self.backoff.poll(cx, |cx| Pin::new(&mut accepting).poll(cx)));
         let (connection, address) = accepted.await?;
@@ -94,24 +92,7 @@ impl<S: ListenerSocket> Listener<S> {
 
     /// Like [`accept`](Self::accept), for hand-written futures. All calls share one waker: the last
     /// one replaces the others.
-    ///
-    /// # Errors
-    ///
-    /// As `accept`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::net::{TcpListener, TcpStream};
-    /// postlude::run(async {
-    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
-    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
-    ///     let (server, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await?;
-    ///     # drop((client, server));
-    ///     Ok(())
-    /// })?
-    /// # }
-    /// ```
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream<S::Connection>, S::Address)>> {
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Accepted<S>> {
         let accepted = self.backoff.poll(cx, |cx| self.io.poll(cx, Direction::Read, S::accept, never));
         accepted.map_ok(|(connection, address)| (Stream::new(connection), address))
     }
@@ -124,23 +105,6 @@ impl<S: ListenerSocket> Listener<S> {
     ///
     /// Dropping the iterator or its `next` loses nothing: a connection that was not returned stays
     /// in the backlog.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use futures_lite::StreamExt;
-    /// use postlude::net::{TcpListener, TcpStream};
-    /// postlude::run(async {
-    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
-    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
-    ///     let mut incoming = listener.incoming();
-    ///     if let Some(connection) = incoming.next().await {
-    ///         let (_server, address) = connection?;
-    ///         assert_eq!(address, client.local_addr()?);
-    ///     }
-    ///     Ok(())
-    /// })?
-    /// # }
-    /// ```
     pub fn incoming(&self) -> Incoming<'_, Self> {
         Incoming { listener: Some(self) }
     }
@@ -160,7 +124,7 @@ impl<S: ListenerSocket> Listener<S> {
     ///
     /// If the mode cannot be set.
     pub fn from_std(listener: S) -> io::Result<Self> {
-        listener.set_nonblocking()?;
+        listener.set_nonblocking(true)?;
         Ok(Self::new(listener.into_mio()))
     }
 
@@ -197,18 +161,17 @@ impl<S: ListenerSocket> fmt::Debug for Listener<S> {
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// use futures_lite::StreamExt;
-/// use postlude::net::{Incoming, TcpListener};
-///
-/// async fn accept_all(mut incoming: Incoming<'_, TcpListener>) -> std::io::Result<()> {
-///     while let Some(connection) = incoming.next().await {
-///         let (stream, _address) = connection?;
-///         drop(postlude::spawn(async move { stream.write_all(b"hello").await }));
+/// use postlude::net::{TcpListener, TcpStream};
+/// postlude::run(async {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let client = TcpStream::connect(listener.local_addr()?).await?;
+///     let mut incoming = listener.incoming();
+///     if let Some(connection) = incoming.next().await {
+///         let (_server, address) = connection?;
+///         assert_eq!(address, client.local_addr()?);
 ///     }
 ///     Ok(())
-/// }
-/// # let listener = TcpListener::bind("127.0.0.1:0")?;
-/// # drop(accept_all(listener.incoming()));
-/// # Ok(())
+/// })?
 /// # }
 /// ```
 #[must_use = "streams do nothing unless polled"]
@@ -219,7 +182,7 @@ pub struct Incoming<'a, L> {
 }
 
 impl<S: ListenerSocket> futures_core::Stream for Incoming<'_, Listener<S>> {
-    type Item = io::Result<(Stream<S::Connection>, S::Address)>;
+    type Item = Accepted<S>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(listener) = self.listener else { return Poll::Ready(None) };

@@ -2,8 +2,8 @@
 //!
 //! A stream is a standard socket in non-blocking mode inside an `Io`, which knows how to wait. Each
 //! operation is one system call in a closure: [`Stream::read`] and its like hand the closure to
-//! `Io::wait`, the `poll_*` methods to `Io::poll`. [`StreamSocket`] names the few facts in which the
-//! two families differ; how to connect stands in `tcp.rs` and `unix.rs`.
+//! `Io::wait`, the `poll_*` methods to `Io::poll`. [`StreamSocket`] names the few facts in which
+//! the two families differ; how to connect stands in `tcp.rs` and `unix.rs`.
 //!
 //! A read or write that moves fewer bytes than it was offered marks its direction as drained. So
 //! the usual request costs one `read` and one `write`, and no second call that would only say
@@ -24,18 +24,7 @@ use crate::reactor::Direction;
 use crate::reactor::io::{Io, never};
 use crate::task::budget;
 
-/// The sockets that a [`Stream`] wraps: TCP and Unix ones of the standard library.
-///
-/// The trait is sealed. It serves as a bound for code that takes either kind of stream:
-///
-/// ```
-/// use postlude::net::{Stream, StreamSocket};
-///
-/// async fn greet<S: StreamSocket>(stream: &Stream<S>) -> std::io::Result<()> {
-///     stream.write_all(b"hello\n").await
-/// }
-/// # let _ = (greet::<std::net::TcpStream>, greet::<std::os::unix::net::UnixStream>);
-/// ```
+/// The sockets that a [`Stream`] wraps: TCP and Unix ones of the standard library. It is sealed.
 pub trait StreamSocket: Sealed + AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + Send + Sync + 'static {
     /// The addresses of the family.
     type Address;
@@ -43,24 +32,18 @@ pub trait StreamSocket: Sealed + AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + S
     /// Whether a read that leaves room in its buffer shows that nothing is left to read.
     #[doc(hidden)]
     const SHORT_READ_DRAINS: bool;
-
     #[doc(hidden)]
     fn io(&self) -> impl Read + Write;
-
     #[doc(hidden)]
     fn shutdown(&self, how: Shutdown) -> io::Result<()>;
-
     #[doc(hidden)]
     fn local_addr(&self) -> io::Result<Self::Address>;
-
     #[doc(hidden)]
     fn peer_addr(&self) -> io::Result<Self::Address>;
-
     #[doc(hidden)]
     fn take_error(&self) -> io::Result<Option<io::Error>>;
-
     #[doc(hidden)]
-    fn set_nonblocking(&self) -> io::Result<()>;
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
 }
 
 /// A connection. Its kinds are [`TcpStream`](super::TcpStream) and
@@ -71,17 +54,12 @@ pub trait StreamSocket: Sealed + AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + S
 /// tasks at a time.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::net::UnixStream;
-/// postlude::run(async {
-///     let (client, server) = UnixStream::pair()?;
-///     client.write_all(b"ping").await?;
-///     let mut word = [0; 4];
-///     server.read_exact(&mut word).await?;
-///     assert_eq!(&word, b"ping");
-///     Ok(())
-/// })?
-/// # }
+/// use postlude::net::{Stream, StreamSocket};
+///
+/// async fn greet<S: StreamSocket>(stream: &Stream<S>) -> std::io::Result<()> {
+///     stream.write_all(b"hello\n").await
+/// }
+/// # let _ = (greet::<std::net::TcpStream>, greet::<std::os::unix::net::UnixStream>);
 /// ```
 pub struct Stream<S: StreamSocket> {
     io: Io<S>,
@@ -93,9 +71,9 @@ impl<S: StreamSocket> Stream<S> {
         Self { io: Io::new(socket.into().into()) }
     }
 
-    /// Wraps a socket that has begun to connect, and waits until it is connected.
-    pub(super) async fn connecting(socket: impl Into<OwnedFd>) -> io::Result<Self> {
-        let stream = Self::new(socket);
+    /// Wraps a socket that has begun to connect, if it has, and waits until it is connected.
+    pub(super) async fn connecting(socket: io::Result<impl Into<OwnedFd>>) -> io::Result<Self> {
+        let stream = Self::new(socket?);
         stream.io.wait(Direction::Write, is_connected, never).await?;
         Ok(stream)
     }
@@ -132,13 +110,10 @@ impl<S: StreamSocket> Stream<S> {
         self.io.wait(Direction::Read, |stream| stream.io().read(buffer), move |&n| Self::read_drains(n, len)).await
     }
 
-    /// Reads into several buffers, one after the other: readv(2). Otherwise as [`read`](Self::read).
+    /// Reads into several buffers, one after the other: readv(2). Otherwise as
+    /// [`read`](Self::read).
     ///
     /// # Cancel safety
-    ///
-    /// As `read`.
-    ///
-    /// # Errors
     ///
     /// As `read`.
     pub async fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -167,7 +142,8 @@ impl<S: StreamSocket> Stream<S> {
         Ok(())
     }
 
-    /// Writes as many bytes as the system takes, and returns their count. Waits while it takes none.
+    /// Writes as many bytes as the system takes, and returns their count. Waits while it takes
+    /// none.
     ///
     /// # Cancel safety
     ///
@@ -185,10 +161,6 @@ impl<S: StreamSocket> Stream<S> {
     /// Writes several buffers, one after the other: writev(2). Otherwise as [`write`](Self::write).
     ///
     /// # Cancel safety
-    ///
-    /// As `write`.
-    ///
-    /// # Errors
     ///
     /// As `write`.
     pub async fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -237,20 +209,12 @@ impl<S: StreamSocket> Stream<S> {
     /// # Cancel safety
     ///
     /// As `readable`.
-    ///
-    /// # Errors
-    ///
-    /// As `readable`.
     pub async fn writable(&self) -> io::Result<()> {
         self.io.ready(Direction::Write).await
     }
 
     /// Like [`read`](Self::read), for hand-written futures. All calls share one waker: the last one
     /// replaces the others.
-    ///
-    /// # Errors
-    ///
-    /// As `read`.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -267,10 +231,6 @@ impl<S: StreamSocket> Stream<S> {
 
     /// Like [`write`](Self::write), for hand-written futures. All calls share one waker: the last
     /// one replaces the others.
-    ///
-    /// # Errors
-    ///
-    /// As `write`.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let len = bytes.len();
         self.io.poll(cx, Direction::Write, |stream| stream.io().write(bytes), |&n| n < len)
@@ -347,7 +307,7 @@ impl<S: StreamSocket> Stream<S> {
     ///
     /// If the mode cannot be set.
     pub fn from_std(stream: S) -> io::Result<Self> {
-        stream.set_nonblocking()?;
+        stream.set_nonblocking(true)?;
         Ok(Self { io: Io::new(stream) })
     }
 

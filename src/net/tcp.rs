@@ -38,7 +38,8 @@ impl Listener<std::net::TcpListener> {
     ///
     /// If the address is taken, not one of this host or malformed, or the name does not resolve.
     pub fn bind(address: impl ToAddress) -> io::Result<Self> {
-        lookup::first_here(address.target(), mio::net::TcpListener::bind).map(Self::new)
+        let addresses = lookup::resolve_here(address.target())?;
+        lookup::first(addresses, mio::net::TcpListener::bind).map(Self::new)
     }
 }
 
@@ -53,9 +54,7 @@ impl ListenerSocket for std::net::TcpListener {
         mio::net::TcpListener::from_std(self)
     }
 
-    fn set_nonblocking(&self) -> io::Result<()> {
-        self.set_nonblocking(true)
-    }
+    forward! { set_nonblocking(nonblocking: bool) -> () }
 
     fn accept(listener: &Self::Mio) -> io::Result<(OwnedFd, SocketAddr)> {
         listener.accept().map(|(connection, address)| (connection.into(), address))
@@ -93,7 +92,8 @@ pub type TcpWriteHalf = WriteHalf<std::net::TcpStream>;
 
 /// Methods of [`TcpStream`] only.
 impl Stream<std::net::TcpStream> {
-    /// Connects. A host name is looked up on the blocking pool, and its addresses are tried in turn.
+    /// Connects. A host name is looked up on the blocking pool, and its addresses are tried in
+    /// turn.
     ///
     /// # Cancel safety
     ///
@@ -101,15 +101,21 @@ impl Stream<std::net::TcpStream> {
     ///
     /// # Errors
     ///
-    /// The error of the last address (`SO_ERROR`, connect(2)), or that the name does not resolve; or
-    /// if used outside a runtime.
+    /// The error of the last address (`SO_ERROR`, connect(2)), or that the name does not resolve;
+    /// or if used outside a runtime.
     ///
     /// # Panics
     ///
     /// Outside a runtime, if a name must be looked up.
     pub async fn connect(address: impl ToAddress) -> io::Result<Self> {
-        let connect = async |address| Self::connecting(mio::net::TcpStream::connect(address)?).await;
-        lookup::first(address.target(), connect).await
+        let mut last = lookup::no_address();
+        for address in lookup::resolve(address.target()).await? {
+            match Self::connecting(mio::net::TcpStream::connect(address)).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Reads the bytes that have arrived and leaves them there. Otherwise as [`read`](Self::read).
@@ -117,47 +123,30 @@ impl Stream<std::net::TcpStream> {
     /// # Cancel safety
     ///
     /// As `read`.
-    ///
-    /// # Errors
-    ///
-    /// As `read`.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io().wait(Direction::Read, |stream| stream.peek(buffer), never).await
     }
+}
 
+/// Options of [`TcpStream`]. Errors are those of getsockopt(2) and setsockopt(2).
+impl Stream<std::net::TcpStream> {
     /// Sets whether small writes are sent at once (`TCP_NODELAY`, tcp(7)). Off by default, as the
     /// system has it.
-    ///
-    /// # Errors
-    ///
-    /// Those of setsockopt(2).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().set_nodelay(nodelay)
     }
 
     /// Returns whether small writes are sent at once.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockopt(2).
     pub fn nodelay(&self) -> io::Result<bool> {
         self.socket().nodelay()
     }
 
     /// Sets how many hops a packet may take (`IP_TTL`, ip(7)).
-    ///
-    /// # Errors
-    ///
-    /// Those of setsockopt(2).
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.socket().set_ttl(ttl)
     }
 
     /// Returns how many hops a packet may take.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockopt(2).
     pub fn ttl(&self) -> io::Result<u32> {
         self.socket().ttl()
     }
@@ -174,23 +163,11 @@ impl StreamSocket for std::net::TcpStream {
         self
     }
 
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.shutdown(how)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.peer_addr()
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.take_error()
-    }
-
-    fn set_nonblocking(&self) -> io::Result<()> {
-        self.set_nonblocking(true)
+    forward! {
+        shutdown(how: Shutdown) -> (),
+        local_addr() -> SocketAddr,
+        peer_addr() -> SocketAddr,
+        take_error() -> Option<io::Error>,
+        set_nonblocking(nonblocking: bool) -> (),
     }
 }

@@ -1,5 +1,5 @@
-//! Unix sockets: [`UnixListener`] and [`UnixStream`], a [`Listener`] and a [`Stream`] with what only
-//! Unix sockets have.
+//! Unix sockets: [`UnixListener`] and [`UnixStream`], a [`Listener`] and a [`Stream`] with what
+//! only Unix sockets have.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -73,9 +73,7 @@ impl ListenerSocket for unix::UnixListener {
         mio::net::UnixListener::from_std(self)
     }
 
-    fn set_nonblocking(&self) -> io::Result<()> {
-        self.set_nonblocking(true)
-    }
+    forward! { set_nonblocking(nonblocking: bool) -> () }
 
     fn accept(listener: &Self::Mio) -> io::Result<(OwnedFd, SocketAddr)> {
         listener.accept().map(|(connection, address)| (connection.into(), address))
@@ -120,20 +118,16 @@ impl Stream<unix::UnixStream> {
     ///
     /// # Errors
     ///
-    /// Those of connect(2): nothing is there, nobody listens, the backlog is full (`ResourceBusy`),
-    /// or permission is missing; or if used outside a runtime.
+    /// Those of connect(2): nothing is there, no process listens, the backlog is full
+    /// (`ResourceBusy`), or permission is missing; or if used outside a runtime.
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::finish_connect(mio::net::UnixStream::connect(path)).await
     }
 
     /// Connects to an address, which may be in the abstract namespace (unix(7)). Otherwise as
-    /// [`connect`](Self::connect).
+    /// `connect`.
     ///
     /// # Cancel safety
-    ///
-    /// As `connect`.
-    ///
-    /// # Errors
     ///
     /// As `connect`.
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
@@ -141,19 +135,17 @@ impl Stream<unix::UnixStream> {
     }
 
     async fn finish_connect(begun: io::Result<mio::net::UnixStream>) -> io::Result<Self> {
-        match begun {
-            Ok(stream) => Self::connecting(stream).await,
-            Err(error) => {
-                budget::proceed().await;
-                // Waiting would not help: connect(2) does not tell when there is room again.
-                Err(match error.kind() {
-                    io::ErrorKind::WouldBlock => {
-                        io::Error::new(io::ErrorKind::ResourceBusy, "the listener's backlog is full; try again later")
-                    }
-                    _ => error,
-                })
-            }
+        if begun.is_err() {
+            budget::proceed().await;
         }
+        // Waiting would not help: connect(2) does not tell when there is room again.
+        let begun = begun.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "the listener's backlog is full; try again later")
+            }
+            _ => error,
+        });
+        Self::connecting(begun).await
     }
 
     /// Makes two sockets connected to each other: socketpair(2). Needs no runtime.
@@ -179,23 +171,11 @@ impl StreamSocket for unix::UnixStream {
         self
     }
 
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.shutdown(how)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.peer_addr()
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.take_error()
-    }
-
-    fn set_nonblocking(&self) -> io::Result<()> {
-        self.set_nonblocking(true)
+    forward! {
+        shutdown(how: Shutdown) -> (),
+        local_addr() -> SocketAddr,
+        peer_addr() -> SocketAddr,
+        take_error() -> Option<io::Error>,
+        set_nonblocking(nonblocking: bool) -> (),
     }
 }
