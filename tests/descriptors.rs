@@ -240,7 +240,9 @@ fn a_unix_listener_out_of_descriptors_waits_for_one() {
 fn without_descriptors_everything_that_needs_one_returns_an_error() {
     with_64_descriptors("without_descriptors_everything_that_needs_one_returns_an_error", || {
         let runtime = Runtime::new().unwrap();
-        let peer = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = listener.local_addr().unwrap();
+        let client = StdTcpStream::connect(peer).unwrap();
         let hoard = hoard();
         let full = |result: Option<io::Error>| assert_eq!(result.unwrap().raw_os_error(), Some(libc::EMFILE));
         full(Runtime::new().err());
@@ -249,7 +251,9 @@ fn without_descriptors_everything_that_needs_one_returns_an_error() {
         full(UnixStream::pair().err());
         full(UnixDatagram::unbound().err());
         full(runtime.block_on(TcpStream::connect(peer)).unwrap().err());
-        drop(hoard);
+        // A listener pauses inside a runtime; outside there is no clock to pause by.
+        full(futures::executor::block_on(listener.accept()).err());
+        drop((hoard, client));
         Runtime::new().unwrap();
     });
 }

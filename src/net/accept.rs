@@ -31,7 +31,8 @@ pub(super) struct Backoff {
 struct Pause {
     /// Polled with `waiting` as its waker, by whichever task comes.
     timer: Sleep,
-    /// The runtime of the timer. Elsewhere the pause does not count: the socket reports the misuse.
+    /// The runtime of the timer. In another one the pause does not count: the socket decides
+    /// whether it may be used there.
     home: Home,
     waiting: Arc<Waiting>,
 }
@@ -53,16 +54,25 @@ impl Backoff {
             ready!(self.poll_pause(cx));
             match ready!(attempt(cx)) {
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) if is_shortage(&error) => {
-                    // Without a runtime there is no timer to wait for.
-                    let Some(parts) = context::current() else { return Poll::Ready(Err(error)) };
-                    let pause = Pause { timer: time::sleep(PAUSE), home: parts.home, waiting: Arc::default() };
-                    let before = lock(&self.pause).replace(pause);
-                    drop(before);
-                }
+                Err(error) if is_shortage(&error) && self.begin_pause() => {}
                 answer => return Poll::Ready(answer),
             }
         }
+    }
+
+    /// Begins a pause. Returns false if no runtime can time it, or if another runtime times a pause
+    /// of this listener already: the caller gets the error then.
+    fn begin_pause(&self) -> bool {
+        let Some(parts) = context::current() else { return false };
+        let mut pause = lock(&self.pause);
+        if pause.as_ref().is_some_and(|pause| pause.home != parts.home && pause.home.is_alive()) {
+            return false;
+        }
+        let next = Pause { timer: time::sleep(PAUSE), home: parts.home, waiting: Arc::default() };
+        let before = pause.replace(next);
+        drop(pause);
+        drop(before);
+        true
     }
 
     fn poll_pause(&self, cx: &mut Context<'_>) -> Poll<()> {

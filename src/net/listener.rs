@@ -82,7 +82,8 @@ impl<S: ListenerSocket> Listener<S> {
     ///
     /// # Errors
     ///
-    /// If the listener itself is unusable, or used outside its runtime.
+    /// If the listener itself is unusable, or used outside its runtime; outside any runtime also a
+    /// shortage of descriptors or memory.
     pub async fn accept(&self) -> Accepted<S> {
         let mut accepting = self.io.wait(Direction::Read, S::accept, never);
         let accepted = poll_fn(|cx| self.backoff.poll(cx, |cx| Pin::new(&mut accepting).poll(cx)));
