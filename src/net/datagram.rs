@@ -19,13 +19,13 @@ use crate::reactor::io::{Io, never};
 pub trait DatagramSocket: Sealed + AsFd + AsRawFd + fmt::Debug + Send + Sync + 'static {
     /// The addresses of the family.
     type Address;
+
     #[doc(hidden)]
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
     #[doc(hidden)]
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize>;
     #[doc(hidden)]
     fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
-
     /// The sender that `recv_from` names when the socket was shut down.
     #[doc(hidden)]
     fn no_sender() -> io::Result<Self::Address>;

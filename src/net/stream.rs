@@ -334,30 +334,25 @@ fn is_connected<S: StreamSocket>(stream: &S) -> io::Result<()> {
     }
 }
 
+/// How many bytes an operation moved, if it is over.
+type PollCount = Poll<io::Result<usize>>;
+
 impl<S: StreamSocket> AsyncRead for &Stream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> PollCount {
         Stream::poll_read(self.get_mut(), cx, buffer)
     }
 
-    fn poll_read_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &mut [IoSliceMut<'_>]) -> PollCount {
         self.io.poll(cx, Direction::Read, |stream| stream.io().read_vectored(buffers), never)
     }
 }
 
 impl<S: StreamSocket> AsyncWrite for &Stream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> PollCount {
         Stream::poll_write(self.get_mut(), cx, bytes)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> PollCount {
         self.io.poll(cx, Direction::Write, |stream| stream.io().write_vectored(buffers), never)
     }
 
@@ -372,29 +367,21 @@ impl<S: StreamSocket> AsyncWrite for &Stream<S> {
 }
 
 impl<S: StreamSocket> AsyncRead for Stream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> PollCount {
         Self::poll_read(&self, cx, buffer)
     }
 
-    fn poll_read_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &mut [IoSliceMut<'_>]) -> PollCount {
         Pin::new(&mut &*self).poll_read_vectored(cx, buffers)
     }
 }
 
 impl<S: StreamSocket> AsyncWrite for Stream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> PollCount {
         Self::poll_write(&self, cx, bytes)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> PollCount {
         Pin::new(&mut &*self).poll_write_vectored(cx, buffers)
     }
 
@@ -462,7 +449,7 @@ impl<S: StreamSocket> ReadHalf<S> {
 }
 
 impl<S: StreamSocket> AsyncRead for ReadHalf<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> PollCount {
         self.stream.poll_read(cx, buffer)
     }
 }
@@ -496,15 +483,11 @@ impl<S: StreamSocket> Drop for WriteHalf<S> {
 }
 
 impl<S: StreamSocket> AsyncWrite for WriteHalf<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> PollCount {
         self.stream.poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> PollCount {
         Pin::new(&mut &*self.stream).poll_write_vectored(cx, buffers)
     }
 
