@@ -175,6 +175,52 @@ fn a_listener_out_of_descriptors_pauses_and_serves_when_there_are_some() {
 }
 
 #[test]
+fn tasks_that_accept_without_descriptors_share_one_timer() {
+    const TASKS: usize = 10;
+    with_64_descriptors("tasks_that_accept_without_descriptors_share_one_timer", || {
+        let runtime = Runtime::new().unwrap();
+        let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let client = || StdTcpStream::connect(address).unwrap();
+        let mut clients: Vec<_> = (0..TASKS).map(|_| client()).collect();
+        let hoard = hoard();
+        let mut tasks: Vec<_> = (0..TASKS)
+            .map(|n| {
+                let listener = Rc::clone(&listener);
+                runtime.spawn(async move {
+                    // One of them waits as the hand-written futures do.
+                    let accepted = if n == 1 {
+                        std::future::poll_fn(|cx| listener.poll_accept(cx)).await
+                    } else {
+                        listener.accept().await
+                    };
+                    accepted.unwrap().0
+                })
+            })
+            .collect();
+
+        let polls = runtime.stats().polls;
+        for _ in 0..5 {
+            // `block_on` has cancelled the timer of this `sleep` when it returns.
+            runtime.block_on(sleep(Duration::from_millis(50))).unwrap();
+            assert!(runtime.stats().timers_set <= 1, "{} timers", runtime.stats().timers_set);
+        }
+        // At most three pauses: each is ended by one wake per task.
+        let polls = runtime.stats().polls - polls;
+        assert!(polls < 5 * TASKS as u64, "{polls} polls while there was nothing to do");
+
+        // The pause is nobody's: without the task that began it the others go on.
+        tasks.remove(0).abort();
+        drop(hoard);
+        let rest = futures::future::join_all(tasks);
+        let served = runtime.block_on(timeout(LIMIT, rest)).unwrap().unwrap();
+        assert_eq!(served.into_iter().filter(Result::is_ok).count(), TASKS - 1);
+        assert_eq!(runtime.stats().timers_set, 0);
+        clients.clear();
+    });
+}
+
+#[test]
 fn a_unix_listener_out_of_descriptors_waits_for_one() {
     with_64_descriptors("a_unix_listener_out_of_descriptors_waits_for_one", || {
         let runtime = Runtime::new().unwrap();
@@ -194,7 +240,9 @@ fn a_unix_listener_out_of_descriptors_waits_for_one() {
 fn without_descriptors_everything_that_needs_one_returns_an_error() {
     with_64_descriptors("without_descriptors_everything_that_needs_one_returns_an_error", || {
         let runtime = Runtime::new().unwrap();
-        let peer = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = listener.local_addr().unwrap();
+        let client = StdTcpStream::connect(peer).unwrap();
         let hoard = hoard();
         let full = |result: Option<io::Error>| assert_eq!(result.unwrap().raw_os_error(), Some(libc::EMFILE));
         full(Runtime::new().err());
@@ -203,7 +251,9 @@ fn without_descriptors_everything_that_needs_one_returns_an_error() {
         full(UnixStream::pair().err());
         full(UnixDatagram::unbound().err());
         full(runtime.block_on(TcpStream::connect(peer)).unwrap().err());
-        drop(hoard);
+        // A listener pauses inside a runtime; outside there is no clock to pause by.
+        full(futures::executor::block_on(listener.accept()).err());
+        drop((hoard, client));
         Runtime::new().unwrap();
     });
 }

@@ -1,102 +1,119 @@
-//! Accepting connections: what both kinds of listener do about errors of accept(2).
+//! Errors of accept(2): which ones a listener passes over, and the pause after a shortage.
 //!
-//! Some errors are of the one connection that would have been accepted; they are passed over. Some are a shortage that passes when
-//! somebody closes something: then the listener pauses, once for all who accept, instead of spinning on a backlog that stays readable.
-//! The rest are the caller's.
+//! Some errors belong to the one connection that would have been accepted; the listener passes
+//! over them. Others are a shortage of descriptors or memory, which ends when something is closed.
+//! The backlog stays readable meanwhile, so waiting for readiness would spin; the listener pauses
+//! instead. All remaining errors are the caller's.
+//!
+//! A pause belongs to the listener, not to the task that met the shortage. Its timer wakes a list
+//! of all waiting tasks, so a pause costs one timer however many tasks accept, and no task depends
+//! on another one being polled again.
 
-use std::future::Future;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
 
-use crate::io::operation::{Io, never};
-use crate::reactor::Direction;
+use crate::event_loop::context::{self, Home};
 use crate::time::{self, Sleep};
 
-/// How long a listener waits when the system is out of descriptors or memory. Ten tries a second cost nothing and are seldom later
-/// than a person would notice.
+/// How long a listener pauses. Ten attempts a second cost nothing, and a person hardly notices a
+/// tenth of a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener's pause, while there is one.
+/// The pause of one listener, if it is in one.
 #[derive(Default)]
-pub(super) struct Acceptor {
-    pause: Mutex<Option<Sleep>>,
+pub(super) struct Backoff {
+    pause: Mutex<Option<Pause>>,
 }
 
-impl Acceptor {
-    pub(super) async fn accept<S, T>(&self, io: &Io<S>, accept: fn(&S) -> io::Result<T>) -> io::Result<T>
-    where
-        S: AsRawFd + Send + 'static,
-    {
-        loop {
-            while let Some(deadline) = self.paused_until() {
-                time::sleep_until(deadline).await;
-                self.end_pause(deadline);
-            }
-            let result = io.wait(Direction::Read, accept, never).await;
-            if let Some(answer) = self.sort(result) {
-                return answer;
-            }
-        }
-    }
+struct Pause {
+    /// Polled with `waiting` as its waker, by whichever task comes.
+    timer: Sleep,
+    /// The runtime of the timer. In another one the pause does not count: the socket decides
+    /// whether it may be used there.
+    home: Home,
+    waiting: Arc<Waiting>,
+}
 
-    pub(super) fn poll_accept<S, T>(
+/// The wakers of the tasks that wait for the end of a pause. As a waker it wakes them all.
+///
+/// A dropped `accept` leaves its waker here: one spurious wake at most.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<Waker>>);
+
+impl Backoff {
+    /// Polls `attempt`, a call to accept(2), until it gives the caller an answer; not in a pause.
+    pub(super) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
-        io: &Io<S>,
-        accept: fn(&S) -> io::Result<T>,
-    ) -> Poll<io::Result<T>>
-    where
-        S: AsRawFd + Send + 'static,
-    {
+        mut attempt: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         loop {
-            // Out of the lock while it is polled: that touches the caller's waker.
-            let pause = self.lock().take();
-            if let Some(mut pause) = pause {
-                if Pin::new(&mut pause).poll(cx).is_pending() {
-                    *self.lock() = Some(pause);
-                    return Poll::Pending;
-                }
-            }
-            let result = ready!(io.poll(cx, Direction::Read, accept, never));
-            if let Some(answer) = self.sort(result) {
-                return Poll::Ready(answer);
+            ready!(self.poll_pause(cx));
+            match ready!(attempt(cx)) {
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if is_shortage(&error) && self.begin_pause() => {}
+                answer => return Poll::Ready(answer),
             }
         }
     }
 
-    /// What becomes of a call to accept(2): an answer for the caller, or nothing, to try again.
-    fn sort<T>(&self, result: io::Result<T>) -> Option<io::Result<T>> {
-        match result {
-            Err(error) if is_of_one_connection(&error) => None,
-            Err(error) if is_shortage(&error) => {
-                let before = self.lock().replace(time::sleep(PAUSE));
-                drop(before);
-                None
-            }
-            answer => Some(answer),
+    /// Begins a pause. Returns false if no runtime can time it, or if another runtime times a pause
+    /// of this listener already: the caller gets the error then.
+    fn begin_pause(&self) -> bool {
+        let Some(parts) = context::current() else { return false };
+        let mut pause = lock(&self.pause);
+        if pause.as_ref().is_some_and(|pause| pause.home != parts.home && pause.home.is_alive()) {
+            return false;
         }
+        let next = Pause { timer: time::sleep(PAUSE), home: parts.home, waiting: Arc::default() };
+        let before = pause.replace(next);
+        drop(pause);
+        drop(before);
+        true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Sleep>> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn paused_until(&self) -> Option<Instant> {
-        self.lock().as_ref().map(Sleep::deadline)
-    }
-
-    /// The first to wake ends the pause and tries; if that fails, the others find the next one.
-    fn end_pause(&self, deadline: Instant) {
-        let over = self.lock().take_if(|pause| pause.deadline() == deadline);
+    fn poll_pause(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if lock(&self.pause).is_none() {
+            return Poll::Ready(());
+        }
+        // A waker is foreign code: it is cloned and dropped outside the lock.
+        let waker = cx.waker().clone();
+        let mut pause = lock(&self.pause);
+        let Some(Pause { timer, home, waiting }) = pause.as_mut() else { return Poll::Ready(()) };
+        if context::current_of(*home).is_none() {
+            return Poll::Ready(());
+        }
+        let wakes_all = Waker::from(Arc::clone(waiting));
+        if timer.poll_deadline(&mut Context::from_waker(&wakes_all)).is_pending() {
+            let mut wakers = lock(&waiting.0);
+            if !wakers.iter().any(|known| known.will_wake(&waker)) {
+                wakers.push(waker);
+            }
+            return Poll::Pending;
+        }
+        let over = pause.take();
+        drop(pause);
         drop(over);
+        Poll::Ready(())
     }
 }
 
-/// Errors of the connection that would have been accepted, not of the listener: accept(2), "Error handling".
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        let wakers = mem::take(&mut *lock(&self.0));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Errors of the connection that would have been accepted, not of the listener: accept(2), "Error
+/// handling".
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -116,7 +133,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Errors that pass when somebody gives something back: accept(2).
+/// Errors that end when something is closed or freed: accept(2).
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

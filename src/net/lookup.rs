@@ -1,5 +1,5 @@
-//! From names to addresses. Literal addresses are parsed in place; names are looked up on the blocking pool, since the system's
-//! look-up (getaddrinfo(3)) blocks.
+//! From names to addresses, [`lookup_host`]. Literal addresses are parsed in place; names are
+//! looked up on the blocking pool, since the system's look-up (getaddrinfo(3)) blocks.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
@@ -45,49 +45,22 @@ pub(super) use sealed::Target;
 
 impl<A: Sealed> ToAddress for A {}
 
-fn literal(address: impl Into<SocketAddr>) -> Target {
-    Target::Literal(address.into())
+/// Addresses, which need no look-up.
+macro_rules! literals {
+    ($($address:ty),*) => {
+        $(impl Sealed for $address {
+            fn target(self) -> Target {
+                Target::Literal(self.into())
+            }
+        })*
+    };
 }
+
+literals!(SocketAddr, SocketAddrV4, SocketAddrV6, (IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
 
 fn host(host: &str, port: u16) -> Target {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse().map_or_else(|_| Target::Name(host.to_owned(), port), |ip: IpAddr| literal((ip, port)))
-}
-
-impl Sealed for SocketAddr {
-    fn target(self) -> Target {
-        literal(self)
-    }
-}
-
-impl Sealed for SocketAddrV4 {
-    fn target(self) -> Target {
-        literal(self)
-    }
-}
-
-impl Sealed for SocketAddrV6 {
-    fn target(self) -> Target {
-        literal(self)
-    }
-}
-
-impl Sealed for (IpAddr, u16) {
-    fn target(self) -> Target {
-        literal(self)
-    }
-}
-
-impl Sealed for (Ipv4Addr, u16) {
-    fn target(self) -> Target {
-        literal(self)
-    }
-}
-
-impl Sealed for (Ipv6Addr, u16) {
-    fn target(self) -> Target {
-        literal(self)
-    }
+    bare.parse().map_or_else(|_| Target::Name(host.to_owned(), port), |ip: IpAddr| (ip, port).target())
 }
 
 impl Sealed for (&str, u16) {
@@ -126,11 +99,12 @@ impl Sealed for &String {
     }
 }
 
-/// The addresses of a host, in the system's order. A literal address is its own answer and needs no look-up.
+/// Returns the addresses of a host, in the system's order. A literal address is its own answer and
+/// needs no look-up.
 ///
 /// # Cancel safety
 ///
-/// A look-up that has started goes on by itself, and its answer is dropped.
+/// Dropping the future drops the answer: a look-up that has started goes on by itself.
 ///
 /// # Errors
 ///
@@ -178,21 +152,26 @@ pub(super) fn resolve_here(target: Target) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-fn malformed(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{text}` is no address; write `host:port`"))
-}
-
-/// Tries `attempt` with each address and returns the first success, or the last error.
-pub(super) async fn first<T>(
+/// Tries each address in turn. Returns the first success, or the last error.
+pub(super) fn first<T>(
     addresses: Vec<SocketAddr>,
-    attempt: impl AsyncFn(SocketAddr) -> io::Result<T>,
+    mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = no_address();
     for address in addresses {
-        match attempt(address).await {
+        match attempt(address) {
             Ok(done) => return Ok(done),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn malformed(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{text}` is no address; write `host:port`"))
+}
+
+/// The error if a look-up succeeds without an address.
+pub(super) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name has no address")
 }

@@ -1,24 +1,53 @@
 //! Sockets: TCP, UDP and Unix ones.
 //!
-//! Every type is a socket of the standard library in non-blocking mode and a place in a reactor once it had to wait. Methods take
-//! `&self`, so two tasks may read and write one socket at the same time; any number may wait in each direction. The `poll_*`
-//! methods and the `futures-io` traits share one place per direction, where the last waker wins.
+//! | | TCP | UDP | Unix | the methods |
+//! |---|---|---|---|---|
+//! | listeners | [`TcpListener`] | | [`UnixListener`] | [`Listener`] |
+//! | connections | [`TcpStream`] | | [`UnixStream`] | [`Stream`] |
+//! | datagrams | | [`UdpSocket`] | [`UnixDatagram`] | [`Datagram`] |
 //!
-//! A socket belongs to no runtime until it first waits; from then on it can be used in that runtime only, and reports an error
-//! anywhere else. `into_std` and `from_std` move it. What the types do not offer (`SO_REUSEPORT`, backlog, keep-alive)
-//! is set on the standard socket, with `socket2` for instance, before `from_std`.
+//! Each is a socket of the standard library in non-blocking mode, with a place in a reactor once it
+//! had to wait. Methods take `&self`, so two tasks may read and write one socket at the same time;
+//! any number may wait in each direction. The `poll_*` methods and the `futures-io` traits share
+//! one waker per direction: the last one replaces the others.
+//!
+//! A socket belongs to no runtime until it first waits. From then on it can be used in that runtime
+//! only, and reports an error anywhere else; `into_std` and `from_std` move it. Options that the
+//! types do not offer (`SO_REUSEPORT`, backlog, keep-alive) are set on the standard socket, with
+//! `socket2` for instance, before `from_std`.
+
+/// Implements methods by the type's inherent ones of the same names. The standard library's sockets
+/// have them in common, but no trait says so.
+macro_rules! forward {
+    ($($method:ident($($argument:ident: $type:ty)?) -> $result:ty),* $(,)?) => {
+        $(fn $method(&self $(, $argument: $type)?) -> io::Result<$result> {
+            self.$method($($argument)?)
+        })*
+    };
+}
 
 mod accept;
 mod datagram;
-mod incoming;
+mod listener;
 mod lookup;
+mod stream;
 mod tcp;
 mod udp;
 mod unix;
+mod unix_datagram;
 
-pub use datagram::UnixDatagram;
-pub use incoming::Incoming;
+pub use datagram::{Datagram, DatagramSocket};
+pub use listener::{Incoming, Listener, ListenerSocket};
 pub use lookup::{ToAddress, lookup_host};
+pub use stream::{ReadHalf, Stream, StreamSocket, WriteHalf};
 pub use tcp::{TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixReadHalf, UnixStream, UnixWriteHalf};
+pub use unix_datagram::UnixDatagram;
+
+use sealed::Sealed;
+
+mod sealed {
+    /// Keeps the traits of the families to the standard library's sockets.
+    pub trait Sealed {}
+}

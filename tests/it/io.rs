@@ -16,11 +16,36 @@ use std::time::Duration;
 use futures::future::{Either, join, join_all, select};
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use postlude::io::Async;
-use postlude::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use postlude::net::{
+    TcpListener, TcpReadHalf, TcpStream, TcpWriteHalf, UdpSocket, UnixDatagram, UnixListener, UnixReadHalf, UnixStream,
+    UnixWriteHalf,
+};
 use postlude::task::yield_now;
 use postlude::time::{sleep, timeout};
 use postlude::{Runtime, spawn};
 use socket2::{Domain, SockRef, Socket, Type};
+
+/// What the socket types promise, checked when this is compiled. hyper asks for `Send` futures.
+#[allow(dead_code, reason = "compiled and never run")]
+fn sockets_and_their_futures_can_be_sent(tcp: &TcpStream, unix: &UnixStream, udp: &UdpSocket, local: &UnixDatagram) {
+    fn socket<T: Send + Sync + Unpin + std::fmt::Debug + std::os::fd::AsFd + std::os::fd::AsRawFd + 'static>() {}
+    fn both<T: futures::io::AsyncRead + futures::io::AsyncWrite + Unpin>() {}
+    fn reads<T: futures::io::AsyncRead + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
+    fn writes<T: futures::io::AsyncWrite + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
+    fn send<T: Send>(_: T) {}
+    let _ = (socket::<TcpListener>, socket::<UnixListener>, socket::<UdpSocket>, socket::<UnixDatagram>);
+    let _ = (socket::<TcpStream>, both::<TcpStream>, both::<&TcpStream>);
+    let _ = (socket::<UnixStream>, both::<UnixStream>, both::<&UnixStream>);
+    let _ = (reads::<TcpReadHalf>, reads::<UnixReadHalf>, writes::<TcpWriteHalf>, writes::<UnixWriteHalf>);
+    send((TcpStream::connect("host:1"), UnixStream::connect("path"), udp.connect("host:1")));
+    send((tcp.read_exact(&mut []), unix.write_all(&[]), tcp.peek(&mut []), unix.readable()));
+    send((udp.send(&[]), udp.recv_from(&mut []), udp.peek(&mut [])));
+    send((local.recv_from(&mut []), local.send_to(&[], "path")));
+    send(async {
+        let (tcp, unix) = (TcpListener::bind("host:1").unwrap(), UnixListener::bind("path").unwrap());
+        (tcp.accept().await.unwrap(), unix.accept().await.unwrap())
+    });
+}
 
 /// How long anything may take before it counts as hung.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
