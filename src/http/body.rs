@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use http::StatusCode;
 
-use super::parse;
+use super::wire::parse;
 use super::response::{IntoResponse, Response};
 
 /// Why the rest of a request body will not come.

@@ -39,11 +39,9 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::background::{AddError, Trigger, discard, say, text_of};
 use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{GrownBuffers, Input, Output};
-use super::chunked::{self, Decoder};
 use super::closing::Leftover;
 use super::delivery::Watch;
 use super::handler::{Answer, Answering};
-use super::parse::{Framing, HeadParser, begins_with_head_method};
 use super::problem;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Payload, Pieces, Response};
@@ -51,6 +49,9 @@ use super::router::Found;
 use super::server::{Place, Shared};
 use super::timer::{self, LINGER, Patience, Timer};
 use super::upgrade::{self, OnUpgrade, Running, Upgraded};
+use super::wire::chunked::{self, Decoder};
+use super::wire::parse::{Framing, HeadParser, Version, begins_with_head_method};
+use super::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
@@ -59,8 +60,6 @@ const DRAINED: usize = 64 * 1024;
 /// How long a request may be put off because background tasks have piled up. Longer would help nobody: a task that finds no place then is
 /// refused, and its client told to come back after as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// RFC 9110, section 15.2.1.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What a client is told of a panic.
 pub(super) const UNANSWERED: &str = "the server could not answer";
 
@@ -224,7 +223,7 @@ impl<IO> Connection<IO> {
     }
 
     fn is_http10(&self) -> bool {
-        self.active.record.head.version() == super::parse::Version::Http10
+        self.active.record.head.version() == Version::Http10
     }
 }
 
@@ -659,7 +658,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 (true, true) => write_field(out, "connection", b"keep-alive"),
                 (true, false) => {}
             }
-            shared.write_date(out);
+            write_date(out, &mut shared.date.borrow_mut());
             out.extend_from_slice(b"\r\n");
         });
     }
@@ -968,33 +967,4 @@ fn is_ours(name: &HeaderName) -> bool {
 
 fn says_close(value: &HeaderValue) -> bool {
     value.to_str().is_ok_and(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")))
-}
-
-fn write_status(out: &mut Vec<u8>, status: StatusCode) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_length(out: &mut Vec<u8>, mut length: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(length % 10).unwrap_or_default();
-        length /= 10;
-        if length == 0 {
-            break;
-        }
-    }
-    write_field(out, "content-length", &digits[start..]);
 }

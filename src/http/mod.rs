@@ -22,7 +22,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `parse`, `chunked` | the head of a request; the framing of its body |
+//! | `wire/` | `parse` reads the head of a request, `chunked` the framing of its body, `write` writes the head of a response |
 //! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
 //! | `body`, `request`, `response` | what handlers see |
 //! | `connection` | one connection: read, call, answer, in order |
@@ -41,7 +41,6 @@
 mod background;
 mod body;
 mod buffer;
-pub mod chunked;
 mod closing;
 mod conditional;
 mod connection;
@@ -53,7 +52,6 @@ mod extract;
 pub mod files;
 mod handler;
 pub mod middleware;
-pub mod parse;
 mod path;
 mod pattern;
 mod problem;
@@ -64,6 +62,7 @@ mod server;
 mod sse;
 mod timer;
 mod upgrade;
+mod wire;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
@@ -83,3 +82,4 @@ pub use server::serve;
 pub use server::{Server, ShutdownReport};
 pub use sse::{Event, sse, sse_with};
 pub use upgrade::Upgraded;
+pub use wire::{chunked, parse};

@@ -17,7 +17,7 @@ use super::body::Body;
 use super::delivery::{Callback, Delivery};
 use super::endpoint::Endpoint;
 use super::extensions::Extensions;
-use super::parse::Head;
+use super::wire::parse::Head;
 use super::router::Route;
 use super::server::Shared;
 

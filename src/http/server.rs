@@ -17,18 +17,19 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use slab::Slab;
 
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
 use super::buffer::GrownBuffers;
-use super::chunked::BodyLimits;
 use super::closing::{self, Closing, Leftover};
 use super::connection::{Active, Connection};
-use super::parse;
 use super::router::Router;
+use super::wire::chunked::BodyLimits;
+use super::wire::parse;
+use super::wire::write::Date;
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
@@ -84,7 +85,7 @@ pub(crate) struct Shared {
     pub(super) grown: GrownBuffers,
     /// The task in `run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,
-    date: RefCell<Date>,
+    pub(super) date: RefCell<Date>,
     pub(super) closing: Closing,
 }
 
@@ -95,12 +96,6 @@ struct Entry {
     idle: Option<Waker>,
     /// Its task, if it is one of the server's own.
     task: Option<JoinHandle<()>>,
-}
-
-/// The text of the `Date` field, made once a second.
-struct Date {
-    second: u64,
-    text: String,
 }
 
 /// A connection's entry in the server's list.
@@ -232,18 +227,6 @@ impl Shared {
             let _ = task.await;
         }
         count
-    }
-
-    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
-        let now = SystemTime::now();
-        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut date = self.date.borrow_mut();
-        if date.second != second {
-            *date = Date { second, text: httpdate::fmt_http_date(now) };
-        }
-        out.extend_from_slice(b"date: ");
-        out.extend_from_slice(date.text.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -727,7 +710,7 @@ impl Server {
                 spare: RefCell::default(),
                 grown: GrownBuffers::default(),
                 waiter: RefCell::default(),
-                date: RefCell::new(Date { second: u64::MAX, text: String::new() }),
+                date: RefCell::default(),
                 closing: Closing::default(),
             })
         })

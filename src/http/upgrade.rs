@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 
 use super::background::{discard, say, text_of};
-use super::parse::{Framing, Version};
+use super::wire::parse::{Framing, Version};
 use super::request::Record;
 use super::response::{Payload, Response};
 

@@ -875,7 +875,7 @@ fn check_host(head: &Head) -> Result<(), ErrorKind> {
 /// Whether a head that was refused, or has not come to its end, is a HEAD's: its answer has no content (RFC 9110 section 9.3.2).
 ///
 /// The empty lines before it are those the parser skips and no more, or the answer hung on what had arrived behind the error.
-pub(super) fn begins_with_head_method(input: &[u8]) -> bool {
+pub(crate) fn begins_with_head_method(input: &[u8]) -> bool {
     let mut line = input;
     for _ in 0..EMPTY_LINES {
         line = line.strip_prefix(b"\r\n").unwrap_or(line);
