@@ -37,7 +37,6 @@ use http::StatusCode;
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use super::response::{IntoResponse, Response};
 use crate::blocking::Pool;
 use crate::runtime::context::running_is_woken;
 use crate::sync::Notify;
@@ -111,13 +110,6 @@ impl AddError {
     /// Whether the same request may succeed later.
     pub(crate) fn is_temporary(self) -> bool {
         matches!(self, Self::Full | Self::ShuttingDown)
-    }
-}
-
-impl IntoResponse for AddError {
-    fn into_response(self) -> Response {
-        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
-        if self.is_temporary() { response.with_field("retry-after", RETRY_AFTER) } else { response }
     }
 }
 

@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::app::delivery::Watch;
+use super::app::response::Payload;
 use super::background::{Outcome, Trigger};
-use super::delivery::Watch;
-use super::response::Payload;
 use super::timer::Patience;
 use crate::task::budget;
 

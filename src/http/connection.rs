@@ -36,19 +36,20 @@ use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
+use super::app::body::{Body, BodyCell, BodyError, Wanted};
+use super::app::call::{Answer, Answering, UNANSWERED, tell_of_panic};
+use super::app::delivery::Watch;
+use super::app::problem;
+use super::app::request::{Record, Request};
+use super::app::response::{IntoResponse, Payload, Pieces, Response};
+use super::app::route::Found;
+use super::app::upgraded::{OnUpgrade, Running, Upgraded};
 use super::background::{AddError, Trigger, discard, say, text_of};
-use super::body::{Body, BodyCell, BodyError, Wanted};
 use super::buffer::{GrownBuffers, Input, Output};
 use super::closing::Leftover;
-use super::delivery::Watch;
-use super::handler::{Answer, Answering};
-use super::problem;
-use super::request::{Record, Request};
-use super::response::{IntoResponse, Payload, Pieces, Response};
-use super::router::Found;
 use super::server::{Place, Shared};
 use super::timer::{self, LINGER, Patience, Timer};
-use super::upgrade::{self, OnUpgrade, Running, Upgraded};
+use super::upgrade;
 use super::wire::chunked::{self, Decoder};
 use super::wire::parse::{Framing, HeadParser, Version, begins_with_head_method};
 use super::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
@@ -60,8 +61,6 @@ const DRAINED: usize = 64 * 1024;
 /// How long a request may be put off because background tasks have piled up. Longer would help nobody: a task that finds no place then is
 /// refused, and its client told to come back after as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// What a client is told of a panic.
-pub(super) const UNANSWERED: &str = "the server could not answer";
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +127,7 @@ impl Active {
             output: Output::new(config.max_buffer, Patience::new(config.write_timeout, config.write_rate)),
             parser: HeadParser::new(config.head),
             head_since: None,
-            record: Rc::new(Record::new(Rc::clone(shared), None)),
+            record: Rc::new(Record::new(Rc::clone(&shared.ledger), None)),
             body: None,
             calling: false,
             on_upgrade: None,
@@ -194,7 +193,7 @@ impl<IO> Connection<IO> {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared), self.peer)),
+            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared.ledger), self.peer)),
         }
     }
 
@@ -376,7 +375,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let body = self.begin_body();
         let has_handler = self.active.record.endpoint.is_some();
         let found = match &self.active.body {
-            Some(body) if body.failed && has_handler => self.instead(|| BodyError::TooLarge.into_response()),
+            Some(body) if body.failed && has_handler => found.instead(|| BodyError::TooLarge.into_response()),
             _ => found,
         };
         let next = match found {
@@ -385,12 +384,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         };
         self.active.calling = true;
         Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
-    }
-
-    /// An answer in the place of the handler's, which the layers around it see.
-    fn instead(&self, answer: fn() -> Response) -> Found {
-        let route = self.active.record.route.as_ref();
-        route.map_or_else(|| Found::Answer(answer()), |route| route.refuse(answer))
     }
 
     async fn run(&mut self, handler: Answering) -> Begun {
@@ -908,12 +901,6 @@ fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Conte
         tell_of_panic(&text, record);
         Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
     }))
-}
-
-/// Says on stderr that a handler panicked, and for which request.
-pub(super) fn tell_of_panic(text: &str, record: &Record) {
-    let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
-    say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
 }
 
 /// Polls a response's stream; a panic is an error like any other. When it has ended it is dropped.

@@ -38,48 +38,34 @@
 //! | `sse` | server-sent events |
 //! | `server` | accepting, stopping, draining |
 
+mod app;
 mod background;
-mod body;
 mod buffer;
 mod closing;
-mod conditional;
 mod connection;
-mod delivery;
-mod endpoint;
-mod error;
-mod extensions;
-mod extract;
-pub mod files;
-mod handler;
-pub mod middleware;
-mod path;
-mod pattern;
-mod problem;
-mod request;
-mod response;
-mod router;
 mod server;
-mod sse;
 mod timer;
 mod upgrade;
 mod wire;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
+pub use app::body::{Body, BodyError};
+pub use app::delivery::Delivery;
+pub use app::endpoint::Endpoint;
+pub use app::error::{Error, Result};
+pub use app::extensions::Extensions;
+pub use app::extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, State};
+pub use app::handler::{Handler, Parameters, endpoint};
+pub use app::middleware::Next;
+pub use app::rejection::Rejection;
+pub use app::request::Request;
+pub use app::response::{IntoResponse, Response};
+pub use app::router::Router;
+pub use app::sse::{Event, sse, sse_with};
+pub use app::upgraded::Upgraded;
+pub use app::{files, middleware};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
-pub use body::{Body, BodyError};
-pub use delivery::Delivery;
-pub use endpoint::{Endpoint, endpoint};
-pub use error::{Error, Result};
-pub use extensions::Extensions;
-pub use extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
-pub use handler::{Handler, Parameters};
-pub use middleware::Next;
-pub use request::Request;
-pub use response::{IntoResponse, Response};
-pub use router::Router;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
-pub use sse::{Event, sse, sse_with};
-pub use upgrade::Upgraded;
 pub use wire::{chunked, parse};

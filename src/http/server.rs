@@ -22,11 +22,11 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 use slab::Slab;
 
+use super::app::router::Router;
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
 use super::buffer::GrownBuffers;
 use super::closing::{self, Closing, Leftover};
 use super::connection::{Active, Connection};
-use super::router::Router;
 use super::wire::chunked::BodyLimits;
 use super::wire::parse;
 use super::wire::write::Date;

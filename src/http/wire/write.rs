@@ -72,7 +72,8 @@ mod tests {
         write_field(&mut out, "allow", b"GET");
         write_length(&mut out, 0);
         write_length(&mut out, u64::MAX);
-        let head = "HTTP/1.1 404 Not Found\r\nallow: GET\r\ncontent-length: 0\r\ncontent-length: 18446744073709551615\r\n";
+        let head =
+            "HTTP/1.1 404 Not Found\r\nallow: GET\r\ncontent-length: 0\r\ncontent-length: 18446744073709551615\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), head);
     }
 }

@@ -12,14 +12,12 @@ use std::rc::Rc;
 
 use http::Method;
 
-use super::background::BackgroundTasks;
 use super::body::Body;
 use super::delivery::{Callback, Delivery};
-use super::endpoint::Endpoint;
 use super::extensions::Extensions;
-use super::wire::parse::Head;
-use super::router::Route;
-use super::server::Shared;
+use super::settings::{EndpointSettings, RouteSettings};
+use crate::http::background::{BackgroundTasks, Ledger};
+use crate::http::wire::parse::Head;
 
 /// What a request's head says, and what belongs to the request.
 pub(crate) struct Record {
@@ -27,9 +25,9 @@ pub(crate) struct Record {
     pub(crate) bytes: Vec<u8>,
     pub(crate) head: Head,
     /// Where the request went; None until it was routed.
-    pub(crate) route: Option<Rc<Route>>,
-    /// The handler that was found; None where there is none.
-    pub(crate) endpoint: Option<Rc<Endpoint>>,
+    pub(crate) route: Option<Rc<RouteSettings>>,
+    /// Those of the handler that was found; None where there is none.
+    pub(crate) endpoint: Option<Rc<EndpointSettings>>,
     /// The path's parameters, as places in the path, in the route's order.
     pub(crate) parameters: Vec<Range<usize>>,
     pub(crate) peer: Option<SocketAddr>,
@@ -41,11 +39,12 @@ pub(crate) struct Record {
     watchers: RefCell<Vec<Callback>>,
     /// Set then: nobody may be added.
     answered: Cell<bool>,
-    pub(crate) shared: Rc<Shared>,
+    /// The books that the list of background tasks belongs to.
+    ledger: Rc<Ledger>,
 }
 
 impl Record {
-    pub(crate) fn new(shared: Rc<Shared>, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(ledger: Rc<Ledger>, peer: Option<SocketAddr>) -> Self {
         Self {
             bytes: Vec::new(),
             head: Head::default(),
@@ -57,7 +56,7 @@ impl Record {
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
             answered: Cell::new(false),
-            shared,
+            ledger,
         }
     }
 
@@ -97,7 +96,7 @@ impl Record {
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);
-            BackgroundTasks::new(Rc::clone(&self.shared.ledger), line, self.number)
+            BackgroundTasks::new(Rc::clone(&self.ledger), line, self.number)
         })
     }
 }

@@ -1,35 +1,19 @@
 //! A handler with what holds for it alone.
 //!
-//! Every handler becomes an endpoint when the router gets it; [`endpoint`] makes one by hand, to say more about it than its method and path. So what is
+//! Every handler becomes an endpoint when the router gets it; [`endpoint`](super::handler::endpoint) makes one by hand, to say more about it than its method and path. So what is
 //! said of one route stands beside its handler, and needs no group. A request keeps its endpoint, which is asked before the groups around it.
 
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::extensions::Extensions;
-use super::handler::{Call, Handler, Parameters};
+use super::call::Call;
 use super::middleware::{self, Layer, Next, layer_of};
 use super::request::Request;
 use super::response::IntoResponse;
+use super::settings::EndpointSettings;
 
-/// A handler with a body limit, a time limit, state and layers of its own, which go before those of the groups it is in.
-///
-/// ```
-/// use std::time::Duration;
-/// use postlude::http::{Router, State, endpoint};
-/// async fn upload(State(folder): State<&'static str>, file: Vec<u8>) -> String {
-///     format!("{} bytes for {folder}", file.len())
-/// }
-/// let router = Router::new()
-///     .post("/upload", endpoint(upload).max_body(64 << 20).timeout(Duration::from_secs(60)).state("/srv/uploads"))
-///     .get("/upload", async || "send a file");
-/// ```
-pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -> Endpoint {
-    handler.into_endpoint()
-}
-
-/// See [`endpoint`].
+/// See [`endpoint`](super::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Endpoint, Router, endpoint};
@@ -41,16 +25,14 @@ pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -
 #[must_use = "an endpoint does nothing until it is given to a router"]
 pub struct Endpoint {
     pub(crate) call: Call,
-    pub(crate) state: Extensions,
-    /// None: as the group says.
-    pub(crate) max_body: Option<u64>,
+    pub(crate) settings: Rc<EndpointSettings>,
     /// Outermost first; empty once they are around `call`.
     layers: Vec<Layer>,
 }
 
 impl Endpoint {
     pub(crate) fn new(call: Call) -> Self {
-        Self { call, state: Extensions::default(), max_body: None, layers: Vec::new() }
+        Self { call, settings: Rc::default(), layers: Vec::new() }
     }
 
     /// How many bytes a request body may have here; beyond that the answer is 413.
@@ -60,7 +42,7 @@ impl Endpoint {
     /// let router = Router::new().post("/note", endpoint(async |note: String| note).max_body(1024));
     /// ```
     pub fn max_body(mut self, bytes: u64) -> Self {
-        self.max_body = Some(bytes);
+        self.settings_mut().max_body = Some(bytes);
         self
     }
 
@@ -82,7 +64,7 @@ impl Endpoint {
     /// let router = Router::new().get("/", endpoint(async |State(text): State<&'static str>| text).state("hello"));
     /// ```
     pub fn state<T: 'static>(mut self, value: T) -> Self {
-        self.state.insert(value);
+        self.settings_mut().state.insert(value);
         self
     }
 
@@ -102,6 +84,10 @@ impl Endpoint {
         self
     }
 
+    fn settings_mut(&mut self) -> &mut EndpointSettings {
+        Rc::get_mut(&mut self.settings).expect("an endpoint being built is not shared")
+    }
+
     /// With its layers around its call.
     pub(crate) fn finished(mut self) -> Self {
         if !self.layers.is_empty() {
@@ -115,7 +101,7 @@ impl Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
-            .field("max_body", &self.max_body)
+            .field("max_body", &self.settings.max_body)
             .field("layers", &self.layers.len())
             .finish_non_exhaustive()
     }

@@ -9,7 +9,7 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::extract::Rejection;
+use super::rejection::Rejection;
 
 /// Reads a `T` from the parameters of a path, given as pairs of name and encoded value.
 pub(crate) fn from_parameters<'a, T: DeserializeOwned>(

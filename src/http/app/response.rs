@@ -14,8 +14,8 @@ use futures_core::Stream;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::background::{Entry, TaskOutput};
-use super::upgrade::OnUpgrade;
+use super::upgraded::{OnUpgrade, Upgraded};
+use crate::http::background::{Entry, TaskOutput};
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -149,6 +149,31 @@ impl Response {
     pub fn stream_sized(length: u64, stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
         let mut response = Self::of(StatusCode::OK);
         response.payload = Payload::Sized(length, Box::pin(stream));
+        response
+    }
+
+    /// 101: the connection goes on with another protocol, spoken by `run`, which gets the socket.
+    ///
+    /// Only if the client asked for it: a request of HTTP/1.1 without a body, with `Connection: upgrade` and this protocol in its `Upgrade` field. Otherwise
+    /// the answer is 426 and `run` is dropped. Background tasks start when the 101 is written. A panic of `run` ends the connection and is a line on
+    /// stderr.
+    ///
+    /// # Panics
+    ///
+    /// "not a field": if the protocol holds a control character.
+    ///
+    /// ```
+    /// use postlude::http::{Response, Upgraded};
+    /// let response = Response::upgrade("websocket", async |_socket: Upgraded| ()).with_field("sec-websocket-accept", "…key…");
+    /// assert_eq!(response.status(), 101);
+    /// ```
+    #[must_use]
+    pub fn upgrade<F>(protocol: &str, run: F) -> Self
+    where
+        F: AsyncFnOnce(Upgraded) + 'static,
+    {
+        let mut response = Self::of(StatusCode::SWITCHING_PROTOCOLS).with_field(header::UPGRADE, protocol);
+        response.payload = Payload::Upgrade(Box::new(|upgraded| Box::pin(async move { run(upgraded).await })));
         response
     }
 

@@ -21,8 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use http::StatusCode;
 
-use super::wire::parse;
-use super::response::{IntoResponse, Response};
+use crate::http::wire::parse;
 
 /// Why the rest of a request body will not come.
 ///
@@ -37,7 +36,7 @@ pub enum BodyError {
     TooLarge,
     /// The client sent too little for as long as `Server::body_timeout` allows.
     TimedOut,
-    /// Its framing breaks the rules of HTTP/1.1 or a limit of [`BodyLimits`](super::chunked::BodyLimits); what and where is in it, and so is the
+    /// Its framing breaks the rules of HTTP/1.1 or a limit of [`BodyLimits`](crate::http::chunked::BodyLimits); what and where is in it, and so is the
     /// status.
     Malformed(parse::Error),
     /// The connection ended in the middle of it.
@@ -83,12 +82,6 @@ impl From<BodyError> for io::Error {
             BodyError::Disconnected => io::ErrorKind::UnexpectedEof,
         };
         Self::new(kind, error)
-    }
-}
-
-impl IntoResponse for BodyError {
-    fn into_response(self) -> Response {
-        Response::text(self.status(), self.to_string())
     }
 }
 

@@ -17,12 +17,11 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use super::background::text_of;
-use super::connection::{UNANSWERED, tell_of_panic};
+use super::call::{Answer, Answering, Call, UNANSWERED, tell_of_panic};
 use super::delivery::Delivery;
-use super::handler::{Answer, Answering, Call};
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use crate::http::background::text_of;
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
 
@@ -63,6 +62,10 @@ impl Next {
     /// All of these layers, the first one outermost, and the call.
     pub(crate) fn new(layers: &Rc<[Layer]>, call: &Call) -> Self {
         Self { layers: Rc::clone(layers), at: 0, call: Rc::clone(call) }
+    }
+
+    pub(super) fn layers(&self) -> &Rc<[Layer]> {
+        &self.layers
     }
 
     /// As [`run`](Self::run), for the connection. Without layers it is the call itself.

@@ -1,4 +1,6 @@
 //! The error a handler may give with `?`: a status and a text, or any other error as a 500.
+//!
+//! Every error of this module becomes a response here, so the files that define them need not know responses.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -6,10 +8,10 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::background::{AddError, RETRY_AFTER, say};
 use super::body::BodyError;
-use super::extract::Rejection;
+use super::rejection::Rejection;
 use super::response::{IntoResponse, Response};
+use crate::http::background::{AddError, RETRY_AFTER, say};
 
 /// What a handler returns that uses `?`.
 ///
@@ -97,6 +99,25 @@ impl IntoResponse for Error {
         }
         let response = Response::text(self.status, self.text);
         if self.is_temporary { response.with_field("retry-after", RETRY_AFTER) } else { response }
+    }
+}
+
+impl IntoResponse for AddError {
+    fn into_response(self) -> Response {
+        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
+        if self.is_temporary() { response.with_field("retry-after", RETRY_AFTER) } else { response }
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        Response::text(self.status(), self.to_string())
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        Response::text(self.status(), self.to_string())
     }
 }
 

@@ -3,36 +3,20 @@
 //! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests (`/static/{*path}`). The parameters of a request are kept as places
 //! in its path and copied only if a handler extracts them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use http::header;
 use http::{HeaderValue, StatusCode};
 
-use super::endpoint::Endpoint;
 use super::extensions::Extensions;
-use super::handler::{Answer, Call, Handler, Parameters};
+use super::handler::{Handler, Parameters};
 use super::middleware::{Layer, Next, layer_of};
 use super::pattern::Pattern;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
-
-/// One path's handlers, or a group's fallback. With neither it is where layers see what is not found.
-#[derive(Default)]
-pub(crate) struct Route {
-    /// The parameters' names, in the order they stand in the path.
-    pub(crate) names: Vec<String>,
-    methods: Vec<(String, Rc<Endpoint>)>,
-    /// For every method, if it is a fallback.
-    any: Option<Rc<Endpoint>>,
-    /// Outermost first; complete once the server has the router.
-    layers: Rc<[Layer]>,
-    /// Of the groups around it, innermost first.
-    states: Vec<Rc<Extensions>>,
-    /// None: as the server says.
-    pub(crate) max_body: Option<u64>,
-}
+use super::route::{Found, Route, allow_of, allowing, not_found};
+use super::settings::RouteSettings;
 
 /// What answers below a prefix where there is no route, and where there are several the one whose prefix says most of the path.
 struct Fallback {
@@ -40,13 +24,6 @@ struct Fallback {
     prefix: String,
     pattern: Pattern,
     route: Rc<Route>,
-}
-
-/// What becomes of a request.
-pub(crate) enum Found {
-    Handler(Next),
-    /// No handler: the answer is known at once.
-    Answer(Response),
 }
 
 /// Which handler answers which path and method.
@@ -113,7 +90,7 @@ impl Router {
         assert!(method != CONNECT, "{CONNECT} {path} cannot be routed: a router opens no tunnels");
         let index = self.index_of(path);
         let endpoint = Rc::new(handler.into_endpoint().finished());
-        let route = Rc::get_mut(&mut self.routes[index]).expect("a router being built is not shared");
+        let route = mut_of(&mut self.routes[index]);
         assert!(route.methods.iter().all(|(known, _)| known != method), "{method} {path} has a handler already");
         route.methods.push((method.to_owned(), endpoint));
         self
@@ -127,7 +104,8 @@ impl Router {
         if let Err(error) = self.tree.insert(path, index) {
             panic!("the path {path:?} cannot be routed: {error}");
         }
-        self.routes.push(Rc::new(Route { names: Pattern::new(path).names().collect(), ..Route::default() }));
+        let settings = RouteSettings { names: names_of(path), ..RouteSettings::default() };
+        self.routes.push(Rc::new(Route { settings: Rc::new(settings), ..Route::default() }));
         self.known.insert(path.to_owned(), index);
         index
     }
@@ -327,8 +305,7 @@ impl Router {
             }
             let mut route = Rc::clone(&router.routes[index]);
             router.routes[index] = Rc::default();
-            Rc::get_mut(&mut route).expect("a router being built is not shared").names =
-                Pattern::new(&path).names().collect();
+            mut_of(&mut route).settings_mut().names = names_of(&path);
             self.routes.push(route);
             self.known.insert(path, new);
         }
@@ -351,10 +328,11 @@ impl Router {
         let states = Rc::new(std::mem::take(&mut self.states));
         let fallbacks = self.fallbacks.iter_mut().map(|fallback| &mut fallback.route);
         for route in self.routes.iter_mut().chain(fallbacks) {
-            let route = Rc::get_mut(route).expect("a router being built is not shared");
+            let route = mut_of(route);
             route.layers = self.layers.iter().chain(&*route.layers).cloned().collect();
-            route.states.push(Rc::clone(&states));
-            route.max_body = route.max_body.or(self.max_body);
+            let settings = route.settings_mut();
+            settings.states.push(Rc::clone(&states));
+            settings.max_body = settings.max_body.or(self.max_body);
         }
         self
     }
@@ -379,18 +357,19 @@ impl Router {
             let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
             route
         };
-        *taken = Some(Rc::clone(route));
-        *endpoint = route.endpoint(head.method(bytes)).map(Rc::clone);
-        match endpoint {
+        *taken = Some(Rc::clone(&route.settings));
+        let found = route.endpoint(head.method(bytes));
+        *endpoint = found.map(|endpoint| Rc::clone(&endpoint.settings));
+        match found {
             Some(endpoint) => Found::Handler(Next::new(&route.layers, &endpoint.call)),
             None => route.answer(head.method(bytes)),
         }
     }
 
     /// The answer to what is asked of the server and not of a path, which the router's own layers see.
-    fn answer_for_all(&self, answer: impl Fn() -> Response + 'static, taken: &mut Option<Rc<Route>>) -> Found {
+    fn answer_for_all(&self, answer: impl Fn() -> Response + 'static, taken: &mut Option<Rc<RouteSettings>>) -> Found {
         let Some(Fallback { route, .. }) = self.own_fallback() else { return Found::Answer(answer()) };
-        *taken = Some(Rc::clone(route));
+        *taken = Some(Rc::clone(&route.settings));
         route.refuse(answer)
     }
 
@@ -409,70 +388,22 @@ impl Router {
     }
 }
 
+fn mut_of(route: &mut Rc<Route>) -> &mut Route {
+    Rc::get_mut(route).expect("a router being built is not shared")
+}
+
+/// The names of a path's parameters, in order.
+fn names_of(path: &str) -> Vec<String> {
+    Pattern::new(path).names().collect()
+}
+
 /// No handler is called for it.
 const CONNECT: &str = "CONNECT";
-
-fn not_found() -> Response {
-    Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
-}
 
 /// The parser has the connection end with the answer, whatever layers make of it.
 fn no_tunnel() -> Response {
     let text = "this server opens no tunnels; send the request to the origin itself";
     Response::text(StatusCode::NOT_IMPLEMENTED, text)
-}
-
-impl Route {
-    pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
-        self.states.iter().find_map(|states| states.get())
-    }
-
-    fn endpoint(&self, method: &str) -> Option<&Rc<Endpoint>> {
-        let of = |method| self.methods.iter().find(|(known, _)| known == method).map(|(_, endpoint)| endpoint);
-        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or(self.any.as_ref())
-    }
-
-    /// The answer for a method that has no handler here.
-    fn answer(&self, method: &str) -> Found {
-        if self.methods.is_empty() {
-            return self.refuse(not_found);
-        }
-        let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
-        if method == "OPTIONS" {
-            return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
-        }
-        let text = "this path does not take this method";
-        self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))
-    }
-
-    /// An answer that no handler gives, which the layers see.
-    pub(crate) fn refuse(&self, answer: impl Fn() -> Response + 'static) -> Found {
-        if self.layers.is_empty() {
-            return Found::Answer(answer());
-        }
-        let call: Call = Rc::new(move |_| {
-            let response = answer();
-            Box::pin(async { Answer { response, failed: false } })
-        });
-        Found::Handler(Next::new(&self.layers, &call))
-    }
-}
-
-/// Which methods have an answer, each once: `HEAD` comes with `GET`, and `OPTIONS` with any.
-fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
-    let mut allow: Vec<&str> = methods.collect();
-    if allow.contains(&"GET") {
-        allow.push("HEAD");
-    }
-    allow.push("OPTIONS");
-    let mut seen = HashSet::new();
-    allow.retain(|method| seen.insert(*method));
-    HeaderValue::from_str(&allow.join(", ")).ok()
-}
-
-fn allowing(mut response: Response, allow: Option<&HeaderValue>) -> Response {
-    response.fields.extend(allow.map(|allow| (header::ALLOW, allow.clone())));
-    response
 }
 
 impl fmt::Debug for Router {

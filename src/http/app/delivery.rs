@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use http::StatusCode;
 
-use super::background::{say, text_of};
+use crate::http::background::{say, text_of};
 
 /// How an answer ended.
 ///

@@ -5,18 +5,18 @@
 //! server's author forgot.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::background::BackgroundTasks;
-use super::body::{Body, BodyError};
+use super::body::Body;
 use super::path;
+use super::rejection::Rejection;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use crate::http::background::BackgroundTasks;
 
 /// What can be taken from a request. Write `async fn from_request` in your own implementation.
 ///
@@ -62,73 +62,6 @@ pub trait FromRequest: Sized {
     /// }
     /// ```
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
-}
-
-/// Why an extractor of this module gave up: a status and a text for the client.
-///
-/// ```
-/// use postlude::http::{IntoResponse, Rejection};
-/// assert_eq!(Rejection::new(422, "the date lies in the past").into_response().status(), 422);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    status: StatusCode,
-    text: String,
-}
-
-impl Rejection {
-    /// A rejection, for extractors of your own. A status that is none becomes 400.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Rejection::new(400, "no").status(), 400);
-    /// ```
-    #[must_use]
-    pub fn new(status: u16, text: impl Into<String>) -> Self {
-        Self::of(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)
-    }
-
-    fn of(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
-    }
-
-    pub(crate) fn bad_request(text: impl Into<String>) -> Self {
-        Self::of(StatusCode::BAD_REQUEST, text)
-    }
-
-    /// The server's author has to do something about it.
-    pub(crate) fn internal(text: impl Into<String>) -> Self {
-        Self::of(StatusCode::INTERNAL_SERVER_ERROR, text)
-    }
-
-    /// The status of the answer.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Rejection::new(422, "no").status(), 422);
-    /// ```
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Rejection {}
-
-impl From<BodyError> for Rejection {
-    fn from(error: BodyError) -> Self {
-        Self::of(error.status(), error.to_string())
-    }
-}
-
-impl IntoResponse for Rejection {
-    fn into_response(self) -> Response {
-        Response::text(self.status, self.text)
-    }
 }
 
 /// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by name.
