@@ -18,34 +18,22 @@
 //! }
 //! ```
 //!
-//! # The files, from the wire upwards
+//! # The folders, from the wire upwards
 //!
-//! | file | what |
+//! Each depends on those above it in this table and on no other.
+//!
+//! | folder | contents |
 //! | --- | --- |
-//! | `wire/` | `parse` reads the head of a request, `chunked` the framing of its body, `write` writes the head of a response |
-//! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
-//! | `body`, `request`, `response` | what handlers see |
-//! | `connection` | one connection: read, call, answer, in order |
-//! | `closing` | the sockets of clients who have gone |
-//! | `upgrade` | the socket for another protocol |
-//! | `router`, `pattern`, `endpoint`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
-//! | `extensions` | values by type |
-//! | `problem` | the form of error answers |
-//! | `middleware` | closures around the handlers of a group |
+//! | `wire/` | bytes in, bytes out: the head of a request, the framing of a body, the lines of a response's head |
 //! | `background` | the tasks after the answer, and their books |
-//! | `delivery` | telling who asked how an answer ended |
-//! | `files`, `conditional` | files as answers; what a condition or a range makes of an answer |
-//! | `sse` | server-sent events |
+//! | `app/` | from a request to a function's parameters, and from its output to a response |
+//! | `conn/` | one connection: read, call, answer, in order |
 //! | `server` | accepting, stopping, draining |
 
 mod app;
 mod background;
-mod buffer;
-mod closing;
-mod connection;
+mod conn;
 mod server;
-mod timer;
-mod upgrade;
 mod wire;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};

@@ -9,34 +9,31 @@
 //!
 //! A second signal skips the waiting.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use slab::Slab;
 
 use super::app::router::Router;
 use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
-use super::buffer::GrownBuffers;
-use super::closing::{self, Closing, Leftover};
-use super::connection::{Active, Connection};
+use super::conn::closing::{self, Leftover};
+use super::conn::config::Config;
+use super::conn::connection::Connection;
+use super::conn::places::Places;
+use super::conn::shared::Shared;
 use super::wire::chunked::BodyLimits;
 use super::wire::parse;
-use super::wire::write::Date;
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
-use crate::{JoinHandle, spawn, time};
-
-/// How many connections' buffers are kept for the next that needs some.
-const SPARE: usize = 64;
+use crate::{spawn, time};
 
 /// A head slower than this is no client's on any line that still exists; a client that means harm sends a byte a second or less.
 const HEADER_RATE: u32 = 256;
@@ -47,188 +44,6 @@ const RATE: u32 = 1024;
 /// A connection that waits costs about a kilobyte here and some more in the kernel, one that is busy 200 KiB at worst before its handler's own
 /// needs: ten thousand are no burden, a hundred thousand should be somebody's decision.
 const CONNECTIONS: usize = 16 * 1024;
-
-/// What the builder methods set.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) head: parse::Limits,
-    pub(crate) chunks: BodyLimits,
-    pub(crate) header_timeout: Duration,
-    pub(crate) header_rate: u32,
-    pub(crate) header_grace: Duration,
-    pub(crate) body_timeout: Duration,
-    pub(crate) body_rate: u32,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) write_rate: u32,
-    pub(crate) max_body: u64,
-    pub(crate) max_buffer: usize,
-    pub(crate) max_requests: u32,
-    max_connections: usize,
-    drain_limit: Duration,
-    tasks: Limits,
-}
-
-/// What the connections of a server share.
-pub(crate) struct Shared {
-    pub(crate) router: Router,
-    pub(crate) config: Config,
-    pub(crate) ledger: Rc<Ledger>,
-    /// Set once, when the server stops.
-    pub(crate) stopping: Cell<bool>,
-    /// Numbers requests.
-    requests: Cell<u64>,
-    connections: RefCell<Slab<Entry>>,
-    /// Buffers that no connection needs now. They know the server, so they must go when the last connection goes.
-    #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
-    spare: RefCell<Vec<Box<Active>>>,
-    pub(super) grown: GrownBuffers,
-    /// The task in `run`, which waits for connections to end.
-    waiter: RefCell<Option<Waker>>,
-    pub(super) date: RefCell<Date>,
-    pub(super) closing: Closing,
-}
-
-/// One connection.
-#[derive(Default)]
-struct Entry {
-    /// Set while it is idle, to tell it that the server stops.
-    idle: Option<Waker>,
-    /// Its task, if it is one of the server's own.
-    task: Option<JoinHandle<()>>,
-}
-
-/// A connection's entry in the server's list.
-pub(super) struct Place {
-    shared: Rc<Shared>,
-    key: usize,
-}
-
-impl Place {
-    pub(super) fn key(&self) -> usize {
-        self.key
-    }
-
-    pub(super) fn shared(&self) -> &Rc<Shared> {
-        &self.shared
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.leave(self.key);
-    }
-}
-
-impl Shared {
-    pub(crate) fn next_request(&self) -> u64 {
-        self.requests.set(self.requests.get() + 1);
-        self.requests.get()
-    }
-
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
-        let key = self.connections.borrow_mut().insert(Entry::default());
-        Place { shared: Rc::clone(self), key }
-    }
-
-    fn leave(&self, key: usize) {
-        let (entry, last) = {
-            let mut connections = self.connections.borrow_mut();
-            let entry = connections.try_remove(key);
-            // At powers of two, so that the walk through the list is paid for by those who left since the last.
-            if connections.len().is_power_of_two() && connections.len() < connections.capacity() / 4 {
-                connections.shrink_to_fit();
-            }
-            (entry, connections.is_empty())
-        };
-        drop(entry);
-        if last {
-            *self.connections.borrow_mut() = Slab::new();
-            drop(self.spare.take());
-            self.grown.clear();
-        }
-        let waiter = self.waiter.borrow_mut().take();
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
-    }
-
-    /// Buffers that another connection has used.
-    pub(super) fn lend(&self) -> Option<Box<Active>> {
-        self.spare.borrow_mut().pop()
-    }
-
-    /// Keeps buffers for the next connection, but not too many.
-    pub(super) fn give_back(&self, active: Box<Active>) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE {
-            spare.push(active);
-            return;
-        }
-        drop(spare);
-        drop(active);
-    }
-
-    /// Whether the server stops; if not, the connection is woken when it does.
-    pub(super) fn is_stopping(&self, key: usize, cx: &Context<'_>) -> bool {
-        if self.stopping.get() {
-            return true;
-        }
-        let waker = cx.waker().clone();
-        let before = self.connections.borrow_mut().get_mut(key).and_then(|entry| entry.idle.replace(waker));
-        drop(before);
-        false
-    }
-
-    fn stop(&self) {
-        self.stopping.set(true);
-        let idle: Vec<Waker> =
-            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.idle.take()).collect();
-        idle.into_iter().for_each(Waker::wake);
-    }
-
-    /// Whether fewer connections are open than may be; if not, the task is woken when one ends.
-    fn has_room(&self, cx: &Context<'_>) -> bool {
-        if self.connections.borrow().len() < self.config.max_connections {
-            return true;
-        }
-        self.wait(cx);
-        false
-    }
-
-    fn wait(&self, cx: &Context<'_>) {
-        let waker = cx.waker().clone();
-        let before = self.waiter.borrow_mut().replace(waker);
-        drop(before);
-    }
-
-    fn start(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        // Answers are written whole: waiting for more to send only delays them. Failing to say so is no reason to hang up.
-        let _ = stream.set_nodelay(true);
-        let connection = Connection::new(Rc::clone(self), stream, Some(peer));
-        let key = connection.key();
-        let task = spawn(connection.serve(Leftover::close_later));
-        if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
-            entry.task = Some(task);
-        }
-    }
-
-    /// Ends the server's own connections; gives their number.
-    async fn cut(&self) -> usize {
-        let mut tasks: Vec<_> =
-            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
-        // Only their sockets wait to be closed.
-        tasks.retain(|task| !task.is_finished());
-        for task in &tasks {
-            task.abort();
-        }
-        let count = tasks.len();
-        for task in tasks {
-            let _ = task.await;
-        }
-        count
-    }
-}
 
 type Until = Pin<Box<dyn Future<Output = ()>>>;
 type Hook = Box<dyn Fn(&TaskFailure)>;
@@ -700,19 +515,9 @@ impl Server {
 
     fn shared(&self) -> &Rc<Shared> {
         self.shared.get_or_init(|| {
-            Rc::new(Shared {
-                router: self.router.take().finished(),
-                config: self.config.clone(),
-                ledger: Rc::new(Ledger::new(self.config.tasks, self.hook.take())),
-                stopping: Cell::new(false),
-                requests: Cell::new(0),
-                connections: RefCell::default(),
-                spare: RefCell::default(),
-                grown: GrownBuffers::default(),
-                waiter: RefCell::default(),
-                date: RefCell::default(),
-                closing: Closing::default(),
-            })
+            let router = self.router.take().finished();
+            let ledger = Rc::new(Ledger::new(self.config.tasks, self.hook.take()));
+            Rc::new(Shared::new(router, self.config.clone(), ledger))
         })
     }
 
@@ -737,7 +542,8 @@ impl Server {
     /// # }
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
-        Connection::new(Rc::clone(self.shared()), io, None).serve(Leftover::close).await;
+        let connection = Connection::new(Rc::clone(self.shared()), io, None);
+        connection.serve(async |leftover: Leftover<IO>, _: &Shared| leftover.close().await).await;
     }
 
     /// Accepts and serves until it is told to stop, then drains: see the order in the module's text.
@@ -760,8 +566,8 @@ impl Server {
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
         let mut stop = self.stop()?;
-        let stopping = Stopping { shared: &shared };
-        let _closing = spawn(closing::close(Rc::clone(&shared))).abort_on_drop();
+        let stopping = Stopping { places: &shared.places };
+        let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
         let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
         drop(self);
         drop(stopping);
@@ -785,9 +591,9 @@ impl Server {
         if stop.poll_first(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        while shared.has_room(cx) {
+        while shared.places.has_room(shared.config.max_connections, cx) {
             match self.listener.poll_accept(cx) {
-                Poll::Ready(Ok((stream, peer))) => shared.start(stream, peer),
+                Poll::Ready(Ok((stream, peer))) => start(shared, stream, peer),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -796,14 +602,28 @@ impl Server {
     }
 }
 
+fn start(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    // Answers are written whole: waiting for more to send only delays them. Failing to say so is no reason to hang up.
+    let _ = stream.set_nodelay(true);
+    let connection = Connection::new(Rc::clone(shared), stream, Some(peer));
+    let key = connection.key();
+    shared.places.own(key, spawn(connection.serve(close_later)));
+}
+
+/// Leaves the closing of an idle connection's socket to the server's task.
+fn close_later(leftover: Leftover<TcpStream>, shared: &Shared) -> Ready<()> {
+    shared.closing.add(leftover);
+    ready(())
+}
+
 /// Tells the connections that the server stops, also when `run` is dropped.
 struct Stopping<'a> {
-    shared: &'a Shared,
+    places: &'a Places,
 }
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        self.shared.stop();
+        self.places.stop();
     }
 }
 
@@ -846,12 +666,12 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
     let (completed, failed) = (shared.ledger.completed(), shared.ledger.failed());
     let mut limit = time::sleep(shared.config.drain_limit);
     poll_fn(|cx| {
-        shared.wait(cx);
-        let idle = shared.ledger.poll_idle(cx).is_ready() && shared.connections.borrow().is_empty();
+        shared.places.wait(cx);
+        let idle = shared.ledger.poll_idle(cx).is_ready() && shared.places.is_empty();
         if idle || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
     })
     .await;
-    let connections = shared.cut().await;
+    let connections = shared.places.cut().await;
     let unfinished = shared.ledger.close().await;
     ShutdownReport {
         completed: shared.ledger.completed() - completed,
@@ -982,6 +802,6 @@ impl fmt::Debug for Server {
 #[cfg(feature = "signal")]
 pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
     let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;
-    super::background::say(format_args!("{report}"));
+    say(format_args!("{report}"));
     Ok(())
 }

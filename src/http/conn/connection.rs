@@ -11,8 +11,7 @@
 //! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the mark that starts the background tasks.
 //! 4. `finish_body`: throw away what the handler left of a body, if it is little.
 //!
-//! What these steps need, buffers and the head's record, is one box, [`Active`]. A connection that waits for a request puts it into the server's
-//! store of spare ones and takes one when it is polled, so that ten thousand idle connections share a few and a busy one allocates nothing.
+//! What these steps need, buffers and the head's record, is one box, [`Active`], which an idle connection lends to others.
 //!
 //! Each step gives an [`End`] where the connection should not go on.
 //!
@@ -25,7 +24,6 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -36,28 +34,28 @@ use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::app::body::{Body, BodyCell, BodyError, Wanted};
-use super::app::call::{Answer, Answering, UNANSWERED, tell_of_panic};
-use super::app::delivery::Watch;
-use super::app::problem;
-use super::app::request::{Record, Request};
-use super::app::response::{IntoResponse, Payload, Pieces, Response};
-use super::app::route::Found;
-use super::app::upgraded::{OnUpgrade, Running, Upgraded};
-use super::background::{AddError, Trigger, discard, say, text_of};
-use super::buffer::{GrownBuffers, Input, Output};
+use super::active::{Active, Held};
 use super::closing::Leftover;
-use super::server::{Place, Shared};
+use super::incoming::{DRAINED, Incoming};
+use super::places::Place;
+use super::shared::Shared;
 use super::timer::{self, LINGER, Patience, Timer};
 use super::upgrade;
-use super::wire::chunked::{self, Decoder};
-use super::wire::parse::{Framing, HeadParser, Version, begins_with_head_method};
-use super::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
+use crate::http::app::body::{Body, BodyCell, BodyError, Wanted};
+use crate::http::app::call::{Answer, Answering, UNANSWERED, tell_of_panic};
+use crate::http::app::delivery::Watch;
+use crate::http::app::problem;
+use crate::http::app::request::{Record, Request};
+use crate::http::app::response::{IntoResponse, Payload, Pieces, Response};
+use crate::http::app::route::Found;
+use crate::http::app::upgraded::{Running, Upgraded};
+use crate::http::background::{AddError, Trigger, discard, say, text_of};
+use crate::http::wire::chunked::{self, Decoder};
+use crate::http::wire::parse::{Framing, Version, begins_with_head_method};
+use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
-/// What a handler may leave unread of a body before the connection is closed rather than the rest read.
-const DRAINED: usize = 64 * 1024;
 /// How long a request may be put off because background tasks have piled up. Longer would help nobody: a task that finds no place then is
 /// refused, and its client told to come back after as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -77,23 +75,7 @@ enum End {
     Upgrade,
 }
 
-/// The body of the request that is being answered.
-struct Incoming {
-    decoder: Decoder,
-    cell: Rc<BodyCell>,
-    /// How much more data is acceptable.
-    allowance: u64,
-    /// What the head says is to come; None for chunks.
-    left: Option<u64>,
-    /// Whether the client waits for `100 Continue`.
-    expects_continue: bool,
-    ended: bool,
-    failed: bool,
-    /// How long the client may still let the handler wait.
-    patience: Patience,
-}
-
-pub(super) struct Connection<IO> {
+pub(crate) struct Connection<IO> {
     io: IO,
     shared: Rc<Shared>,
     place: Place,
@@ -104,87 +86,20 @@ pub(super) struct Connection<IO> {
     timer: Timer,
 }
 
-/// What a connection needs only while a request is on its way. An idle one gives it to the server, which lends it to the next that wakes up.
-pub(super) struct Active {
-    input: Input,
-    output: Output,
-    parser: HeadParser,
-    /// When the first byte of a head was seen that is not complete.
-    head_since: Option<Instant>,
-    record: Rc<Record>,
-    body: Option<Incoming>,
-    /// Set while a handler runs and its tasks have no trigger yet.
-    calling: bool,
-    /// Who gets the socket after the answer that is being written.
-    on_upgrade: Option<OnUpgrade>,
-}
-
-impl Active {
-    fn new(shared: &Rc<Shared>) -> Self {
-        let config = &shared.config;
-        Self {
-            input: Input::default(),
-            output: Output::new(config.max_buffer, Patience::new(config.write_timeout, config.write_rate)),
-            parser: HeadParser::new(config.head),
-            head_since: None,
-            record: Rc::new(Record::new(Rc::clone(&shared.ledger), None)),
-            body: None,
-            calling: false,
-            on_upgrade: None,
-        }
-    }
-
-    /// What starts the tasks of the request being answered, if it has any.
-    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
-        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
-    }
-
-    /// Whether another connection could go on with it as well.
-    fn is_unused(&self) -> bool {
-        self.input.is_empty() && self.output.is_fresh() && self.body.is_none()
-    }
-}
-
-/// A connection's `Active`; none only while it is idle.
-struct Held(Option<Box<Active>>);
-
-impl Deref for Held {
-    type Target = Active;
-
-    fn deref(&self) -> &Active {
-        self.0.as_deref().expect("a connection that is not idle has its buffers")
-    }
-}
-
-impl DerefMut for Held {
-    fn deref_mut(&mut self) -> &mut Active {
-        self.0.as_deref_mut().expect("a connection that is not idle has its buffers")
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        if self.calling {
-            drop(self.trigger(None));
-            drop(Watch::new(self.record.take_watchers(), None, 0));
-        }
-    }
-}
-
 impl<IO> Connection<IO> {
-    pub(super) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
-            place: shared.enter(),
+            place: shared.places.enter(),
             peer,
-            active: Held(None),
+            active: Held::default(),
             requests_left: shared.config.max_requests,
             timer: Timer::default(),
             shared,
         }
     }
 
-    pub(super) fn key(&self) -> usize {
+    pub(crate) fn key(&self) -> usize {
         self.place.key()
     }
 
@@ -200,16 +115,18 @@ impl<IO> Connection<IO> {
     /// Gives the buffers back while there is nothing in them.
     fn rest(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
-            active.input.shrink(&self.shared.grown);
+            active.input.shrink(&self.shared.places.spare.grown);
             active.output.reset();
-            self.shared.give_back(active);
+            self.shared.places.spare.give_back(active);
         }
     }
 
     /// Takes buffers, if it has none.
     fn rise(&mut self) {
         if self.active.0.is_none() {
-            let mut active = self.shared.lend().unwrap_or_else(|| Box::new(Active::new(&self.shared)));
+            let shared = &self.shared;
+            let lent = shared.places.spare.lend();
+            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.config, &shared.ledger)));
             if let Some(record) = Rc::get_mut(&mut active.record) {
                 record.peer = self.peer;
             }
@@ -228,7 +145,7 @@ impl<IO> Connection<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end. One that ends while it is idle is left to `close`.
-    pub(super) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>)) -> impl Future<Output = ()> {
+    pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &Shared)) -> impl Future<Output = ()> {
         let mut connection = self;
         // A block and not an async function, whose future would hold the connection twice: as its parameter and as its variable.
         async move {
@@ -238,7 +155,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 }
             };
             match end {
-                End::Idle => close(Leftover::new(connection.io, connection.place)).await,
+                End::Idle => close(Leftover::new(connection.io, connection.place), &connection.shared).await,
                 End::Broken => {}
                 End::Upgrade => connection.hand_over().await,
                 End::Close | End::Linger => connection.close(end == End::Linger).await,
@@ -339,9 +256,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
             // Only if nothing has arrived, as far as one may look: a request that has is answered.
-            Poll::Pending if idle && has_budget() && self.shared.is_stopping(self.place.key(), cx) => {
-                Poll::Ready(Err(End::Idle))
-            }
+            Poll::Pending if idle && has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(End::Idle)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(End::Idle)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
@@ -496,7 +411,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             if body.cell.wanted(cx) == Wanted::Nothing {
                 return Poll::Pending;
             }
-            if body.decode(input, &self.shared.grown, cx) {
+            if body.decode(input, &self.shared.places.spare.grown, cx) {
                 return Poll::Ready(());
             }
             if std::mem::take(&mut body.expects_continue) && input.is_empty() {
@@ -607,7 +522,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         record.head.keep_alive()
             && !asked_to_close
             && self.requests_left > 0
-            && !self.shared.stopping.get()
+            && !self.shared.places.are_stopping()
             && body.as_mut().is_none_or(|body| body.is_little(input) || streams && !body.failed)
     }
 
@@ -807,83 +722,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
         let read = ready!(self.active.input.poll_fill(&mut self.io, cx));
         Poll::Ready(read.is_ok_and(|count| count > 0))
-    }
-}
-
-impl Drop for Incoming {
-    /// Nothing more will come. Whoever still reads, in another task perhaps, learns it.
-    fn drop(&mut self) {
-        self.cell.abandon();
-    }
-}
-
-impl Incoming {
-    /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
-    fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {
-        let grow = input.is_full();
-        let mut handed = false;
-        while !self.ended {
-            match self.step(input) {
-                Ok(0) => break,
-                Ok(_) => handed |= self.cell.wanted(cx) == Wanted::Nothing,
-                Err(error) => self.fail(error, cx),
-            }
-        }
-        if grow {
-            input.grow_for_body(grown);
-        }
-        if self.ended || handed {
-            self.cell.wake_reader(cx);
-        }
-        self.ended || handed
-    }
-
-    /// Decodes once; gives the number of bytes taken.
-    fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
-        let found = self.decoder.decode(input.bytes()).map_err(BodyError::Malformed)?;
-        let data = &input.bytes()[found.data];
-        let count = data.len() as u64;
-        self.allowance = self.allowance.checked_sub(count).ok_or(BodyError::TooLarge)?;
-        self.left = self.left.map(|left| left.saturating_sub(count));
-        if !data.is_empty() {
-            self.cell.push(data, self.left);
-        }
-        input.consume(found.consumed);
-        if found.complete {
-            self.ended = true;
-            self.cell.complete();
-        }
-        Ok(found.consumed)
-    }
-
-    fn fail(&mut self, error: BodyError, cx: &Context<'_>) {
-        (self.ended, self.failed) = (true, true);
-        self.cell.fail(error);
-        self.cell.wake_reader(cx);
-    }
-
-    /// Whether it is worth reading what the handler left. Looks at what was read already.
-    fn is_little(&mut self, input: &mut Input) -> bool {
-        if self.ended {
-            return !self.failed;
-        }
-        // A client that was not told to go on may go on or not: nobody can know where the next request begins.
-        if self.expects_continue && input.is_empty() {
-            return false;
-        }
-        self.left.is_none_or(|left| left <= DRAINED as u64)
-    }
-
-    /// Throws away what is there. True: the body has ended, or it is too much.
-    fn skip(&mut self, input: &mut Input) -> bool {
-        while !self.ended {
-            match self.step(input) {
-                Ok(0) => return false,
-                Ok(_) => self.cell.forget(),
-                Err(_) => (self.ended, self.failed) = (true, true),
-            }
-        }
-        true
     }
 }
 

@@ -10,11 +10,11 @@ use std::task::Poll;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 
-use super::app::request::Record;
-use super::app::response::{Payload, Response};
-use super::app::upgraded::{OnUpgrade, Upgraded};
-use super::background::{discard, say, text_of};
-use super::wire::parse::{Framing, Version};
+use crate::http::app::request::Record;
+use crate::http::app::response::{Payload, Response};
+use crate::http::app::upgraded::{OnUpgrade, Upgraded};
+use crate::http::background::{discard, say, text_of};
+use crate::http::wire::parse::{Framing, Version};
 
 /// Whether the client asked for what the response offers.
 pub(super) fn was_asked(record: &Record, response: &Response) -> bool {

@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::app::delivery::Watch;
-use super::app::response::Payload;
-use super::background::{Outcome, Trigger};
 use super::timer::Patience;
+use crate::http::app::delivery::Watch;
+use crate::http::app::response::Payload;
+use crate::http::background::{Outcome, Trigger};
 use crate::task::budget;
 
 /// What a read asks for at first, and what buffers that wait for the next connection keep.
