@@ -865,7 +865,7 @@ impl Drop for Trigger {
 
 /// How many tasks may wait.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct TaskLimits {
     pub(crate) per_server: usize,
     pub(crate) per_request: usize,
     pub(crate) threads: usize,
@@ -875,7 +875,7 @@ type Hook = Box<dyn Fn(&TaskFailure)>;
 
 /// The server's books about background tasks.
 pub(crate) struct Ledger {
-    limits: Limits,
+    limits: TaskLimits,
     hook: Option<Hook>,
     /// The lane of the blocking tasks, from the first one on.
     pool: OnceCell<Pool>,
@@ -900,7 +900,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(limits: Limits, hook: Option<Hook>) -> Self {
+    pub(crate) fn new(limits: TaskLimits, hook: Option<Hook>) -> Self {
         Self {
             limits,
             hook,

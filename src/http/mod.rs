@@ -53,6 +53,7 @@ pub use app::sse::{Event, sse, sse_with};
 pub use app::upgraded::Upgraded;
 pub use app::{files, middleware};
 pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
+pub use conn::limits::Limits;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use postlude::http::{
-    AddError, BackgroundTasks, Error, FromRequest, Path, Request, Response, Result, Router, Server, StatusCode,
+    AddError, BackgroundTasks, Error, FromRequest, Limits, Path, Request, Response, Result, Router, Server, StatusCode,
 };
 use postlude::net::{TcpStream, UnixStream};
 use postlude::task::yield_now;
@@ -187,7 +187,14 @@ fn a_full_list_is_a_503_by_the_question_mark() {
         }
         Ok::<_, Error>("answer")
     });
-    let answer = paused(exchange_with(diary.server(router).background_limits(10, 2), &get("/")));
+    let answer = paused(exchange_with(
+        diary.server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 2,
+            ..Limits::default()
+        }),
+        &get("/"),
+    ));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     assert_eq!(diary.lines().len(), 2, "the accepted two are reported as not run");
 }
@@ -196,7 +203,14 @@ fn a_full_list_is_a_503_by_the_question_mark() {
 fn a_response_whose_tasks_do_not_fit_is_a_503() {
     let router = Router::new().get("/", async || Response::new(200).background(async {}).background(async {}));
     let diary = Diary::default();
-    let answer = paused(exchange_with(diary.server(router).background_limits(10, 1), &get("/")));
+    let answer = paused(exchange_with(
+        diary.server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 1,
+            ..Limits::default()
+        }),
+        &get("/"),
+    ));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
 }
 
@@ -255,7 +269,11 @@ fn while_more_than_half_of_the_limit_is_ready_to_run_no_request_begins() {
     let over = Rc::new(Cell::new(false));
     let router = busy_router(&over);
     paused(async {
-        let server = Rc::new(server(router).background_limits(10, 10));
+        let server = Rc::new(server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 10,
+            ..Limits::default()
+        }));
         let (first, second, third) = (connect(&server), connect(&server), connect(&server));
         ask(&first, "/busy/5", "busy").await;
         // Half of the limit is not more than half.
@@ -282,7 +300,11 @@ fn no_pause_lasts_longer_than_a_second() {
     let over = Rc::new(Cell::new(false));
     let router = busy_router(&over);
     paused(async {
-        let server = Rc::new(server(router).background_limits(10, 10));
+        let server = Rc::new(server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 10,
+            ..Limits::default()
+        }));
         let (first, second) = (connect(&server), connect(&server));
         ask(&first, "/busy/8", "busy").await;
         second.write_all(get("/busy/3").as_bytes()).await.unwrap();
@@ -349,7 +371,11 @@ fn however_small_the_limit_clients_that_share_it_wait_and_are_not_refused() {
             Ok::<_, Error>("answer")
         });
         paused(async {
-            let server = Rc::new(server(router).background_limits(limit, 1000));
+            let server = Rc::new(server(router).limits(Limits {
+                background_tasks: limit,
+                background_tasks_per_request: 1000,
+                ..Limits::default()
+            }));
             let clients: Vec<_> = (0..clients)
                 .map(|_| {
                     let client = connect(&server);
@@ -536,7 +562,9 @@ fn a_stalled_reader_aborts_the_answer_and_the_tasks_run_once() {
         Ok::<_, Error>(vec![b'x'; 4_000_000])
     });
     paused(async {
-        let client = connect(&Rc::new(diary.server(router).write_timeout(Duration::from_secs(5))));
+        let client = connect(&Rc::new(
+            diary.server(router).limits(Limits { write_timeout: Duration::from_secs(5), ..Limits::default() }),
+        ));
         client.write_all(get("/big").as_bytes()).await.unwrap();
         time::sleep(Duration::from_secs(4)).await;
         assert!(diary.lines().is_empty());
@@ -583,7 +611,9 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
     });
     paused(async {
         let server = diary.server(router);
-        let server = server.shutdown_on(time::sleep(Duration::from_secs(1))).drain_limit(Duration::from_secs(10));
+        let server = server
+            .shutdown_on(time::sleep(Duration::from_secs(1)))
+            .limits(Limits { drain_limit: Duration::from_secs(10), ..Limits::default() });
         let address = server.local_addr().unwrap();
         let begin = time::now();
         let running = spawn(server.run());
@@ -610,7 +640,8 @@ fn what_was_accepted_is_accounted_for_however_short_the_drain() {
     });
     paused(async {
         let until = async { stopped.await.unwrap() };
-        let server = diary.server(router).shutdown_on(until).drain_limit(Duration::ZERO);
+        let server =
+            diary.server(router).shutdown_on(until).limits(Limits { drain_limit: Duration::ZERO, ..Limits::default() });
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let client = TcpStream::connect(address).await.unwrap();
@@ -702,7 +733,7 @@ fn a_stop_ends_a_concurrent_list_too_and_names_what_ran() {
     });
     paused(async {
         let server = diary.server(router).shutdown_on(time::sleep(Duration::from_secs(1)));
-        let server = server.drain_limit(Duration::from_secs(10));
+        let server = server.limits(Limits { drain_limit: Duration::from_secs(10), ..Limits::default() });
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let client = TcpStream::connect(address).await.unwrap();

@@ -32,9 +32,9 @@ use crate::http::wire::parse;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is longer than `Server::max_body` allows.
+    /// It is longer than `Limits::max_body` allows.
     TooLarge,
-    /// The client sent too little for as long as `Server::body_timeout` allows.
+    /// The client sent too little for as long as `Limits::body_timeout` allows.
     TimedOut,
     /// Its framing breaks the rules of HTTP/1.1 or a limit of [`BodyLimits`](crate::http::chunked::BodyLimits); what and where is in it, and so is the
     /// status.

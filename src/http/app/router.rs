@@ -219,7 +219,7 @@ impl Router {
         self.fallbacks.push(Fallback { prefix, pattern, route });
     }
 
-    /// How many bytes a request body may have in this group, instead of `Server::max_body`; beyond that the answer is 413. A nested router's own
+    /// How many bytes a request body may have in this group, instead of `Limits::max_body`; beyond that the answer is 413. A nested router's own
     /// limit goes first.
     ///
     /// ```

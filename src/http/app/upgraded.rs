@@ -17,7 +17,7 @@ impl<T: AsyncRead + AsyncWrite> Io for T {}
 /// A connection that left HTTP: its socket, and first what the client had sent behind its request.
 ///
 /// It implements `futures_io::{AsyncRead, AsyncWrite}`. The server's limits of time and size do not hold for it any more. When the server stops, it is waited for as
-/// long as `Server::drain_limit` says and then cut. Dropping it closes the connection.
+/// long as `Limits::drain_limit` says and then cut. Dropping it closes the connection.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};

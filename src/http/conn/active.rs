@@ -11,8 +11,8 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::buffer::{GrownBuffers, Input, Output};
-use super::config::Config;
 use super::incoming::Incoming;
+use super::limits::Limits;
 use super::timer::Patience;
 use crate::http::app::delivery::Watch;
 use crate::http::app::request::Record;
@@ -39,11 +39,11 @@ pub(super) struct Active {
 }
 
 impl Active {
-    pub(super) fn new(config: &Config, ledger: &Rc<Ledger>) -> Self {
+    pub(super) fn new(limits: &Limits, ledger: &Rc<Ledger>) -> Self {
         Self {
             input: Input::default(),
-            output: Output::new(config.max_buffer, Patience::new(config.write_timeout, config.write_rate)),
-            parser: HeadParser::new(config.head),
+            output: Output::new(limits.max_buffer, Patience::new(limits.write_timeout, limits.write_rate)),
+            parser: HeadParser::new(limits.head),
             head_since: None,
             record: Rc::new(Record::new(Rc::clone(ledger), None)),
             body: None,

@@ -93,7 +93,7 @@ impl<IO> Connection<IO> {
             place: shared.places.enter(),
             peer,
             active: Held::default(),
-            requests_left: shared.config.max_requests,
+            requests_left: shared.limits.max_requests,
             timer: Timer::default(),
             shared,
         }
@@ -126,7 +126,7 @@ impl<IO> Connection<IO> {
         if self.active.0.is_none() {
             let shared = &self.shared;
             let lent = shared.places.spare.lend();
-            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.config, &shared.ledger)));
+            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.ledger)));
             if let Some(record) = Rc::get_mut(&mut active.record) {
                 record.peer = self.peer;
             }
@@ -225,7 +225,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     async fn read_more_head(&mut self) -> Result<(), End> {
         let idle = self.active.input.is_empty();
         if idle {
-            self.timer.set(self.shared.config.idle_timeout);
+            self.timer.set(self.shared.limits.idle_timeout);
         } else {
             let deadline = self.head_deadline();
             self.timer.set_at(deadline);
@@ -238,9 +238,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     fn head_deadline(&mut self) -> Option<Instant> {
         let Active { input, head_since, .. } = &mut *self.active;
-        let config = &self.shared.config;
+        let limits = &self.shared.limits;
         let since = *head_since.get_or_insert_with(now);
-        timer::head_deadline(since, input.bytes().len(), config.header_rate, config.header_grace, config.header_timeout)
+        timer::head_deadline(since, input.bytes().len(), limits.header_rate, limits.header_grace, limits.header_timeout)
     }
 
     fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
@@ -316,21 +316,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let allowance = self.active.record.max_body().unwrap_or(self.shared.config.max_body);
+        let allowance = self.active.record.max_body().unwrap_or(self.shared.limits.max_body);
         let too_large = left.is_some_and(|length| length > allowance);
         let cell = Rc::new(BodyCell::default());
         if too_large {
             cell.fail(BodyError::TooLarge);
         }
         self.active.body = Some(Incoming {
-            decoder: Decoder::new(framing, self.shared.config.chunks),
+            decoder: Decoder::new(framing, self.shared.limits.chunks),
             cell: Rc::clone(&cell),
             allowance,
             left,
             expects_continue: self.active.record.head.expects_continue(),
             ended: too_large,
             failed: too_large,
-            patience: Patience::new(self.shared.config.body_timeout, self.shared.config.body_rate),
+            patience: Patience::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
         });
         Body::new(cell)
     }

@@ -6,16 +6,16 @@
 //! | `buffer` | bytes read and bytes to be written, with the places where answers end |
 //! | `incoming` | the body of the request that is being answered |
 //! | `active` | the parts of a connection that only a request needs |
-//! | `config`, `places`, `closing`, `shared` | what the connections of a server share |
+//! | `limits`, `places`, `closing`, `shared` | what the connections of a server share |
 //! | `upgrade` | the socket for another protocol |
 //! | `connection` | read, call, answer, in order |
 
 mod active;
 mod buffer;
 pub(super) mod closing;
-pub(super) mod config;
 pub(super) mod connection;
 mod incoming;
+pub(super) mod limits;
 pub(super) mod places;
 pub(super) mod shared;
 mod timer;

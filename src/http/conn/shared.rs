@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::closing::Closing;
-use super::config::Config;
+use super::limits::Limits;
 use super::places::Places;
 use crate::http::app::router::Router;
 use crate::http::background::Ledger;
@@ -12,7 +12,7 @@ use crate::http::wire::write::Date;
 
 pub(crate) struct Shared {
     pub(crate) router: Router,
-    pub(crate) config: Config,
+    pub(crate) limits: Limits,
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) places: Rc<Places>,
     pub(crate) closing: Rc<Closing>,
@@ -22,10 +22,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(router: Router, config: Config, ledger: Rc<Ledger>) -> Self {
+    pub(crate) fn new(router: Router, limits: Limits, ledger: Rc<Ledger>) -> Self {
         Self {
             router,
-            config,
+            limits,
             ledger,
             places: Rc::default(),
             closing: Rc::default(),

@@ -23,11 +23,11 @@
 //!
 //! ```
 //! use postlude::http::chunked::{BodyLimits, Decoder};
-//! use postlude::http::parse::{Head, HeadParser, Limits};
+//! use postlude::http::parse::{Head, HeadParser, HeadLimits};
 //!
 //! let wire = b"PUT /a HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
 //! let mut head = Head::default();
-//! let length = HeadParser::new(Limits::default()).parse(wire, &mut head)?.expect("the head is whole");
+//! let length = HeadParser::new(HeadLimits::default()).parse(wire, &mut head)?.expect("the head is whole");
 //! assert_eq!((head.method(wire), head.path(wire)), ("PUT", "/a"));
 //!
 //! let (mut decoder, mut rest, mut body) = (Decoder::new(head.framing(), BodyLimits::default()), &wire[length..], Vec::new());
@@ -91,12 +91,12 @@ const EMPTY_LINES: u8 = 4;
 /// How large a head may be (RFC 9112 section 3, RFC 9110 section 5.4).
 ///
 /// ```
-/// use postlude::http::parse::Limits;
-/// let limits = Limits { fields: 32, ..Limits::default() };
+/// use postlude::http::parse::HeadLimits;
+/// let limits = HeadLimits { fields: 32, ..HeadLimits::default() };
 /// assert_eq!(limits.head_bytes, 16 * 1024);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HeadLimits {
     /// Bytes of the whole head, its last line end included; above it, 431. Values above `u32::MAX` count as that.
     pub head_bytes: usize,
     /// Bytes of the request target; above it, 414.
@@ -105,7 +105,7 @@ pub struct Limits {
     pub fields: usize,
 }
 
-impl Default for Limits {
+impl Default for HeadLimits {
     fn default() -> Self {
         Self { head_bytes: HEAD_BYTES, target_bytes: TARGET_BYTES, fields: FIELDS }
     }
@@ -146,8 +146,8 @@ pub enum Framing {
 /// Why a message was refused.
 ///
 /// ```
-/// use postlude::http::parse::{ErrorKind, Head, HeadParser, Limits};
-/// let mut parser = HeadParser::new(Limits::default());
+/// use postlude::http::parse::{ErrorKind, Head, HeadParser, HeadLimits};
+/// let mut parser = HeadParser::new(HeadLimits::default());
 /// let error = parser.parse(b"GET / HTTP/2.0\r\n", &mut Head::default()).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::UnsupportedVersion); // RFC 9110 section 15.6.6
 /// ```
@@ -168,15 +168,15 @@ pub enum ErrorKind {
     MethodTooLong,
     /// The target has no form its method allows, or a byte no target has (RFC 9112 section 3.2).
     InvalidTarget,
-    /// The target is longer than [`Limits::target_bytes`] (RFC 9112 section 3).
+    /// The target is longer than [`HeadLimits::target_bytes`] (RFC 9112 section 3).
     TargetTooLong,
     /// The version is not `HTTP/` digit `.` digit (RFC 9112 section 2.3).
     InvalidVersion,
     /// A version other than 1.x (RFC 9110 section 15.6.6).
     UnsupportedVersion,
-    /// The head is larger than [`Limits::head_bytes`] (RFC 6585 section 5).
+    /// The head is larger than [`HeadLimits::head_bytes`] (RFC 6585 section 5).
     HeadTooLarge,
-    /// More fields than [`Limits::fields`] (RFC 6585 section 5).
+    /// More fields than [`HeadLimits::fields`] (RFC 6585 section 5).
     TooManyFields,
     /// A line begins with white space: a folded field (RFC 9112 section 5.2).
     ObsFold,
@@ -290,8 +290,8 @@ impl ErrorKind {
 /// A message refused: why, where, and the status to answer with. The connection cannot go on (RFC 9112 section 2.2).
 ///
 /// ```
-/// use postlude::http::parse::{Head, HeadParser, Limits};
-/// let mut parser = HeadParser::new(Limits::default());
+/// use postlude::http::parse::{Head, HeadParser, HeadLimits};
+/// let mut parser = HeadParser::new(HeadLimits::default());
 /// let error = parser.parse(b"GET / HTTP/1.1\r\nHost : a\r\n", &mut Head::default()).unwrap_err();
 /// assert_eq!((error.status(), error.offset()), (400, 20));
 /// assert_eq!(error.to_string(), "white space before `:`: leave it out (RFC 9112 section 5.1, at byte 20)");
@@ -310,8 +310,8 @@ impl Error {
     /// Why (RFC 9112 sections 2 to 7).
     ///
     /// ```
-    /// use postlude::http::parse::{ErrorKind, Head, HeadParser, Limits};
-    /// let error = HeadParser::new(Limits::default()).parse(b"\n", &mut Head::default()).unwrap_err();
+    /// use postlude::http::parse::{ErrorKind, Head, HeadParser, HeadLimits};
+    /// let error = HeadParser::new(HeadLimits::default()).parse(b"\n", &mut Head::default()).unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::BareLf);
     /// ```
     #[must_use]
@@ -323,8 +323,8 @@ impl Error {
     /// beginning of the line or value, or the limit that was passed (RFC 9112 section 2.1).
     ///
     /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let error = HeadParser::new(Limits::default()).parse(b"G\x00T / HTTP/1.1\r\n", &mut Head::default());
+    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
+    /// let error = HeadParser::new(HeadLimits::default()).parse(b"G\x00T / HTTP/1.1\r\n", &mut Head::default());
     /// assert_eq!(error.unwrap_err().offset(), 1);
     /// ```
     #[must_use]
@@ -335,8 +335,8 @@ impl Error {
     /// The status to answer with: 400, 413, 414, 417, 431, 501 or 505 (RFC 9110 section 15.5).
     ///
     /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let limits = Limits { target_bytes: 3, ..Limits::default() };
+    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
+    /// let limits = HeadLimits { target_bytes: 3, ..HeadLimits::default() };
     /// let error = HeadParser::new(limits).parse(b"GET /abc HTTP/1.1\r\n", &mut Head::default());
     /// assert_eq!(error.unwrap_err().status(), 414);
     /// ```
@@ -486,11 +486,11 @@ enum Form {
 /// connection and reuse it.
 ///
 /// ```
-/// use postlude::http::parse::{Framing, Head, HeadParser, Limits, Version};
+/// use postlude::http::parse::{Framing, Head, HeadParser, HeadLimits, Version};
 ///
 /// let bytes = b"POST /a?b=c HTTP/1.1\r\nHost: t.example\r\nContent-Length: 5\r\n\r\nhello";
 /// let mut head = Head::default();
-/// let n = HeadParser::new(Limits::default()).parse(bytes, &mut head)?.expect("whole");
+/// let n = HeadParser::new(HeadLimits::default()).parse(bytes, &mut head)?.expect("whole");
 ///
 /// assert_eq!(&bytes[n..], b"hello");
 /// assert_eq!((head.method(bytes), head.path(bytes), head.query(bytes)), ("POST", "/a", Some("b=c")));
@@ -527,9 +527,9 @@ impl Head {
     /// The method, as sent: methods are case-sensitive (RFC 9110 section 9.1).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"BREW / HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.method(bytes), "BREW");
     /// ```
     #[must_use]
@@ -540,9 +540,9 @@ impl Head {
     /// The whole target, as sent (RFC 9112 section 3.2).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET http://a/b?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.target(bytes), "http://a/b?c");
     /// ```
     #[must_use]
@@ -558,9 +558,9 @@ impl Head {
     /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for CONNECT (RFC 9110 section 4.2.3).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET http://a?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.path(bytes), "/");
     /// ```
     #[must_use]
@@ -574,9 +574,9 @@ impl Head {
     /// What follows the first `?`, not decoded (RFC 9112 section 3.2.1).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET /a?b?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.query(bytes), Some("b?c"));
     /// ```
     #[must_use]
@@ -587,9 +587,9 @@ impl Head {
     /// Host and port the request is for: the target's if it names one, else the Host field's (RFC 9112 section 3.3).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET http://a:80/ HTTP/1.1\r\nHost: ignored\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.authority(bytes), Some("a:80"));
     /// ```
     #[must_use]
@@ -600,9 +600,9 @@ impl Head {
     /// The version to process the request as (RFC 9112 section 2.3).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits, Version};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits, Version};
     /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.version(), Version::Http10);
     /// ```
     #[must_use]
@@ -613,9 +613,9 @@ impl Head {
     /// Every field line in order: the name as sent, the value without white space around it (RFC 9112 section 5).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\nA: 1\r\na:2 \r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert!(head.fields(bytes).eq([("A", &b"1"[..]), ("a", b"2")]));
     /// ```
     pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
@@ -625,9 +625,9 @@ impl Head {
     /// The value of the first field of that name, whatever its case (RFC 9110 section 5.1).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\nAccept: a\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.field(bytes, "accept"), Some(&b"a"[..]));
     /// ```
     #[must_use]
@@ -639,9 +639,9 @@ impl Head {
     /// How the body that follows ends (RFC 9112 section 6.3).
     ///
     /// ```
-    /// # use postlude::http::parse::{Framing, Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Framing, Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"PUT / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.framing(), Framing::Chunked);
     /// ```
     #[must_use]
@@ -657,9 +657,9 @@ impl Head {
     /// somebody else (RFC 9110 section 9.3.6).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET / HTTP/1.1\r\nHost:\r\nConnection: x, Close\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert!(!head.keep_alive());
     /// ```
     #[must_use]
@@ -671,9 +671,9 @@ impl Head {
     /// (RFC 9110 section 10.1.1).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET / HTTP/1.1\r\nHost:\r\nExpect: 100-continue\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert!(!head.expects_continue());
     /// ```
     #[must_use]
@@ -684,10 +684,10 @@ impl Head {
     /// Whether the client offers another protocol: an Upgrade field that Connection names, in HTTP/1.1 (RFC 9110 section 7.8).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let bytes = b"GET / HTTP/1.1\r\nHost:\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     /// let mut head = Head::default();
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert!(head.has_upgrade());
     /// ```
     #[must_use]
@@ -726,9 +726,9 @@ enum Stage {
 /// Reads request heads, line by line, from input that may arrive in pieces (RFC 9112 section 2.2).
 ///
 /// ```
-/// use postlude::http::parse::{Head, HeadParser, Limits};
+/// use postlude::http::parse::{Head, HeadParser, HeadLimits};
 ///
-/// let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
+/// let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());
 /// let bytes = b"GET / HTTP/1.1\r\nHost: t.example\r\n\r\nrest";
 /// assert_eq!(parser.parse(&bytes[..20], &mut head)?, None); // cut: call again with more
 /// assert_eq!(parser.parse(bytes, &mut head)?, Some(35));
@@ -736,7 +736,7 @@ enum Stage {
 /// ```
 #[derive(Clone, Debug)]
 pub struct HeadParser {
-    limits: Limits,
+    limits: HeadLimits,
     stage: Stage,
     /// Where the line at hand begins. Zero: a new head, and the record is to be cleared.
     line: usize,
@@ -748,14 +748,14 @@ impl HeadParser {
     /// A parser at the beginning of a head (RFC 9112 section 2.2).
     ///
     /// ```
-    /// use postlude::http::parse::{HeadParser, Limits};
-    /// let parser = HeadParser::new(Limits { head_bytes: 4096, ..Limits::default() });
+    /// use postlude::http::parse::{HeadParser, HeadLimits};
+    /// let parser = HeadParser::new(HeadLimits { head_bytes: 4096, ..HeadLimits::default() });
     /// # let _ = parser;
     /// ```
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HeadLimits) -> Self {
         let head_bytes = limits.head_bytes.min(u32::MAX as usize);
-        let limits = Limits { head_bytes, ..limits };
+        let limits = HeadLimits { head_bytes, ..limits };
         Self { limits, stage: Stage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
     }
 
@@ -763,8 +763,8 @@ impl HeadParser {
     /// abandoned (RFC 9112 section 2.2).
     ///
     /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
+    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
+    /// let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());
     /// assert_eq!(parser.parse(b"GET / HT", &mut head), Ok(None));
     /// parser.reset();
     /// assert_eq!(parser.parse(b"GET / HTTP/1.0\r\n\r\n", &mut head), Ok(Some(18)));
@@ -782,9 +782,9 @@ impl HeadParser {
     /// The head is malformed, ambiguous or too large. Answer with [`Error::status`] and close.
     ///
     /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
+    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let mut head = Head::default();
-    /// let answer = HeadParser::new(Limits::default()).parse(b"GET / HTTP/1.1\r\n\r\n", &mut head);
+    /// let answer = HeadParser::new(HeadLimits::default()).parse(b"GET / HTTP/1.1\r\n\r\n", &mut head);
     /// assert_eq!(answer.unwrap_err().to_string(), "missing `Host`: send exactly one (RFC 9112 section 3.2, at byte 16)");
     /// ```
     pub fn parse(&mut self, input: &[u8], head: &mut Head) -> Result<Option<usize>, Error> {
@@ -884,7 +884,7 @@ pub(crate) fn begins_with_head_method(input: &[u8]) -> bool {
 }
 
 /// `line` begins at `base` in the head.
-fn take_request_line(line: &[u8], base: usize, limits: &Limits, head: &mut Head) -> Result<(), Fault> {
+fn take_request_line(line: &[u8], base: usize, limits: &HeadLimits, head: &mut Head) -> Result<(), Fault> {
     let method = take_method(line)?;
     let start = method + 1;
     let Some(len) = memchr(b' ', &line[start..]) else {
@@ -1175,7 +1175,7 @@ mod tests {
     type Outcome = Result<Option<(usize, Head)>, Error>;
 
     /// Parses `input`, which arrives in pieces that end at `cuts`.
-    fn run(limits: Limits, input: &[u8], cuts: &[usize]) -> Outcome {
+    fn run(limits: HeadLimits, input: &[u8], cuts: &[usize]) -> Outcome {
         let (mut parser, mut head) = (HeadParser::new(limits), Head::default());
         for end in cuts.iter().copied().chain([input.len()]) {
             if let Some(n) = parser.parse(&input[..end], &mut head)? {
@@ -1186,12 +1186,12 @@ mod tests {
     }
 
     fn whole(input: &[u8]) -> Head {
-        let outcome = run(Limits::default(), input, &[]);
+        let outcome = run(HeadLimits::default(), input, &[]);
         outcome.unwrap_or_else(|e| panic!("{}: {e}", input.escape_ascii())).expect("whole").1
     }
 
     fn refused(input: &[u8]) -> ErrorKind {
-        run(Limits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind()
+        run(HeadLimits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind()
     }
 
     fn line(line: &str) -> Vec<u8> {
@@ -1271,7 +1271,7 @@ mod tests {
             "GET / HTTP/1.1\r",
             "GET / HTTPS/1.1",
         ] {
-            let error = run(Limits::default(), &line(request), &[]).expect_err(request);
+            let error = run(HeadLimits::default(), &line(request), &[]).expect_err(request);
             assert_eq!(error.status(), 400, "{request}");
         }
         assert_eq!(refused(b"PRI * HTTP/2.0\r\n\r\n"), ErrorKind::UnsupportedVersion);
@@ -1402,7 +1402,7 @@ mod tests {
         assert_eq!(refused(&with("X: v\r\n".repeat(100).trim_end())), ErrorKind::TooManyFields);
         assert_eq!(refused(&with(&format!("X: {}", "v".repeat(1 << 15)))), ErrorKind::HeadTooLarge);
         let bytes = line("GET / HTTP/1.1");
-        let limits = |head_bytes| Limits { head_bytes, ..Limits::default() };
+        let limits = |head_bytes| HeadLimits { head_bytes, ..HeadLimits::default() };
         assert!(run(limits(bytes.len()), &bytes, &[]).is_ok());
         assert_eq!(run(limits(bytes.len() - 1), &bytes, &[]).unwrap_err().kind(), ErrorKind::HeadTooLarge);
     }
@@ -1461,8 +1461,8 @@ mod tests {
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
             small in any::<bool>(),
         ) {
-            let tiny = Limits { head_bytes: 60, target_bytes: 4, fields: 3 };
-            let limits = if small { tiny } else { Limits::default() };
+            let tiny = HeadLimits { head_bytes: 60, target_bytes: 4, fields: 3 };
+            let limits = if small { tiny } else { HeadLimits::default() };
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
             cuts.sort_unstable();
             let bytes: Vec<_> = (0..input.len()).collect();
@@ -1485,7 +1485,7 @@ mod tests {
             let mut fields = [httparse::EMPTY_HEADER; 64];
             let mut peer = httparse::Request::new(&mut fields);
             let theirs = peer.parse(&input);
-            match (run(Limits::default(), &input, &[]), theirs) {
+            match (run(HeadLimits::default(), &input, &[]), theirs) {
                 (Ok(Some((n, head))), Ok(httparse::Status::Complete(m))) => {
                     prop_assert_eq!(n, m);
                     prop_assert_eq!(Some(head.method(&input)), peer.method);
@@ -1505,7 +1505,7 @@ mod tests {
 
         #[test]
         fn any_bytes_end_in_an_answer(input in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = run(Limits::default(), &input, &[input.len() / 2]);
+            let _ = run(HeadLimits::default(), &input, &[input.len() / 2]);
         }
     }
 }
