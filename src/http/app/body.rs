@@ -85,7 +85,7 @@ impl From<BodyError> for io::Error {
     }
 }
 
-/// The handler's end of a request body. Take it as an extractor, or with [`Request::take_body`](super::Request::take_body).
+/// The handler's end of a request body. Take it as an extractor, or with [`Request::take_body`](crate::http::Request::take_body).
 ///
 /// It is a [`Stream`] of pieces as they arrive. What a handler leaves unread is read and thrown away up to 64 KiB; beyond that the
 /// connection closes after the answer.

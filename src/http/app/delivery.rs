@@ -1,6 +1,6 @@
 //! What became of an answer, for whoever asked to be told.
 //!
-//! A callback given to [`Request::on_delivery`](super::Request::on_delivery) waits in the request's record until the answer's head is written, then
+//! A callback given to [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the request's record until the answer's head is written, then
 //! in the output until the count of accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
 //! there is never an answer or never an end. A request without callbacks pays for an empty list.
 

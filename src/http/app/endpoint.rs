@@ -1,6 +1,6 @@
 //! A handler with what holds for it alone.
 //!
-//! Every handler becomes an endpoint when the router gets it; [`endpoint`](super::handler::endpoint) makes one by hand, to say more about it than its method and path. So what is
+//! Every handler becomes an endpoint when the router gets it; [`endpoint`](crate::http::endpoint()) makes one by hand, to say more about it than its method and path. So what is
 //! said of one route stands beside its handler, and needs no group. A request keeps its endpoint, which is asked before the groups around it.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use super::request::Request;
 use super::response::IntoResponse;
 use super::settings::EndpointSettings;
 
-/// See [`endpoint`](super::endpoint()).
+/// See [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Endpoint, Router, endpoint};
@@ -57,7 +57,7 @@ impl Endpoint {
         self.with(middleware::timeout(limit))
     }
 
-    /// Gives the handler and its layers a value: see [`State`](super::State). One per type; a second one takes the place of the first.
+    /// Gives the handler and its layers a value: see [`State`](crate::http::State). One per type; a second one takes the place of the first.
     ///
     /// ```
     /// use postlude::http::{Router, State, endpoint};

@@ -6,7 +6,7 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 
-/// At most one value of each type: see [`Request::extensions_mut`](super::Request::extensions_mut).
+/// At most one value of each type: see [`Request::extensions_mut`](crate::http::Request::extensions_mut).
 ///
 /// ```
 /// let mut extensions = postlude::http::Extensions::default();

@@ -198,7 +198,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A clone of the value given to [`Endpoint::state`](super::Endpoint::state) or [`Router::state`](super::Router::state), the innermost one.
+/// A clone of the value given to [`Endpoint::state`](crate::http::Endpoint::state) or [`Router::state`](crate::http::Router::state), the innermost one.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};

@@ -1,7 +1,7 @@
 //! Middleware: async closures around the handlers of a group of routes.
 //!
 //! A layer takes the request and a [`Next`], which stands for everything inside of it: the layers added after it, then the handler, the fallback, or
-//! the 404 or 405. It is given to [`Router::with`](super::Router::with), or to [`Endpoint::with`](super::Endpoint::with) for one route. A route without
+//! the 404 or 405. It is given to [`Router::with`](crate::http::Router::with), or to [`Endpoint::with`](crate::http::Endpoint::with) for one route. A route without
 //! layers pays nothing for their existence; one with layers pays an allocation for each and one for the whole.
 //!
 //! A layer sees an error's answer as a text; whether it goes out as one or as JSON is settled when it is written. What is never a call is not seen:

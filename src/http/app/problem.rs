@@ -1,6 +1,6 @@
 //! Error answers: a text, or problem details (RFC 9457) for a client that prefers JSON.
 //!
-//! Whatever goes wrong with a request that has a head, here or in a handler that gives an [`Error`](super::Error), becomes a response with
+//! Whatever goes wrong with a request that has a head, here or in a handler that gives an [`Error`](crate::http::Error), becomes a response with
 //! `Payload::Problem`: its text. Only when the answer is written is it settled which form that takes, so that every error goes this one way
 //! and those who make one need not know the request.
 //!

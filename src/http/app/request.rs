@@ -278,7 +278,7 @@ impl Request {
         &self.extensions
     }
 
-    /// Where a layer or extractor leaves values for what comes after it: see [`Extension`](super::Extension). The first one costs two allocations, each
+    /// Where a layer or extractor leaves values for what comes after it: see [`Extension`](crate::http::Extension). The first one costs two allocations, each
     /// further one its own.
     ///
     /// ```

@@ -110,7 +110,7 @@ impl Response {
     /// of the end, and does. Where the length is known, [`stream_sized`](Self::stream_sized) is the better one.
     ///
     /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing the client may go unnoticed: one that is quiet
-    /// for long should say something now and then, as [`sse`](super::sse()) does.
+    /// for long should say something now and then, as [`sse`](crate::http::sse()) does.
     ///
     /// ```
     /// # use std::{io, pin::Pin, task::{Context, Poll}};

@@ -38,7 +38,7 @@ struct Fallback {
 /// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
 ///
 /// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes wherever it is [nested](Self::nest) or
-/// [merged](Self::merge), in whatever order they were said. What holds for one handler alone is said with [`endpoint`](super::endpoint).
+/// [merged](Self::merge), in whatever order they were said. What holds for one handler alone is said with [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Path, Router, State};
@@ -180,7 +180,7 @@ impl Router {
         self.route("DELETE", path, handler)
     }
 
-    /// Gives handlers a value: see [`State`](super::State). One per type; a second one takes the place of the first.
+    /// Gives handlers a value: see [`State`](crate::http::State). One per type; a second one takes the place of the first.
     ///
     /// ```
     /// let router = postlude::http::Router::new().state(7_u32);
