@@ -634,12 +634,14 @@ impl List {
     }
 
     fn report(&self, id: u64, name: &Name, fault: Fault) {
+        let (kind, message) = fault.told();
         self.ledger.report(&TaskFailure {
             id,
             name: name.to_string(),
             request: self.request(),
             number: self.number,
-            fault,
+            kind,
+            message,
         });
     }
 
@@ -1077,7 +1079,7 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "postlude: {text}");
 }
 
-/// What went wrong with a task.
+/// What went wrong with a task, on its way to a [`TaskFailure`].
 #[derive(Clone, Debug)]
 enum Fault {
     Error(String),
@@ -1088,6 +1090,40 @@ enum Fault {
     After(String),
 }
 
+impl Fault {
+    fn told(self) -> (FailureKind, String) {
+        match self {
+            Self::Error(text) => (FailureKind::Error, text),
+            Self::Panic(text) => (FailureKind::Panic, text),
+            Self::NotRun(status) => (FailureKind::Skipped, format!("the handler failed with {}", status.as_u16())),
+            Self::After(name) => (FailureKind::Skipped, format!("'{name}' failed")),
+        }
+    }
+}
+
+/// The ways in which a background task fails: see [`TaskFailure::kind`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::http::{FailureKind, Router, Server};
+/// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| match failure.kind {
+///     FailureKind::Panic => eprintln!("a bug: {failure}"),
+///     _ => eprintln!("{failure}"),
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The task returned an error.
+    Error,
+    /// The task panicked, or its destructor did.
+    Panic,
+    /// The task was not run at all: the handler failed, or a task before it on a list that stops on errors.
+    Skipped,
+}
+
 /// A background task that failed, panicked, or was not run because the handler failed: see `Server::on_task_error`.
 ///
 /// Its text is what stands on stderr without a hook.
@@ -1096,150 +1132,37 @@ enum Fault {
 /// # fn main() -> std::io::Result<()> {
 /// use postlude::http::{Router, Server};
 /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-///     eprintln!("{failure}");
+///     eprintln!("{} of {} failed: {}", failure.name, failure.request, failure.message);
 /// });
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskFailure {
-    id: u64,
-    name: String,
-    request: String,
-    number: u64,
-    fault: Fault,
-}
-
-impl TaskFailure {
     /// The task's id, as `add` gave it.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("task {} failed", failure.id());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
+    pub id: u64,
     /// The task's name, or where it was added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("{} failed", failure.name());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    pub name: String,
     /// Method and target of the request.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("a task of {} failed", failure.request());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn request(&self) -> &str {
-        &self.request
-    }
-
+    pub request: String,
     /// The request's number.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("a task of request {} failed", failure.number());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The error or the panic, as a text.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("{}", failure.message());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn message(&self) -> String {
-        match &self.fault {
-            Fault::Error(text) | Fault::Panic(text) => text.clone(),
-            Fault::NotRun(status) => format!("the handler failed with {}", status.as_u16()),
-            Fault::After(name) => format!("'{name}' failed"),
-        }
-    }
-
-    /// Whether the task panicked.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     assert!(!failure.is_panic(), "a bug in {}", failure.name());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_panic(&self) -> bool {
-        matches!(self.fault, Fault::Panic(_))
-    }
-
-    /// Whether the task was not run at all.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     assert!(!failure.is_skipped(), "{} was lost", failure.name());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_skipped(&self) -> bool {
-        matches!(self.fault, Fault::NotRun(_) | Fault::After(_))
-    }
+    pub number: u64,
+    /// Whether it failed, panicked, or was not run.
+    pub kind: FailureKind,
+    /// The error, the panic, or the reason why it was not run, as a text.
+    pub message: String,
 }
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, request, number, .. } = self;
-        match &self.fault {
-            Fault::Error(text) => write!(f, "background task '{name}' failed: {text}")?,
-            Fault::Panic(text) => write!(f, "background task '{name}' failed: panicked: {text}")?,
-            Fault::NotRun(status) => {
-                write!(f, "background task '{name}' not run: the handler failed with {}", status.as_u16())?;
-            }
-            Fault::After(failed) => write!(f, "background task '{name}' not run: '{failed}' failed")?,
-        }
-        write!(f, " ({request}, request {number})")
+        let Self { name, request, number, message, .. } = self;
+        let what = match self.kind {
+            FailureKind::Error => "failed",
+            FailureKind::Panic => "failed: panicked",
+            FailureKind::Skipped => "not run",
+        };
+        write!(f, "background task '{name}' {what}: {message} ({request}, request {number})")
     }
 }
 
@@ -1250,102 +1173,25 @@ impl fmt::Display for TaskFailure {
 /// use postlude::http::{Router, Server};
 /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
 /// let report = postlude::run(server.run())??;
-/// report.unfinished().iter().for_each(|task| eprintln!("lost: {task}"));
+/// report.unfinished.iter().for_each(|task| eprintln!("lost: {task}"));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UnfinishedTask {
-    id: u64,
-    name: String,
-    request: String,
-    number: u64,
-    age: Duration,
-    started: bool,
-}
-
-impl UnfinishedTask {
+    /// The task's id, as `add` gave it.
+    pub id: u64,
     /// The task's name, or where it was added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// let names: Vec<&str> = report.unfinished().iter().map(|task| task.name()).collect();
-    /// # assert!(names.is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    pub name: String,
     /// Method and target of the request.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// report.unfinished().iter().for_each(|task| eprintln!("a task of {} was lost", task.request()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn request(&self) -> &str {
-        &self.request
-    }
-
-    /// The task's id.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// report.unfinished().iter().for_each(|task| eprintln!("task {} was lost", task.id()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
+    pub request: String,
+    /// The request's number.
+    pub number: u64,
     /// How long ago it was added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert!(report.unfinished().iter().all(|task| task.age().as_secs() < 60));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.age
-    }
-
+    pub age: Duration,
     /// Whether it had begun.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// let begun = report.unfinished().iter().filter(|task| task.started()).count();
-    /// # assert_eq!(begun, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn started(&self) -> bool {
-        self.started
-    }
+    pub started: bool,
 }
 
 impl fmt::Display for UnfinishedTask {

@@ -52,7 +52,9 @@ pub use app::router::Router;
 pub use app::sse::{Event, sse, sse_with};
 pub use app::upgraded::Upgraded;
 pub use app::{files, middleware};
-pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
+pub use background::{
+    AddError, BackgroundTasks, FailureKind, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask,
+};
 pub use conn::limits::Limits;
 #[cfg(feature = "signal")]
 pub use server::serve;

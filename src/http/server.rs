@@ -45,7 +45,7 @@ type Hook = Box<dyn Fn(&TaskFailure)>;
 ///     .limits(Limits { max_body: 64 * 1024, ..Limits::default() })
 ///     .shutdown_on(async { /* a channel, a signal, a timer */ });
 /// let report = postlude::run(server.run())??;
-/// assert_eq!(report.unfinished().len(), 0);
+/// assert_eq!(report.unfinished.len(), 0);
 /// # Ok(())
 /// # }
 /// ```
@@ -126,7 +126,7 @@ impl Server {
     /// # fn main() -> std::io::Result<()> {
     /// use postlude::http::{Router, Server};
     /// let server = Server::bind("127.0.0.1:0", Router::new())?
-    ///     .on_task_error(|failure| eprintln!("{} failed: {}", failure.name(), failure.message()));
+    ///     .on_task_error(|failure| eprintln!("{} failed: {}", failure.name, failure.message));
     /// # Ok(())
     /// # }
     /// ```
@@ -349,12 +349,12 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
         if idle || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
     })
     .await;
-    let connections = shared.places.cut().await;
+    let connections_cut = shared.places.cut().await;
     let unfinished = shared.ledger.close().await;
     ShutdownReport {
         completed: shared.ledger.completed() - completed,
         failed: shared.ledger.failed() - failed,
-        connections,
+        connections_cut,
         unfinished,
     }
 }
@@ -371,88 +371,27 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ShutdownReport {
-    completed: usize,
-    failed: usize,
-    connections: usize,
-    unfinished: Vec<UnfinishedTask>,
-}
-
-impl ShutdownReport {
     /// Background tasks completed during the drain.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert_eq!(report.completed(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn completed(&self) -> usize {
-        self.completed
-    }
-
+    pub completed: usize,
     /// Background tasks that failed during the drain.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert_eq!(report.failed(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn failed(&self) -> usize {
-        self.failed
-    }
-
+    pub failed: usize,
     /// Connections that had to be cut.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert_eq!(report.connections_cut(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn connections_cut(&self) -> usize {
-        self.connections
-    }
-
+    pub connections_cut: usize,
     /// Background tasks that were not finished, in the order they were added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert!(report.unfinished().is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn unfinished(&self) -> &[UnfinishedTask] {
-        &self.unfinished
-    }
+    pub unfinished: Vec<UnfinishedTask>,
 }
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { completed, failed, connections, unfinished } = self;
+        let Self { completed, failed, connections_cut, unfinished } = self;
         write!(
             f,
             "stopped: {completed} background tasks completed, {failed} failed, {} not finished",
             unfinished.len()
         )?;
-        write!(f, "; {connections} connections cut")?;
+        write!(f, "; {connections_cut} connections cut")?;
         unfinished.iter().try_for_each(|task| write!(f, "\n  not finished: {task}"))
     }
 }

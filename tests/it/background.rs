@@ -159,6 +159,40 @@ fn errors_and_panics_are_reported_and_the_next_task_runs() {
 }
 
 #[test]
+fn a_failure_says_in_what_way_and_why() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let tell = Rc::clone(&told);
+    let router = Router::new()
+        .get("/", async |tasks: BackgroundTasks| {
+            tasks.task("one").run(async || Err::<(), _>("no disk"))?;
+            tasks.task("two").run(async || ())?;
+            tasks.stop_on_error();
+            tasks.task("three").run(async || ())?;
+            Ok::<_, Error>("answer")
+        })
+        .get("/failed", async |tasks: BackgroundTasks| {
+            tasks.task("four").run(async || ())?;
+            Err::<&str, _>(Error::new(422, "no"))
+        });
+    let server = server(router).on_task_error(move |failure| {
+        let line = format!("{} {:?} {} {}", failure.name, failure.kind, failure.message, failure.request);
+        tell.borrow_mut().push((failure.id, failure.number, line));
+    });
+    paused(async {
+        exchange_with(server, &format!("{}{}", get("/failed"), get("/"))).await;
+        time::sleep(Duration::from_secs(1)).await;
+    });
+    let told: Vec<_> = told.take().into_iter().map(|(id, number, line)| format!("{id} {number} {line}")).collect();
+    let lines = [
+        "1 1 four Skipped the handler failed with 422 GET /failed",
+        "2 2 one Error no disk GET /",
+        "3 2 two Skipped 'one' failed GET /",
+        "4 2 three Skipped 'one' failed GET /",
+    ];
+    assert_eq!(told, lines);
+}
+
+#[test]
 fn tasks_of_a_failed_handler_do_not_run_and_are_reported() {
     for (path, status) in [("/err", "404"), ("/panic", "500"), ("/answer", "404")] {
         let diary = Diary::default();
@@ -622,9 +656,9 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
         let report = running.await.unwrap().unwrap();
         assert_eq!(diary.lines(), ["short"]);
         assert_eq!((time::now() - begin).as_secs(), 11);
-        let left: Vec<_> = report.unfinished().iter().map(|task| (task.name(), task.started())).collect();
+        let left: Vec<_> = report.unfinished.iter().map(|task| (task.name.as_str(), task.started)).collect();
         assert_eq!(left, [("endless", true), ("behind it", false)]);
-        assert_eq!((report.completed(), report.connections_cut()), (1, 0));
+        assert_eq!((report.completed, report.connections_cut), (1, 0));
     });
 }
 
@@ -647,7 +681,7 @@ fn what_was_accepted_is_accounted_for_however_short_the_drain() {
         let client = TcpStream::connect(address).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let report = running.await.unwrap().unwrap();
-        assert_eq!(report.completed() + report.failed() + report.unfinished().len(), 1, "{report}");
+        assert_eq!(report.completed + report.failed + report.unfinished.len(), 1, "{report}");
     });
 }
 
@@ -739,7 +773,7 @@ fn a_stop_ends_a_concurrent_list_too_and_names_what_ran() {
         let client = TcpStream::connect(address).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let report = running.await.unwrap().unwrap();
-        let left: Vec<_> = report.unfinished().iter().map(|task| (task.name(), task.started())).collect();
+        let left: Vec<_> = report.unfinished.iter().map(|task| (task.name.as_str(), task.started)).collect();
         assert_eq!(left, [("one", true), ("two", true)]);
     });
 }

@@ -15,53 +15,20 @@ use crate::http::background::{say, text_of};
 /// ```
 /// use postlude::http::{Request, Router};
 /// let router = Router::new().get("/", async |request: Request| {
-///     request.on_delivery(|delivery| eprintln!("{:?}, {} bytes", delivery.status(), delivery.bytes()));
+///     request.on_delivery(|delivery| eprintln!("{:?}, {} bytes", delivery.status, delivery.bytes));
 ///     "hello"
 /// });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Delivery {
-    status: Option<StatusCode>,
-    bytes: u64,
-    complete: bool,
-}
-
-impl Delivery {
     /// The status that went out; none if the connection was dropped before there was an answer.
-    ///
-    /// ```
-    /// # let _ = |delivery: postlude::http::Delivery|
-    /// assert_eq!(delivery.status().unwrap(), 200)
-    /// # ;
-    /// ```
-    #[must_use]
-    pub fn status(&self) -> Option<StatusCode> {
-        self.status
-    }
-
-    /// How many bytes of the body the socket accepted; the framing of chunks counts.
-    ///
-    /// ```
-    /// # let _ = |delivery: postlude::http::Delivery|
-    /// assert!(delivery.bytes() > 0)
-    /// # ;
-    /// ```
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Whether the socket accepted the answer to its last byte. False: the client went away, was too slow, or the body's stream failed.
-    ///
-    /// ```
-    /// # let _ = |delivery: postlude::http::Delivery|
-    /// assert!(delivery.is_complete())
-    /// # ;
-    /// ```
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
+    pub status: Option<StatusCode>,
+    /// Bytes of the body that the socket accepted; the framing of chunks counts.
+    pub bytes: u64,
+    /// Whether the socket accepted the answer to its last byte. False: the client went away, was too slow, or the
+    /// body's stream failed.
+    pub complete: bool,
 }
 
 pub(crate) type Callback = Box<dyn FnOnce(Delivery)>;

@@ -335,7 +335,7 @@ impl Access {
     ///
     /// ```
     /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.delivery().is_complete()));
+    /// let layer = access_log(|access| eprintln!("{}", access.delivery().complete));
     /// ```
     #[must_use]
     pub fn delivery(&self) -> Delivery {
@@ -349,11 +349,11 @@ impl fmt::Display for Access {
             Some(peer) => write!(f, "{peer} {} ", self.line)?,
             None => write!(f, "- {} ", self.line)?,
         }
-        match self.delivery.status() {
+        match self.delivery.status {
             Some(status) => f.write_str(status.as_str())?,
             None => f.write_str("-")?,
         }
-        let ending = if self.delivery.is_complete() { "complete" } else { "aborted" };
-        write!(f, " {} {:.6} {ending}", self.delivery.bytes(), self.time.as_secs_f64())
+        let ending = if self.delivery.complete { "complete" } else { "aborted" };
+        write!(f, " {} {:.6} {ending}", self.delivery.bytes, self.time.as_secs_f64())
     }
 }

@@ -246,7 +246,7 @@ impl Request {
     /// use postlude::http::{Next, Request, Router};
     /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
     ///     let begin = Instant::now();
-    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes(), begin.elapsed()));
+    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes, begin.elapsed()));
     ///     next.run(request).await
     /// });
     /// ```
