@@ -20,6 +20,8 @@ mod ecosystem;
 mod fairness;
 #[cfg(feature = "http")]
 mod files;
+#[cfg(feature = "http")]
+mod floors;
 mod generate;
 mod hooks;
 #[cfg(feature = "http")]
