@@ -128,14 +128,6 @@ pub struct TaskRef(u64);
 
 impl TaskRef {
     /// The task's id.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     assert!(tasks.add(async {})?.id() > 0);
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     #[must_use]
     pub fn id(self) -> u64 {
         self.0
@@ -202,14 +194,6 @@ impl BackgroundTasks {
     /// # Errors
     ///
     /// See [`AddError`]; the future is dropped.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.add(async { println!("the client has its answer") })?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     #[track_caller]
     pub fn add<F>(&self, task: F) -> Result<TaskRef, AddError>
     where
@@ -224,14 +208,6 @@ impl BackgroundTasks {
     /// # Errors
     ///
     /// See [`AddError`]; the closure is dropped.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.add_blocking(|| std::fs::remove_file("/tmp/upload"))?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     #[track_caller]
     pub fn add_blocking<F, T>(&self, task: F) -> Result<TaskRef, AddError>
     where
@@ -242,15 +218,6 @@ impl BackgroundTasks {
     }
 
     /// Begins a task with a name, which reports use.
-    ///
-    /// ```
-    /// use postlude::http::{self, BackgroundTasks};
-    /// async fn order(tasks: BackgroundTasks) -> http::Result<&'static str> {
-    ///     tasks.task("mail").run(async || Err::<(), _>("no mail server"))?;
-    ///     Ok("ordered")
-    /// }
-    /// # let _ = http::Router::new().post("/", order);
-    /// ```
     #[must_use = "a task is added by `run` or `run_blocking`"]
     pub fn task(&self, name: impl Into<Cow<'static, str>>) -> NewTask<'_> {
         NewTask { tasks: self, name: name.into() }
@@ -328,14 +295,6 @@ impl NewTask<'_> {
     /// # Errors
     ///
     /// See [`AddError`].
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.task("mail").run(async || println!("sent"))?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     pub fn run<F, T>(self, task: F) -> Result<TaskRef, AddError>
     where
         F: AsyncFnOnce() -> T + 'static,
@@ -350,14 +309,6 @@ impl NewTask<'_> {
     /// # Errors
     ///
     /// See [`AddError`].
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.task("clean").run_blocking(|| std::fs::remove_file("/tmp/upload"))?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     pub fn run_blocking<F, T>(self, task: F) -> Result<TaskRef, AddError>
     where
         F: FnOnce() -> T + Send + 'static,

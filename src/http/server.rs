@@ -68,15 +68,6 @@ impl Server {
     /// # Errors
     ///
     /// If the address is taken, not ours, or malformed.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?;
-    /// assert_ne!(server.local_addr()?.port(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
         Ok(Self::from_listener(TcpListener::bind(address)?, router))
     }
@@ -121,15 +112,6 @@ impl Server {
     }
 
     /// Is told of background tasks that failed or were not run. Without it they are a line on stderr.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?
-    ///     .on_task_error(|failure| eprintln!("{} failed: {}", failure.name, failure.message));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
@@ -137,14 +119,6 @@ impl Server {
     }
 
     /// Stops when this is ready.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async { /* whatever says so */ });
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn shutdown_on(mut self, stop: impl Future<Output = ()> + 'static) -> Self {
         self.until = Some(Box::pin(stop));
@@ -153,14 +127,6 @@ impl Server {
 
     /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here on; their default action comes back when `run`
     /// is over.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on_signals();
-    /// # Ok(())
-    /// # }
-    /// ```
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
@@ -173,14 +139,6 @@ impl Server {
     /// # Errors
     ///
     /// If the socket does not know.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let server = postlude::http::Server::bind("127.0.0.1:0", postlude::http::Router::new())?;
-    /// println!("listening on http://{}", server.local_addr()?);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -231,16 +189,6 @@ impl Server {
     /// # Errors
     ///
     /// If a signal handler cannot be installed or the listener fails for good. What is going on then is drained all the same.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// eprintln!("{report}");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
         let mut stop = self.stop()?;

@@ -45,11 +45,6 @@ pub enum BodyError {
 
 impl BodyError {
     /// The status of the answer that says so.
-    ///
-    /// ```
-    /// use postlude::http::BodyError;
-    /// assert_eq!(BodyError::TimedOut.status(), 408);
-    /// ```
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -116,13 +111,6 @@ impl Body {
     /// # Errors
     ///
     /// See [`BodyError`]. After an error there is no more.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::Body;
-    /// postlude::run(async { assert!(Body::default().next().await.is_none()) })
-    /// # }
-    /// ```
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, BodyError>> {
         let _asking = self.cell.clone().map(Asking);
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
@@ -133,13 +121,6 @@ impl Body {
     /// # Errors
     ///
     /// See [`BodyError`].
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::Body;
-    /// postlude::run(async { assert_eq!(Body::default().collect().await.unwrap(), b"") })
-    /// # }
-    /// ```
     pub async fn collect(&mut self) -> Result<Vec<u8>, BodyError> {
         let Some(cell) = &self.cell else { return Ok(Vec::new()) };
         let _asking = Asking(Rc::clone(cell));

@@ -36,33 +36,17 @@ impl Endpoint {
     }
 
     /// How many bytes a request body may have here; beyond that the answer is 413.
-    ///
-    /// ```
-    /// use postlude::http::{Router, endpoint};
-    /// let router = Router::new().post("/note", endpoint(async |note: String| note).max_body(1024));
-    /// ```
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.settings_mut().max_body = Some(bytes);
         self
     }
 
     /// Answers 503 if the handler takes longer: [`middleware::timeout`] as a layer.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, endpoint};
-    /// let router = Router::new().get("/report", endpoint(async || "done").timeout(Duration::from_secs(30)));
-    /// ```
     pub fn timeout(self, limit: Duration) -> Self {
         self.with(middleware::timeout(limit))
     }
 
     /// Gives the handler and its layers a value: see [`State`](crate::http::State). One per type; a second one takes the place of the first.
-    ///
-    /// ```
-    /// use postlude::http::{Router, State, endpoint};
-    /// let router = Router::new().get("/", endpoint(async |State(text): State<&'static str>| text).state("hello"));
-    /// ```
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.settings_mut().state.insert(value);
         self

@@ -50,17 +50,6 @@ pub trait FromRequest: Sized {
     type Rejection: IntoResponse;
 
     /// Takes it from the request.
-    ///
-    /// ```
-    /// use postlude::http::{FromRequest, Request};
-    /// struct Number(u64);
-    /// impl FromRequest for Number {
-    ///     type Rejection = std::convert::Infallible;
-    ///     async fn from_request(request: &mut Request) -> Result<Self, Self::Rejection> {
-    ///         Ok(Self(request.number()))
-    ///     }
-    /// }
-    /// ```
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
 }
 

@@ -72,22 +72,12 @@ pub struct Dir {
 
 impl Dir {
     /// The files below this directory. Nothing is opened yet; one that does not exist has no files.
-    ///
-    /// ```
-    /// let downloads = postlude::http::files::Dir::new("downloads");
-    /// ```
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), index: Some("index.html".to_owned()) }
     }
 
     /// What is sent for a directory, `index.html` if not said; with None directories are not found.
-    ///
-    /// ```
-    /// use postlude::http::files::Dir;
-    /// let downloads = Dir::new("downloads").index(None);
-    /// let site = Dir::new("site").index("start.html");
-    /// ```
     #[must_use]
     pub fn index<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.index = name.into().map(str::to_owned);

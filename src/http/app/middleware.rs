@@ -277,66 +277,36 @@ pub struct Access {
 
 impl Access {
     /// The method's name, as it was sent.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.method()));
-    /// ```
     #[must_use]
     pub fn method(&self) -> &str {
         &self.line[..self.method]
     }
 
     /// The request target, as it was sent: graphic ASCII without quotes.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.target()));
-    /// ```
     #[must_use]
     pub fn target(&self) -> &str {
         &self.line[self.method + 1..]
     }
 
     /// The client's end of the connection, if it is known: see [`Request::peer_addr`].
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{:?}", access.peer_addr()));
-    /// ```
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
     /// The request's number: see [`Request::number`].
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.number()));
-    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
     /// From the layer's call, when the head was there, to the answer's end.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{:?}", access.time()));
-    /// ```
     #[must_use]
     pub fn time(&self) -> Duration {
         self.time
     }
 
     /// Status, bytes, and whether the answer is complete.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.delivery().complete));
-    /// ```
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.delivery

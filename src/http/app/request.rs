@@ -121,50 +121,30 @@ impl Request {
     }
 
     /// The method's name, as it was sent.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.method_name().to_owned());
-    /// ```
     #[must_use]
     pub fn method_name(&self) -> &str {
         self.record.head.method(&self.record.bytes)
     }
 
     /// The method. Names longer than 15 bytes are copied.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.method().is_safe().to_string());
-    /// ```
     #[must_use]
     pub fn method(&self) -> Method {
         method_of(self.method_name())
     }
 
     /// The request target, as it was sent.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.target().to_owned());
-    /// ```
     #[must_use]
     pub fn target(&self) -> &str {
         self.record.head.target(&self.record.bytes)
     }
 
     /// The path, still percent-encoded.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/{*path}", async |request: postlude::http::Request| request.path().to_owned());
-    /// ```
     #[must_use]
     pub fn path(&self) -> &str {
         self.record.path()
     }
 
     /// What stands behind the question mark, still percent-encoded.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.query().unwrap_or_default().to_owned());
-    /// ```
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.record.head.query(&self.record.bytes)
@@ -188,49 +168,29 @@ impl Request {
     }
 
     /// The first field of this name, whatever its case.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.field("Accept").is_some().to_string());
-    /// ```
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.record.head.field(&self.record.bytes, name)
     }
 
     /// All fields, in the order they were sent.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.fields().count().to_string());
-    /// ```
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.record.head.fields(&self.record.bytes)
     }
 
     /// Where the client's end of the connection is; unknown if the connection is no TCP socket of the server's.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| format!("{:?}", request.peer_addr()));
-    /// ```
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.record.peer
     }
 
     /// The request's number: requests of one server are counted from 1.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.number().to_string());
-    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.record.number
     }
 
     /// The request's list of background tasks: the same one for everybody who asks.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.tasks().add(async {}).is_ok().to_string());
-    /// ```
     #[must_use]
     pub fn tasks(&self) -> BackgroundTasks {
         self.record.tasks().clone()
@@ -257,22 +217,12 @@ impl Request {
     }
 
     /// The body; whoever comes second gets an empty one.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |mut request: postlude::http::Request| request.take_body().collect().await);
-    /// ```
     #[must_use]
     pub fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
     }
 
     /// What layers and extractors put into the request.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| {
-    ///     request.extensions().get::<u32>().is_none().to_string()
-    /// });
-    /// ```
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions

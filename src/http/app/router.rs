@@ -61,10 +61,6 @@ pub struct Router {
 
 impl Router {
     /// A router that knows no path.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new();
-    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -115,10 +111,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn get<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("GET", path, handler)
@@ -129,10 +121,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().post("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn post<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("POST", path, handler)
@@ -143,10 +131,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().put("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn put<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PUT", path, handler)
@@ -157,10 +141,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().patch("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn patch<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PATCH", path, handler)
@@ -171,20 +151,12 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().delete("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn delete<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("DELETE", path, handler)
     }
 
     /// Gives handlers a value: see [`State`](crate::http::State). One per type; a second one takes the place of the first.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().state(7_u32);
-    /// ```
     #[must_use]
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
@@ -221,10 +193,6 @@ impl Router {
 
     /// How many bytes a request body may have in this group, instead of `Limits::max_body`; beyond that the answer is 413. A nested router's own
     /// limit goes first.
-    ///
-    /// ```
-    /// let upload = postlude::http::Router::new().post("/upload", async |body: Vec<u8>| body).max_body(64 << 20);
-    /// ```
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.max_body = Some(bytes);
@@ -286,11 +254,6 @@ impl Router {
     /// # Panics
     ///
     /// If both have a fallback, or a path of one conflicts with one of the other.
-    ///
-    /// ```
-    /// use postlude::http::Router;
-    /// let router = Router::new().get("/a", async || "a").merge(Router::new().get("/b", async || "b"));
-    /// ```
     #[must_use]
     pub fn merge(self, router: Self) -> Self {
         self.take_in("", router.spread())

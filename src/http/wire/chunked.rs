@@ -146,11 +146,6 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder for one body, framed as its head says (RFC 9112 section 6.3).
-    ///
-    /// ```
-    /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
-    /// assert!(Decoder::new(Framing::None, BodyLimits::default()).is_complete());
-    /// ```
     #[must_use]
     pub fn new(framing: Framing, limits: BodyLimits) -> Self {
         let (state, left) = match framing {
@@ -162,13 +157,6 @@ impl Decoder {
     }
 
     /// Whether the body has ended. If the connection ends before, the message was cut (RFC 9112 section 8).
-    ///
-    /// ```
-    /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
-    /// let mut decoder = Decoder::new(Framing::Length(2), BodyLimits::default());
-    /// decoder.decode(b"h").unwrap();
-    /// assert!(!decoder.is_complete());
-    /// ```
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.state == State::Done
@@ -181,12 +169,6 @@ impl Decoder {
     /// # Errors
     ///
     /// The framing is broken or a limit is passed. There is no way back: answer and close.
-    ///
-    /// ```
-    /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
-    /// let mut decoder = Decoder::new(Framing::Chunked, BodyLimits::default());
-    /// assert_eq!(decoder.decode(b"0x5\r\n").unwrap_err().status(), 400);
-    /// ```
     pub fn decode(&mut self, input: &[u8]) -> Result<Decoded, Error> {
         if let Some(error) = self.failed {
             return Err(error);

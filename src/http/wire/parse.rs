@@ -308,12 +308,6 @@ impl Error {
     }
 
     /// Why (RFC 9112 sections 2 to 7).
-    ///
-    /// ```
-    /// use postlude::http::parse::{ErrorKind, Head, HeadParser, HeadLimits};
-    /// let error = HeadParser::new(HeadLimits::default()).parse(b"\n", &mut Head::default()).unwrap_err();
-    /// assert_eq!(error.kind(), ErrorKind::BareLf);
-    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -321,25 +315,12 @@ impl Error {
 
     /// Where: bytes from the beginning of the head, or of the body. The byte itself when one is to blame, else the
     /// beginning of the line or value, or the limit that was passed (RFC 9112 section 2.1).
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let error = HeadParser::new(HeadLimits::default()).parse(b"G\x00T / HTTP/1.1\r\n", &mut Head::default());
-    /// assert_eq!(error.unwrap_err().offset(), 1);
-    /// ```
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// The status to answer with: 400, 413, 414, 417, 431, 501 or 505 (RFC 9110 section 15.5).
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let limits = HeadLimits { target_bytes: 3, ..HeadLimits::default() };
-    /// let error = HeadParser::new(limits).parse(b"GET /abc HTTP/1.1\r\n", &mut Head::default());
-    /// assert_eq!(error.unwrap_err().status(), 414);
-    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         self.kind.status()
@@ -525,26 +506,12 @@ pub struct Head {
 
 impl Head {
     /// The method, as sent: methods are case-sensitive (RFC 9110 section 9.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"BREW / HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.method(bytes), "BREW");
-    /// ```
     #[must_use]
     pub fn method<'a>(&self, bytes: &'a [u8]) -> &'a str {
         self.method.str(bytes)
     }
 
     /// The whole target, as sent (RFC 9112 section 3.2).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET http://a/b?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.target(bytes), "http://a/b?c");
-    /// ```
     #[must_use]
     pub fn target<'a>(&self, bytes: &'a [u8]) -> &'a str {
         self.target.str(bytes)
@@ -556,13 +523,6 @@ impl Head {
     }
 
     /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for CONNECT (RFC 9110 section 4.2.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET http://a?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.path(bytes), "/");
-    /// ```
     #[must_use]
     pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
         match self.path.str(bytes) {
@@ -572,13 +532,6 @@ impl Head {
     }
 
     /// What follows the first `?`, not decoded (RFC 9112 section 3.2.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET /a?b?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.query(bytes), Some("b?c"));
-    /// ```
     #[must_use]
     pub fn query<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
         self.query.map(|query| query.str(bytes))
@@ -598,38 +551,17 @@ impl Head {
     }
 
     /// The version to process the request as (RFC 9112 section 2.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits, Version};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.version(), Version::Http10);
-    /// ```
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
     /// Every field line in order: the name as sent, the value without white space around it (RFC 9112 section 5).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\nA: 1\r\na:2 \r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(head.fields(bytes).eq([("A", &b"1"[..]), ("a", b"2")]));
-    /// ```
     pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.fields.iter().map(|field| (field.name.str(bytes), field.value.of(bytes)))
     }
 
     /// The value of the first field of that name, whatever its case (RFC 9110 section 5.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\nAccept: a\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.field(bytes, "accept"), Some(&b"a"[..]));
-    /// ```
     #[must_use]
     pub fn field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
@@ -637,13 +569,6 @@ impl Head {
     }
 
     /// How the body that follows ends (RFC 9112 section 6.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Framing, Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"PUT / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.framing(), Framing::Chunked);
-    /// ```
     #[must_use]
     pub fn framing(&self) -> Framing {
         match (self.chunked, self.content_length) {
@@ -655,13 +580,6 @@ impl Head {
 
     /// Whether another request may follow this one: the client wants to go on (RFC 9112 section 9.3), and it is no CONNECT, behind which come bytes for
     /// somebody else (RFC 9110 section 9.3.6).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.1\r\nHost:\r\nConnection: x, Close\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(!head.keep_alive());
-    /// ```
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         !self.close && self.form != Form::Authority && (self.version == Version::Http11 || self.keep_alive)
@@ -669,39 +587,18 @@ impl Head {
 
     /// Whether the client waits for `100 Continue` before it sends the body. Never so without a body, nor in HTTP/1.0
     /// (RFC 9110 section 10.1.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.1\r\nHost:\r\nExpect: 100-continue\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(!head.expects_continue());
-    /// ```
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.expect && !matches!(self.framing(), Framing::None | Framing::Length(0))
     }
 
     /// Whether the client offers another protocol: an Upgrade field that Connection names, in HTTP/1.1 (RFC 9110 section 7.8).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let bytes = b"GET / HTTP/1.1\r\nHost:\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    /// let mut head = Head::default();
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(head.has_upgrade());
-    /// ```
     #[must_use]
     pub fn has_upgrade(&self) -> bool {
         self.upgrade_field && self.upgrade_option && self.version == Version::Http11
     }
 
     /// Forgets the request and keeps the room for the next one (RFC 9112 section 2.1). [`HeadParser::parse`] does so by itself.
-    ///
-    /// ```
-    /// let mut head = postlude::http::parse::Head::default();
-    /// head.clear();
-    /// assert_eq!(head.fields(b"").count(), 0);
-    /// ```
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -746,12 +643,6 @@ pub struct HeadParser {
 
 impl HeadParser {
     /// A parser at the beginning of a head (RFC 9112 section 2.2).
-    ///
-    /// ```
-    /// use postlude::http::parse::{HeadParser, HeadLimits};
-    /// let parser = HeadParser::new(HeadLimits { head_bytes: 4096, ..HeadLimits::default() });
-    /// # let _ = parser;
-    /// ```
     #[must_use]
     pub fn new(limits: HeadLimits) -> Self {
         let head_bytes = limits.head_bytes.min(u32::MAX as usize);
@@ -761,14 +652,6 @@ impl HeadParser {
 
     /// Back to the beginning of a head. A completed head does it by itself; needed after an error, or when a head is
     /// abandoned (RFC 9112 section 2.2).
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());
-    /// assert_eq!(parser.parse(b"GET / HT", &mut head), Ok(None));
-    /// parser.reset();
-    /// assert_eq!(parser.parse(b"GET / HTTP/1.0\r\n\r\n", &mut head), Ok(Some(18)));
-    /// ```
     pub fn reset(&mut self) {
         *self = Self::new(self.limits);
     }
