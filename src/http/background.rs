@@ -43,7 +43,7 @@ use crate::sync::Notify;
 use crate::task::AbortOnDrop;
 use crate::{JoinHandle, defer, time};
 
-/// What a background task may return: nothing, or a `Result` whose error is reported.
+/// The output of a background task: nothing, or a `Result` whose error is reported.
 ///
 /// ```
 /// use postlude::http::TaskOutput;
@@ -318,7 +318,7 @@ impl NewTask<'_> {
     }
 }
 
-/// What a task is called.
+/// The name of a task.
 #[derive(Clone, Debug)]
 enum Name {
     Given(Cow<'static, str>),
@@ -441,12 +441,12 @@ impl Drop for Job {
     }
 }
 
-/// Drops what a user made; a panic of its destructor is an outcome like any other.
+/// Drops a user's value; a panic of its destructor is an outcome like any other.
 fn drop_quietly<T>(value: T) -> Result<(), Fault> {
     catch_unwind(AssertUnwindSafe(|| drop(value))).map_err(|payload| Fault::Panic(text_of(payload)))
 }
 
-/// What a panic says. The payload's own destructor may panic too.
+/// The text of a panic. The payload's own destructor may panic too.
 pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| String::from(*text));
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -456,7 +456,7 @@ pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     text.unwrap_or_else(|| String::from("a panic without a text"))
 }
 
-/// Drops a value of the user's. If that panics, nobody hears of it.
+/// Drops a user's value. A panic of its destructor goes unreported.
 pub(crate) fn discard<T>(value: T) {
     let _ = drop_quietly(value);
 }
@@ -607,7 +607,7 @@ impl List {
         }
     }
 
-    /// Notes what was never finished.
+    /// Notes the tasks that were never finished.
     fn give_up(&self) {
         self.stage.set(Stage::Closed);
         loop {
@@ -641,7 +641,7 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        // A list nobody started: its answer never came.
+        // A list that was never started: its answer never came.
         self.give_up();
         let mut line = std::mem::take(&mut self.line);
         let mut spare = self.ledger.spare_lines.borrow_mut();
@@ -835,7 +835,7 @@ pub(crate) struct Ledger {
     last_id: Cell<u64>,
     /// Accepted and not ended.
     pending: Cell<usize>,
-    /// Of those, the ones that are ready to run on the loop. Written by [`Ready`] alone.
+    /// The pending tasks that are ready to run on the loop. Written by [`Ready`] alone.
     ready: Cell<usize>,
     /// Tells paused connections that there may be room.
     room: Notify,
@@ -848,7 +848,7 @@ pub(crate) struct Ledger {
     unfinished: RefCell<Vec<UnfinishedTask>>,
     /// Memory of ended lists.
     spare_lines: RefCell<Vec<Vec<u8>>>,
-    /// Who waits for `pending` to be zero.
+    /// Waits for `pending` to be zero.
     waiter: RefCell<Option<Waker>>,
 }
 
@@ -1009,7 +1009,7 @@ impl Ledger {
         Poll::Pending
     }
 
-    /// Ends what still runs; gives what was not finished.
+    /// Ends the tasks that still run; returns the unfinished ones.
     pub(crate) async fn close(&self) -> Vec<UnfinishedTask> {
         self.closed.set(true);
         let running: Vec<_> = self.running.take().into_iter().filter_map(|(_, handle)| handle).collect();
@@ -1030,7 +1030,7 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "postlude: {text}");
 }
 
-/// What went wrong with a task, on its way to a [`TaskFailure`].
+/// The failure of a task, on its way to a [`TaskFailure`].
 #[derive(Clone, Debug)]
 enum Fault {
     Error(String),

@@ -111,7 +111,7 @@ impl Server {
         self
     }
 
-    /// Is told of background tasks that failed or were not run. Without it they are a line on stderr.
+    /// Calls this for each background task that failed or was not run. Without it they are a line on stderr.
     #[must_use]
     pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
@@ -134,7 +134,7 @@ impl Server {
         self
     }
 
-    /// Where it listens: the port, if it was bound to port 0.
+    /// The address it listens on: the port, if it was bound to port 0.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl Server {
 
     /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session, one end of a pipe.
     ///
-    /// What the builder methods say holds as it was at the first connection. Dropping the future drops the connection; the background tasks of
+    /// The settings are those of the first connection: later changes have no effect. Dropping the future drops the connection; the background tasks of
     /// what it answered run on.
     ///
     /// ```
@@ -253,7 +253,7 @@ impl Drop for Stopping<'_> {
     }
 }
 
-/// What tells the server to stop.
+/// The events that stop the server.
 struct Stop {
     until: Option<Until>,
     #[cfg(feature = "signal")]
@@ -271,7 +271,7 @@ impl Stop {
         self.poll_signal(cx)
     }
 
-    /// A signal; a listener that fails is none.
+    /// Ready at a signal; a listener that fails counts as silent.
     #[cfg(feature = "signal")]
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let signals = self.signals.iter_mut().flatten();
@@ -307,7 +307,7 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
     }
 }
 
-/// What a stop found to do, and what it had to leave.
+/// The work that a stop completed, and the work it had to leave.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

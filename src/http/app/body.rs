@@ -97,7 +97,7 @@ impl From<BodyError> for io::Error {
 /// ```
 #[derive(Default)]
 pub struct Body {
-    /// None: the request has no body, or somebody took it.
+    /// None: the request has no body, or an earlier call took it.
     cell: Option<Rc<BodyCell>>,
 }
 
@@ -188,7 +188,7 @@ enum End {
     Failed(BodyError),
 }
 
-/// What lies between the connection and the handler's [`Body`].
+/// The cell between the connection and the handler's [`Body`].
 #[derive(Default)]
 pub(crate) struct BodyCell {
     state: RefCell<State>,
@@ -258,7 +258,7 @@ impl BodyCell {
         self.state.borrow_mut().attended = attended;
     }
 
-    /// What the handler asks for; the connection is woken when that changes.
+    /// How much the handler asks for; the connection is woken when that changes.
     pub(crate) fn wanted(&self, cx: &Context<'_>) -> Wanted {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
@@ -279,7 +279,7 @@ impl BodyCell {
         }
     }
 
-    /// Throws away what nobody will take.
+    /// Throws away bytes that no reader will take.
     pub(crate) fn forget(&self) {
         self.state.borrow_mut().bytes.clear();
     }
@@ -292,7 +292,7 @@ impl BodyCell {
         self.end(End::Failed(error));
     }
 
-    /// The connection is done with the body: what has not come will not, and the reader is woken, whoever it is.
+    /// The connection is done with the body: the rest will not come, and the reader is woken, whichever task it is.
     pub(crate) fn abandon(&self) {
         self.fail(BodyError::Disconnected);
         let reader = self.state.borrow_mut().reader.take();

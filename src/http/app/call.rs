@@ -31,7 +31,7 @@ impl Answer {
     }
 }
 
-/// What a client is told of a panic.
+/// The text a client gets after a panic.
 pub(crate) const UNANSWERED: &str = "the server could not answer";
 
 /// Says on stderr that a handler panicked, and for which request.

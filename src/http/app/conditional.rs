@@ -1,7 +1,7 @@
-//! Conditional and partial answers: what a request for a known representation is to be answered with, by RFC 9110.
+//! Conditional and partial answers: how RFC 9110 answers a request for a known representation.
 //!
 //! A client that has a copy sends what it knows of it, and a client that has a part asks for the rest. [`decide`] compares that with what is known of the
-//! representation and gives one [`Verdict`]; it reads nothing but the request's fields, so whoever has the bytes need not be asked for them.
+//! representation and gives one [`Verdict`]; it reads nothing but the request's fields, so the bytes need not be opened for it.
 //!
 //! # How it works
 //!
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use super::request::Request;
 
-/// What is known of the representation that is to be sent.
+/// The validators and the length of the representation to be sent.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) length: u64,
@@ -28,7 +28,7 @@ pub(super) struct Known {
     pub(super) modified: Option<SystemTime>,
 }
 
-/// What the request is to be answered with.
+/// How to answer the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// 200 and all of it.
@@ -43,7 +43,7 @@ pub(super) enum Verdict {
     Unsatisfiable,
 }
 
-/// Says what the request is to be answered with if `known` is what it asks for.
+/// Decides how to answer a request for the representation `known`.
 pub(super) fn decide(request: &Request, known: &Known) -> Verdict {
     let reads = matches!(request.method_name(), "GET" | "HEAD");
     let matches = has_tag(request, "if-match", |weak, tag| !weak && known.strong && tag == known.tag.as_bytes());
@@ -81,7 +81,7 @@ fn only<'a>(request: &'a Request, name: &'a str) -> Option<&'a [u8]> {
     lines.next().filter(|_| lines.next().is_none())
 }
 
-/// The tags of a list, up to what is none; each in its quotes, with whether it is weak. A tag may have a comma in it.
+/// The tags of a list, up to the first malformed one; each in its quotes, with whether it is weak. A tag may have a comma in it.
 fn tags(mut list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     std::iter::from_fn(move || {
         while let [b' ' | b'\t' | b',', rest @ ..] = list {

@@ -1,4 +1,4 @@
-//! What became of an answer, for whoever asked to be told.
+//! How an answer ended, reported to the callbacks that ask for it.
 //!
 //! A callback given to [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the request's record until the answer's head is written, then
 //! in the output until the count of accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
@@ -22,7 +22,7 @@ use crate::http::background::{say, text_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The status that went out; none if the connection was dropped before there was an answer.
+    /// The status that went out; None if the connection was dropped before there was an answer.
     pub status: Option<StatusCode>,
     /// Bytes of the body that the socket accepted; the framing of chunks counts.
     pub bytes: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// None if nobody asked.
+    /// None without callbacks.
     pub(crate) fn new(callbacks: Vec<Callback>, status: Option<StatusCode>, start: u64) -> Option<Self> {
         (!callbacks.is_empty()).then_some(Self { callbacks, status, start })
     }

@@ -13,7 +13,7 @@ use super::rejection::Rejection;
 use super::response::{IntoResponse, Response};
 use crate::http::background::{AddError, RETRY_AFTER, say};
 
-/// What a handler returns that uses `?`.
+/// The result of a handler that uses `?`.
 ///
 /// ```
 /// async fn read() -> postlude::http::Result<Vec<u8>> {
@@ -42,12 +42,12 @@ pub struct Error {
     text: String,
     /// Whether the client is told when to try again.
     is_temporary: bool,
-    /// What went wrong on the server.
+    /// The error behind a 500, which stays on the server.
     source: Option<Box<dyn StdError>>,
 }
 
 impl Error {
-    /// An error with a status and a text for the client. A status that is none becomes 500.
+    /// An error with a status and a text for the client. An invalid status becomes 500.
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

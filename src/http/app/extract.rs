@@ -18,7 +18,7 @@ use super::request::Request;
 use super::response::{IntoResponse, Response};
 use crate::http::background::BackgroundTasks;
 
-/// What can be taken from a request. Write `async fn from_request` in your own implementation.
+/// An extractor: a type that handlers take from a request. Write `async fn from_request` in your own implementation.
 ///
 /// It may use other extractors, and [`BackgroundTasks`] among them: the list is the request's one.
 ///
@@ -130,7 +130,7 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
 /// that does not fit the type a 422.
 ///
 /// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%` without two digits behind it as it stands, and puts
-/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no form of a page in UTF-8 sends them, and who does should know that
+/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no form of a page in UTF-8 sends them, and a client that does should learn that
 /// it was not understood. Otherwise it is that parser: `+` is a space, a name without `=` has an empty value, and empty pairs are skipped.
 ///
 /// ```
@@ -159,7 +159,7 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
     }
 }
 
-/// Refuses pairs of which the parser behind this would lose something. They are told apart by ASCII, so each is UTF-8 if all of them are.
+/// Refuses pairs that the parser behind this would not decode without loss. An ASCII character separates them, so each is UTF-8 if all of them are.
 fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
     const SHOWN: usize = 40;
     let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_some());
@@ -212,7 +212,7 @@ impl<T: Clone + 'static> FromRequest for State<T> {
 }
 
 /// A clone of the value that a layer or another extractor put into the request: see [`Request::extensions_mut`]. Without one it is a 500, as with a
-/// [`State`] that is not there: somebody forgot the layer.
+/// missing [`State`]: the layer was forgotten.
 ///
 /// ```
 /// use std::rc::Rc;

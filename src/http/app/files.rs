@@ -51,7 +51,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// - 200 with the file's bytes, `Content-Type` by the name's ending, `Content-Length`, `ETag`, `Last-Modified` and `Accept-Ranges: bytes`.
 /// - 206 for one range. For several the whole is sent, which HTTP allows. 416 for a range beyond the end.
 /// - 304 and 412 as `If-None-Match`, `If-Modified-Since`, `If-Match` and `If-Unmodified-Since` ask. `If-Range` is heeded.
-/// - For a directory its index, `index.html` if not said otherwise, and a 301 to the path with `/` at its end where that is missing. Directories
+/// - For a directory its index, `index.html` by default, and a 301 to the path with `/` at its end where that is missing. Directories
 ///   are not listed.
 /// - 404 for everything else: names that begin with a dot, but for `.well-known`; names with a separator or a null in them; empty segments; what is
 ///   no file; what may not be read; and what a symbolic link leads out of the directory to. Links within it are followed.
@@ -77,7 +77,7 @@ impl Dir {
         Self { root: root.into(), index: Some("index.html".to_owned()) }
     }
 
-    /// What is sent for a directory, `index.html` if not said; with None directories are not found.
+    /// The file to send for a directory, `index.html` by default; with None directories are not found.
     #[must_use]
     pub fn index<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.index = name.into().map(str::to_owned);

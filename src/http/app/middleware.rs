@@ -42,7 +42,7 @@ where
     })
 }
 
-/// What is inside of a layer: the layers after it and the handler.
+/// The inside of a layer: the layers after it and the handler.
 ///
 /// ```
 /// use postlude::http::{Next, Request, Router};
@@ -134,7 +134,7 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
     }
 }
 
-/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer like any other; the panic is told on stderr with the
+/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer like any other; the panic is reported on stderr with the
 /// request's line, and background tasks that were added until then do not run.
 ///
 /// Without it a panic ends the whole call, layers included, and the connection answers 500: the client sees the same, but no layer adds its fields
@@ -253,7 +253,7 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
     }
 }
 
-/// One request and what became of its answer: see [`access_log`].
+/// One request and the end of its answer: see [`access_log`].
 ///
 /// As text it is one line without its end, whose columns are the client, method, target, status, body bytes, seconds, and `complete` or `aborted`;
 /// `-` stands for what is not known.

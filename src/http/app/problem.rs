@@ -2,7 +2,7 @@
 //!
 //! Whatever goes wrong with a request that has a head, here or in a handler that gives an [`Error`](crate::http::Error), becomes a response with
 //! `Payload::Problem`: its text. Only when the answer is written is it settled which form that takes, so that every error goes this one way
-//! and those who make one need not know the request.
+//! and the code that makes one need not know the request.
 //!
 //! # How it works
 //!
@@ -51,7 +51,7 @@ fn json_of(response: &Response, detail: &str) -> Vec<u8> {
     json.into_bytes()
 }
 
-/// What a form is worth to the client.
+/// The weight the client gives to a form.
 #[derive(Clone, Copy, Debug, Default)]
 struct Worth {
     /// How specific the range is that says so; 0: none does.

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::body::BodyError;
 
-/// Why an extractor of this module gave up: a status and a text for the client.
+/// Why an extractor refuses a request: a status and a text for the client.
 ///
 /// ```
 /// use postlude::http::{IntoResponse, Rejection};
@@ -19,7 +19,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection, for extractors of your own. A status that is none becomes 400.
+    /// A rejection, for extractors of your own. An invalid status becomes 400.
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         Self::of(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)

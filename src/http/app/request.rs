@@ -2,7 +2,7 @@
 //!
 //! A head is parsed in place and copied once, as it stands, into a record that the connection keeps and uses again for the next request
 //! if the handler let go of it. A [`Request`] is a handle on that record, so it costs no allocation and can be kept as long as
-//! anybody likes.
+//! it is needed.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -19,7 +19,7 @@ use super::settings::{EndpointSettings, RouteSettings};
 use crate::http::background::{BackgroundTasks, Ledger};
 use crate::http::wire::parse::Head;
 
-/// What a request's head says, and what belongs to the request.
+/// A request's head, and everything that belongs to the request.
 pub(crate) struct Record {
     /// The head as it was sent. Written by the connection before the handler starts.
     pub(crate) bytes: Vec<u8>,
@@ -33,11 +33,11 @@ pub(crate) struct Record {
     pub(crate) peer: Option<SocketAddr>,
     /// Counts the server's requests.
     pub(crate) number: u64,
-    /// The request's one list; empty until somebody asks for it.
+    /// The request's one list; empty until it is first asked for.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
-    /// Who is told of the answer's end. The connection takes them when the answer begins.
+    /// The callbacks for the answer's end. The connection takes them when the answer begins.
     watchers: RefCell<Vec<Callback>>,
-    /// Set then: nobody may be added.
+    /// Set then: further callbacks are dropped.
     answered: Cell<bool>,
     /// The books that the list of background tasks belongs to.
     ledger: Rc<Ledger>,
@@ -70,7 +70,7 @@ impl Record {
         self.answered.set(false);
     }
 
-    /// Closes the list of those who are told, and gives it.
+    /// Closes the list of callbacks, and takes it.
     pub(crate) fn take_watchers(&self) -> Vec<Callback> {
         self.answered.set(true);
         self.watchers.take()
@@ -144,7 +144,7 @@ impl Request {
         self.record.path()
     }
 
-    /// What stands behind the question mark, still percent-encoded.
+    /// The part behind the question mark, still percent-encoded.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.record.head.query(&self.record.bytes)
@@ -153,7 +153,7 @@ impl Request {
     /// The host and port that the request is for, as they were sent: the target's own in absolute form, `GET http://a.example/`, and else those of `Host`,
     /// which then must be ignored (RFC 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
     ///
-    /// It is what the client says. Whoever makes links of it should know the names of the server beforehand.
+    /// The client chooses it: before making links of it, compare it with the server's known names.
     ///
     /// ```
     /// use postlude::http::{Request, Response, Router};
@@ -190,7 +190,7 @@ impl Request {
         self.record.number
     }
 
-    /// The request's list of background tasks: the same one for everybody who asks.
+    /// The request's list of background tasks: the same one at every call.
     #[must_use]
     pub fn tasks(&self) -> BackgroundTasks {
         self.record.tasks().clone()
@@ -216,13 +216,13 @@ impl Request {
         }
     }
 
-    /// The body; whoever comes second gets an empty one.
+    /// Takes the body; a second call gives an empty one.
     #[must_use]
     pub fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
     }
 
-    /// What layers and extractors put into the request.
+    /// The values that layers and extractors put into the request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions

@@ -28,12 +28,12 @@ pub(crate) enum Payload {
     Empty,
     Static(&'static [u8]),
     Bytes(Vec<u8>),
-    /// What went wrong, in words; the client's `Accept` says in which form it goes out.
+    /// The text of an error; the client's `Accept` decides in which form it goes out.
     Problem(String),
     Stream(Pieces),
     /// A stream, and how many of its bytes are the body.
     Sized(u64, Pieces),
-    /// None: the connection's socket goes to this function.
+    /// No body: the socket is handed to this function.
     Upgrade(OnUpgrade),
 }
 
@@ -62,7 +62,7 @@ impl Payload {
     }
 }
 
-/// What a handler answers.
+/// The response of a handler.
 ///
 /// ```
 /// use postlude::http::Response;
@@ -132,8 +132,8 @@ impl Response {
     /// show its progress and the connection goes on for clients that speak HTTP/1.0, too.
     ///
     /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream that ends earlier or fails breaks the
-    /// connection off, so that the client cannot take the part for the whole. Of a piece that goes beyond, the rest is cut off, and the
-    /// connection closes after the answer, for its length and its bytes do not belong together. Both are told on stderr.
+    /// connection off, so that the client cannot take the part for the whole. A piece that goes beyond is cut off, and the
+    /// connection closes after the answer, since its length and its bytes disagree. Both are reported on stderr.
     ///
     /// ```
     /// use postlude::http::Response;
@@ -179,7 +179,7 @@ impl Response {
         self.status
     }
 
-    /// Another status.
+    /// Sets the status code.
     ///
     /// # Panics
     ///
@@ -190,11 +190,11 @@ impl Response {
         self
     }
 
-    /// One more field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's business and left out when it is written.
+    /// Adds a header field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's business and left out when it is written.
     ///
     /// # Panics
     ///
-    /// "not a field": if the name is no token or the value holds a control character. For values that come from outside, make a
+    /// "not a field": if the name is not a token or the value holds a control character. For values that come from outside, make a
     /// `HeaderValue` first.
     #[must_use]
     pub fn with_field<N, V>(mut self, name: N, value: V) -> Self
@@ -209,7 +209,7 @@ impl Response {
         self
     }
 
-    /// Another body. Its type is `text/plain` for texts and `application/octet-stream` for bytes unless a field already says what it is.
+    /// Sets the body. Its type is `text/plain` for texts and `application/octet-stream` for bytes unless a field already says what it is.
     ///
     /// ```
     /// let response = postlude::http::Response::new(200).with_field("content-type", "text/html").with_body("<p>hello");
@@ -276,7 +276,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What can be answered.
+/// Converts a value into a response.
 ///
 /// ```
 /// use postlude::http::{IntoResponse, Response};

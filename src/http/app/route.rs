@@ -23,7 +23,7 @@ pub(crate) struct Route {
     pub(super) layers: Rc<[Layer]>,
 }
 
-/// What becomes of a request.
+/// Where the router leads a request.
 pub(crate) enum Found {
     Handler(Next),
     /// No handler: the answer is known at once.

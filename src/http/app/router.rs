@@ -18,7 +18,7 @@ use super::response::{IntoResponse, Response};
 use super::route::{Found, Route, allow_of, allowing, not_found};
 use super::settings::RouteSettings;
 
-/// What answers below a prefix where there is no route, and where there are several the one whose prefix says most of the path.
+/// Answers below a prefix where there is no route. Of several that fit, the one with the most specific prefix answers.
 struct Fallback {
     /// Empty for the router's own one.
     prefix: String,
@@ -29,10 +29,10 @@ struct Fallback {
 /// Which handler answers which path and method.
 ///
 /// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. `OPTIONS` is answered with a 204 and `Allow` where it has
-/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, a 404 if not said.
+/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, by default a 404.
 ///
 /// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see it, those of groups in it do not. The connection ends with
-/// the answer, for what follows the request is meant for somebody else.
+/// the answer, since the bytes behind the request are meant for another server.
 ///
 /// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where only one has a route the other is not found; no
 /// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
@@ -223,8 +223,8 @@ impl Router {
     /// Adds another router's routes below a prefix, with their own state, limit, fallback and layers. Parameters in the prefix, whole segments or
     /// parts of them as in `/v{major}`, are the first ones of each path in it.
     ///
-    /// Of a path without a route the fallback and the layers are those of the group whose prefix says most of it: of two prefixes that fit, the longer
-    /// one, or the one that has a text where the other has a parameter.
+    /// An unmatched path uses the fallback and the layers of the group with the most specific prefix: the longer one wins, then
+    /// a literal over a parameter.
     ///
     /// # Panics
     ///

@@ -23,7 +23,7 @@ use crate::http::wire::parse::HeadParser;
 /// How many connections' buffers are kept for the next that needs some.
 const SPARE: usize = 64;
 
-/// What a connection needs only while a request is on its way. An idle one gives it to the server, which lends it to the next that wakes up.
+/// The parts of a connection that only a request needs. An idle connection gives them to the server, which lends them to the next one that wakes up.
 pub(super) struct Active {
     pub(super) input: Input,
     pub(super) output: Output,
@@ -34,7 +34,7 @@ pub(super) struct Active {
     pub(super) body: Option<Incoming>,
     /// Set while a handler runs and its tasks have no trigger yet.
     pub(super) calling: bool,
-    /// Who gets the socket after the answer that is being written.
+    /// Gets the socket after the answer that is being written.
     pub(super) on_upgrade: Option<OnUpgrade>,
 }
 
@@ -63,7 +63,7 @@ impl Active {
     }
 }
 
-/// A connection's `Active`; none only while it is idle.
+/// A connection's `Active`: empty only while the connection is idle.
 #[derive(Default)]
 pub(super) struct Held(pub(super) Option<Box<Active>>);
 

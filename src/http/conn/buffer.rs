@@ -1,8 +1,8 @@
 //! The connection's two buffers.
 //!
 //! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not yet written: small ones side by side in one buffer,
-//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. An answer with background tasks, or whose
-//! end somebody wants to know of, leaves a mark there; when the count of written bytes passes it, the tasks start.
+//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. An answer with background tasks, or with
+//! a callback for its end leaves a mark there; when the count of written bytes passes it, the tasks start.
 //!
 //! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's work on our thread. So bytes cost budget like
 //! operations do, and one connection moves at most two MiB before the others have their turn.
@@ -22,9 +22,9 @@ use crate::http::app::response::Payload;
 use crate::http::background::{Outcome, Trigger};
 use crate::task::budget;
 
-/// What a read asks for at first, and what buffers that wait for the next connection keep.
+/// Size of a read at first, and of buffers that wait for the next connection.
 const SMALL: usize = 8 * 1024;
-/// What it grows to while a client sends as fast as it is read.
+/// Size of a read while a client sends as fast as it is read.
 const LARGE: usize = 128 * 1024;
 /// The most that is written at once: half a budget. What a socket takes in one call need not wait in memory for another turn.
 const LARGEST_WRITE: usize = 1024 * 1024;
@@ -148,10 +148,10 @@ impl Input {
 
 /// Bodies longer than this are written from where they are.
 const COPIED: usize = 16 * 1024;
-/// What is kept of the buffer when it is empty.
+/// Capacity that the buffer keeps when it is empty.
 const KEPT: usize = 16 * 1024;
 
-/// The end of an answer that somebody waits for.
+/// The end of an answer that has tasks or callbacks.
 struct Mark {
     /// In the count of bytes.
     end: u64,
@@ -170,13 +170,13 @@ impl Mark {
     }
 }
 
-/// What is written at once.
+/// The part that one write takes.
 fn first(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(LARGEST_WRITE)]
 }
 
 pub(super) struct Output {
-    /// What may wait before it must be written.
+    /// Bytes that may wait before they must be written.
     limit: u64,
     /// Heads and small bodies. Everything before `sent` is written.
     buffer: Vec<u8>,
@@ -277,7 +277,7 @@ impl Output {
         self.queued
     }
 
-    /// Somebody wants to know of the end of the answer that is being put here.
+    /// Notes the callbacks for the end of the answer that is being appended.
     pub(super) fn watch(&mut self, watch: Watch) {
         self.watch = Some(watch);
     }

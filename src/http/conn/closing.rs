@@ -1,7 +1,7 @@
-//! Closing the sockets of clients who have gone, after what cannot wait.
+//! Closes the sockets of clients that have gone, after work that cannot wait.
 //!
 //! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang up in the same moment that is a tenth of a second,
-//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection that ends while
+//! and a request that comes just then would wait behind all of them, although none of them is urgent. So a connection that ends while
 //! it is idle, because of its client, its time or the server's stop, leaves its socket here, and a task of the server closes them, one after the other.
 //!
 //! It must keep pace all the same, or a busy server whose clients hang up after each request would run out of descriptors. So each time the task

@@ -13,7 +13,7 @@
 //!
 //! What these steps need, buffers and the head's record, is one box, [`Active`], which an idle connection lends to others.
 //!
-//! Each step gives an [`End`] where the connection should not go on.
+//! A step returns an [`End`] when the connection should not go on.
 //!
 //! # Invariants
 //!
@@ -56,14 +56,14 @@ use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, 
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
-/// How long a request may be put off because background tasks have piled up. Longer would help nobody: a task that finds no place then is
-/// refused, and its client told to come back after as long.
+/// How long a request may be put off because background tasks have piled up. A longer pause would not help: a task that
+/// finds no place then is refused, and its client told to come back after as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The client has gone, or was silent for too long, or the server stops, and nothing is to be said.
+    /// The client has gone, or was silent for too long, or the server stops: there is nothing to write.
     Idle,
     /// Write what waits and close.
     Close,
@@ -103,7 +103,7 @@ impl<IO> Connection<IO> {
         self.place.key()
     }
 
-    /// The record for the next request: the last one's if nobody holds it.
+    /// The record for the next request: the last one's unless a request still holds it.
     fn fresh_record(&mut self) {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
@@ -112,8 +112,8 @@ impl<IO> Connection<IO> {
         }
     }
 
-    /// Gives the buffers back while there is nothing in them.
-    fn rest(&mut self) {
+    /// Gives the buffers back if they are empty.
+    fn release_buffers(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
             active.input.shrink(&self.shared.places.spare.grown);
             active.output.reset();
@@ -122,7 +122,7 @@ impl<IO> Connection<IO> {
     }
 
     /// Takes buffers, if it has none.
-    fn rise(&mut self) {
+    fn acquire_buffers(&mut self) {
         if self.active.0.is_none() {
             let shared = &self.shared;
             let lent = shared.places.spare.lend();
@@ -193,7 +193,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     // 1. The head.
 
     async fn read_head(&mut self) -> Result<(), End> {
-        self.rise();
+        self.acquire_buffers();
         self.fresh_record();
         self.active.head_since = None;
         loop {
@@ -244,10 +244,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
-        self.rise();
+        self.acquire_buffers();
         let polled = self.poll_fill_head(idle, cx);
         if idle {
-            self.rest();
+            self.release_buffers();
         }
         polled
     }
@@ -263,7 +263,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Answers what is no request, and asks for the connection's end.
+    /// Answers an invalid request, and ends the connection.
     fn refuse(&mut self, status: u16, text: &str) -> End {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
@@ -308,7 +308,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.begin_answer(answer)
     }
 
-    /// Prepares for the request's body. Without one there is nothing to prepare; one that says that it is too large has failed from the start.
+    /// Prepares for the request's body, if there is one. A body whose declared length is too large has failed from the start.
     fn begin_body(&mut self) -> Body {
         let framing = self.active.record.head.framing();
         let left = match framing {
@@ -335,8 +335,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Body::new(cell)
     }
 
-    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits. What it comes to when nothing more can be
-    /// written is said by `broken`.
+    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits. Once nothing more can be
+    /// written, `broken` decides the outcome.
     async fn drive<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -431,7 +431,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 3. The answer.
 
-    /// Puts down the head and what needs no waiting for.
+    /// Appends the head and any body that is there already to the output.
     fn begin_answer(&mut self, answer: Answer) -> Begun {
         let (mut response, failed) = self.gather_tasks(answer);
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -469,7 +469,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Begun { stream, big, length, keep, trigger }
     }
 
-    /// What is needed for it is lent, for the futures of an idle connection have its place, too.
+    /// Takes `begun` by reference: by value it would enlarge every idle connection's future.
     async fn finish_answer(&mut self, begun: &mut Begun) -> Result<(), End> {
         if begun.stream.is_some() {
             self.answer_stream(begun).await?;
@@ -493,7 +493,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// From here on the output knows who is told of the answer's end.
+    /// Hands the callbacks for the answer's end to the output.
     fn begin_watch(&mut self, status: StatusCode) {
         let Active { output, record, .. } = &mut *self.active;
         if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
@@ -653,7 +653,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    // 4. What is left of the body.
+    // 4. The rest of the body.
 
     async fn finish_body(&mut self) -> Result<(), End> {
         let Some(mut body) = self.active.body.take() else { return Ok(()) };
@@ -679,7 +679,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Gives the socket, and what was read of it, to who asked for it. In a box: few connections come here.
+    /// Gives the socket, and the bytes read behind the request, to the upgrade's function. Boxed, since few connections come here.
     fn hand_over(self) -> Running {
         let Self { io, place, mut active, .. } = self;
         let on_upgrade = active.on_upgrade.take();
@@ -705,7 +705,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// True if the client is told that nothing more comes.
+    /// True if the client learns that nothing more comes.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match Pin::new(&mut self.io).poll_close(cx) {
             Poll::Ready(closed) => Poll::Ready(closed.is_ok()),

@@ -8,7 +8,7 @@ use super::timer::Patience;
 use crate::http::app::body::{BodyCell, BodyError, Wanted};
 use crate::http::wire::chunked::Decoder;
 
-/// What a handler may leave unread of a body before the connection is closed rather than the rest read.
+/// Bytes of a body that a handler may leave unread: the server reads them. Beyond it the connection closes.
 pub(super) const DRAINED: usize = 64 * 1024;
 
 /// The body of the request that is being answered.
@@ -28,7 +28,7 @@ pub(super) struct Incoming {
 }
 
 impl Drop for Incoming {
-    /// Nothing more will come. Whoever still reads, in another task perhaps, learns it.
+    /// Nothing more will come. A reader that still waits, in another task perhaps, gets an error.
     fn drop(&mut self) {
         self.cell.abandon();
     }
@@ -79,12 +79,12 @@ impl Incoming {
         self.cell.wake_reader(cx);
     }
 
-    /// Whether it is worth reading what the handler left. Looks at what was read already.
+    /// Whether the rest of the body is little enough to be read. Looks at the bytes read already.
     pub(super) fn is_little(&mut self, input: &mut Input) -> bool {
         if self.ended {
             return !self.failed;
         }
-        // A client that was not told to go on may go on or not: nobody can know where the next request begins.
+        // Without `100 Continue` a client may send the body or not, so the next request may begin anywhere.
         if self.expects_continue && input.is_empty() {
             return false;
         }

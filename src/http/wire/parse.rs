@@ -67,7 +67,7 @@
 //!
 //! * Browsers send ``[ ] { } | ^ ` `` unescaped in targets. They cannot be misunderstood and are let through.
 //! * `HTTP/1.2` to `HTTP/1.9` are processed as 1.1 (RFC 9110 section 2.5).
-//! * IP literals are IPv6 addresses; the `v1.` forms of RFC 3986, which nobody uses, are refused.
+//! * IP literals are IPv6 addresses; the `v1.` forms of RFC 3986, which are not in use, are refused.
 
 use std::fmt;
 use std::net::Ipv6Addr;
