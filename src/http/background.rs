@@ -1,25 +1,33 @@
 //! Background tasks: work that a request leaves behind for after its answer.
 //!
-//! Every request has one list. Extractors, the handler and the returned response add to it; when the last byte of the answer was accepted by
-//! the socket, the list leaves the connection for the loop's deferred queue and runs there in order, one task after the other. The
-//! connection goes on with the next request, or closes; nothing that happens to it afterwards reaches the tasks, and no task can
-//! reach the connection.
+//! Every request has one list. Extractors, the handler and the returned response add to it; when
+//! the last byte of the answer was accepted by the socket, the list leaves the connection for the
+//! loop's deferred queue and runs there in order, one task after the other. The connection goes on
+//! with the next request, or closes; nothing that happens to it afterwards reaches the tasks, and
+//! no task can reach the connection.
 //!
 //! # How it works
 //!
 //! - [`BackgroundTasks`] is a handle on the list; clones are the same list.
-//! - A `Trigger` stands for the answer. It fires exactly once, from `Drop` too, with an outcome: delivered, aborted (the answer could not be
-//!   written), failed (the handler did). After a failure the tasks do not run; each is reported.
-//! - The list runs as one deferred task; a concurrent one has a deferred task for each of its own beside it. A task may add tasks to it while it runs; when its last one has ended the list is closed.
-//! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which lists run, what was not finished at shutdown.
-//! - It also counts the tasks that are ready to run on the loop ([`Ready`]). While they are more than half of the limit, a connection pauses before
-//!   it begins another request, so that under load clients wait a moment instead of being refused. A task that waits (for a timer, a
-//!   thread, a socket) is not ready and pauses nothing.
+//! - A `Trigger` stands for the answer. It fires exactly once, from `Drop` too, with an outcome:
+//!   delivered, aborted (the answer could not be written), failed (the handler did). After a
+//!   failure the tasks do not run; each is reported.
+//! - The list runs as one deferred task; a concurrent one has a deferred task for each of its own
+//!   beside it. A task may add tasks to it while it runs; when its last one has ended the list is
+//!   closed.
+//! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which
+//!   lists run, what was not finished at shutdown.
+//! - It also counts the tasks that are ready to run on the loop ([`Ready`]). While they are more
+//!   than half of the limit, a connection pauses before it begins another request, so that under
+//!   load clients wait a moment instead of being refused. A task that waits (for a timer, a thread,
+//!   a socket) is not ready and pauses nothing.
 //!
 //! # Invariants
 //!
-//! - What `add` accepted ends in exactly one of: completed, failed, skipped, unfinished. `pending` counts what has not ended yet.
-//! - User code (tasks, their destructors, the hook) runs while nothing here is borrowed, and its panics end there.
+//! - What `add` accepted ends in exactly one of: completed, failed, skipped, unfinished. `pending`
+//!   counts what has not ended yet.
+//! - User code (tasks, their destructors, the hook) runs while nothing here is borrowed, and its
+//!   panics end there.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -74,7 +82,8 @@ impl<E: fmt::Display> TaskOutput for Result<(), E> {
     }
 }
 
-/// Why a task was not accepted. Its answer is a 503, with `Retry-After` unless it is [`Closed`](Self::Closed).
+/// Why a task was not accepted. Its answer is a 503, with `Retry-After` unless it is
+/// [`Closed`](Self::Closed).
 ///
 /// ```
 /// use postlude::http::{AddError, IntoResponse};
@@ -103,7 +112,8 @@ impl fmt::Display for AddError {
 
 impl std::error::Error for AddError {}
 
-/// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the server lasts longer.
+/// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the
+/// server lasts longer.
 pub(crate) const RETRY_AFTER: &str = "1";
 
 impl AddError {
@@ -153,8 +163,9 @@ pub(crate) enum Outcome {
 
 /// A request's list of background tasks: an extractor, and a handle that can be cloned and kept.
 ///
-/// The tasks run after the answer, in the order they were added, one after the other; lists of different requests overlap. They run whether or
-/// not the client is still there, but not if the handler failed.
+/// The tasks run after the answer, in the order they were added, one after the other; lists of
+/// different requests overlap. They run whether or not the client is still there, but not if the
+/// handler failed.
 ///
 /// ```
 /// use postlude::http::{self, BackgroundTasks, Router};
@@ -223,7 +234,8 @@ impl BackgroundTasks {
         NewTask { tasks: self, name: name.into() }
     }
 
-    /// Lets the tasks of this request run at the same time instead of one after the other; from the next one to start on.
+    /// Lets the tasks of this request run at the same time instead of one after the other; from the
+    /// next one to start on.
     ///
     /// ```
     /// use postlude::http::{BackgroundTasks, Error, Router};
@@ -238,8 +250,9 @@ impl BackgroundTasks {
         self.list.concurrent.set(true);
     }
 
-    /// Makes the first task of this request that fails or panics the last one: those that have not started are skipped, and each is
-    /// reported as such. Those that run already, on a [concurrent](Self::concurrent) list, go on.
+    /// Makes the first task of this request that fails or panics the last one: those that have not
+    /// started are skipped, and each is reported as such. Those that run already, on a
+    /// [concurrent](Self::concurrent) list, go on.
     ///
     /// ```
     /// use postlude::http::{BackgroundTasks, Error, Router};
@@ -479,7 +492,8 @@ struct List {
     line: Vec<u8>,
     number: u64,
     queue: RefCell<Line<Entry>>,
-    /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner, read by reports.
+    /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner,
+    /// read by reports.
     current: RefCell<Line<Current>>,
     /// The key of its runner in the ledger, or `NO_RUNNER`.
     runner: Cell<usize>,
@@ -656,7 +670,8 @@ impl Drop for List {
 const SPARE_LINES: usize = 64;
 const SPARE_LINE: usize = 256;
 
-/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is noted.
+/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is
+/// noted.
 struct Runner {
     ready: Ready,
     /// The task that runs, and its id.
@@ -751,10 +766,11 @@ impl Future for One {
     }
 }
 
-/// How many tasks of a list nothing but the loop keeps from running, as far as one deferred task has to do with them.
+/// How many tasks of a list nothing but the loop keeps from running, as far as one deferred task
+/// has to do with them.
 ///
-/// They count from when that task is spawned until a poll leaves it waiting, and again from when a poll ends with it woken. (What wakes
-/// it later is seen at its next poll.)
+/// They count from when that task is spawned until a poll leaves it waiting, and again from when a
+/// poll ends with it woken. (What wakes it later is seen at its next poll.)
 struct Ready {
     list: Rc<List>,
     count: usize,
@@ -883,7 +899,8 @@ impl Ledger {
         if self.pending.get() + more > self.limits.per_server { Err(AddError::Full) } else { Ok(()) }
     }
 
-    /// Whether so many tasks are pending that a connection should release those of its own answers before it begins another request.
+    /// Whether so many tasks are pending that a connection should release those of its own answers
+    /// before it begins another request.
     pub(crate) fn is_loaded(&self) -> bool {
         self.pending.get() > self.limits.per_server / 2
     }
@@ -900,7 +917,8 @@ impl Ledger {
         }
     }
 
-    /// So many are ready in place of so many. When they get fewer one connection may go on, and when none is left, all may.
+    /// So many are ready in place of so many. When they get fewer one connection may go on, and
+    /// when none is left, all may.
     fn count_ready(&self, before: usize, now: usize) {
         self.ready.set(self.ready.get() + now - before);
         if now > before {
@@ -947,7 +965,8 @@ impl Ledger {
         list.stage.set(Stage::Running);
         let key = ledger.running.borrow_mut().insert(None);
         list.runner.set(key);
-        // Outside a runtime, where a connection may be dropped, `defer` panics and drops the runner, which notes what is lost.
+        // Outside a runtime, where a connection may be dropped, `defer` panics and drops the
+        // runner, which notes what is lost.
         match catch_unwind(AssertUnwindSafe(|| defer(Runner::new(list)))) {
             Ok(handle) => ledger.keep(key, handle),
             Err(payload) => drop(text_of(payload)),
@@ -1071,11 +1090,13 @@ pub enum FailureKind {
     Error,
     /// The task panicked, or its destructor did.
     Panic,
-    /// The task was not run at all: the handler failed, or a task before it on a list that stops on errors.
+    /// The task was not run at all: the handler failed, or a task before it on a list that stops on
+    /// errors.
     Skipped,
 }
 
-/// A background task that failed, panicked, or was not run because the handler failed: see `Server::on_task_error`.
+/// A background task that failed, panicked, or was not run because the handler failed: see
+/// `Server::on_task_error`.
 ///
 /// Its text is what stands on stderr without a hook.
 ///

@@ -1,7 +1,8 @@
 //! A small HTTP/1.1 server whose point is what comes after the response.
 //!
-//! A [`Router`] leads requests to handlers: async functions whose parameters are extractors. A handler that takes [`BackgroundTasks`] adds work to
-//! its request's list; the connection sends the answer, and when the last byte was accepted by the socket, the list runs on the loop's deferred
+//! A [`Router`] leads requests to handlers: async functions whose parameters are extractors. A
+//! handler that takes [`BackgroundTasks`] adds work to its request's list; the connection sends the
+//! answer, and when the last byte was accepted by the socket, the list runs on the loop's deferred
 //! queue, in order, whatever becomes of the connection.
 //!
 //! ```no_run

@@ -4,7 +4,8 @@
 //!
 //! 1. The listener closes; idle connections close at once.
 //! 2. Answers that are being made are finished, and say `Connection: close`.
-//! 3. Background tasks run until none is left or `Limits::drain_limit` is over. What running handlers and tasks add is accepted until then.
+//! 3. Background tasks run until none is left or `Limits::drain_limit` is over. What running
+//!    handlers and tasks add is accepted until then.
 //! 4. Connections and tasks that are still there are cancelled, and reported by name.
 //!
 //! A second signal skips the waiting.
@@ -74,8 +75,9 @@ impl Server {
 
     /// Serves a socket that listens already: one that was inherited, or made with other options.
     ///
-    /// A reason for one: the kernel's queue of connections that were not accepted yet holds 128, as everywhere in Rust. More than that may come at once
-    /// on a busy address; `socket2` makes listeners with a longer queue.
+    /// A reason for one: the kernel's queue of connections that were not accepted yet holds 128, as
+    /// everywhere in Rust. More than that may come at once on a busy address; `socket2` makes
+    /// listeners with a longer queue.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -104,14 +106,16 @@ impl Server {
         }
     }
 
-    /// Sets the limits of time and size, all of them: start from [`Limits::default`] for the ones to be kept.
+    /// Sets the limits of time and size, all of them: start from [`Limits::default`] for the ones
+    /// to be kept.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Calls this for each background task that failed or was not run. Without it they are a line on stderr.
+    /// Calls this for each background task that failed or was not run. Without it they are a line
+    /// on stderr.
     #[must_use]
     pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
@@ -125,8 +129,8 @@ impl Server {
         self
     }
 
-    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here on; their default action comes back when `run`
-    /// is over.
+    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here
+    /// on; their default action comes back when `run` is over.
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
@@ -157,10 +161,11 @@ impl Server {
         })
     }
 
-    /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session, one end of a pipe.
+    /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session,
+    /// one end of a pipe.
     ///
-    /// The settings are those of the first connection: later changes have no effect. Dropping the future drops the connection; the background tasks of
-    /// what it answered run on.
+    /// The settings are those of the first connection: later changes have no effect. Dropping the
+    /// future drops the connection; the background tasks of what it answered run on.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -182,13 +187,16 @@ impl Server {
         connection.serve(async |leftover: Leftover<IO>, _: &Shared| leftover.close().await).await;
     }
 
-    /// Accepts and serves until it is told to stop, then drains: see the order in the module's text.
+    /// Accepts and serves until it is told to stop, then drains: see the order in the module's
+    /// text.
     ///
-    /// Dropping the future closes the listener; connections finish what they are answering and close, background tasks run on.
+    /// Dropping the future closes the listener; connections finish what they are answering and
+    /// close, background tasks run on.
     ///
     /// # Errors
     ///
-    /// If a signal handler cannot be installed or the listener fails for good. What is going on then is drained all the same.
+    /// If a signal handler cannot be installed or the listener fails for good. What is going on
+    /// then is drained all the same.
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
         let mut stop = self.stop()?;
@@ -229,7 +237,8 @@ impl Server {
 }
 
 fn start(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    // Answers are written whole: waiting for more to send only delays them. Failing to say so is no reason to hang up.
+    // Answers are written whole: waiting for more to send only delays them. Failing to say so is no
+    // reason to hang up.
     let _ = stream.set_nodelay(true);
     let connection = Connection::new(Rc::clone(shared), stream, Some(peer));
     let key = connection.key();
@@ -350,13 +359,16 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr. A second signal skips the drain.
+/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr. A second signal skips
+/// the drain.
 ///
-/// The signals have their default action again when it is over. Dropping the future stops accepting: see [`Server::run`].
+/// The signals have their default action again when it is over. Dropping the future stops
+/// accepting: see [`Server::run`].
 ///
 /// # Errors
 ///
-/// If the address cannot be bound, a signal handler not be installed, or the listener fails for good.
+/// If the address cannot be bound, a signal handler not be installed, or the listener fails for
+/// good.
 ///
 /// ```no_run
 /// use postlude::http::{self, Router};

@@ -1,14 +1,15 @@
 //! The request body: bytes that arrive while the handler asks for them.
 //!
-//! The connection owns the socket, the handler owns a [`Body`], and a small cell between them holds what was decoded and not yet taken.
-//! The connection reads from the socket only while the handler wants bytes, so a slow handler slows the client down and nothing
-//! piles up in memory.
+//! The connection owns the socket, the handler owns a [`Body`], and a small cell between them holds
+//! what was decoded and not yet taken. The connection reads from the socket only while the handler
+//! wants bytes, so a slow handler slows the client down and nothing piles up in memory.
 //!
 //! # How it works
 //!
 //! - The handler polls its end; finding nothing it sets `wanted` and returns pending.
-//! - The connection, which polls the handler's future itself, sees `wanted`, reads, decodes, puts bytes into the cell and polls again. If the
-//!   body was moved to another task, two wakers do what the nested poll does otherwise.
+//! - The connection, which polls the handler's future itself, sees `wanted`, reads, decodes, puts
+//!   bytes into the cell and polls again. If the body was moved to another task, two wakers do what
+//!   the nested poll does otherwise.
 //! - A request without a body has no cell: that costs nothing.
 
 use std::cell::RefCell;
@@ -36,7 +37,8 @@ pub enum BodyError {
     TooLarge,
     /// The client sent too little for as long as `Limits::body_timeout` allows.
     TimedOut,
-    /// Its framing breaks the rules of HTTP/1.1 or a limit of [`BodyLimits`](crate::http::chunked::BodyLimits); what and where is in it, and so is the
+    /// Its framing breaks the rules of HTTP/1.1 or a limit of
+    /// [`BodyLimits`](crate::http::chunked::BodyLimits); what and where is in it, and so is the
     /// status.
     Malformed(parse::Error),
     /// The connection ended in the middle of it.
@@ -80,10 +82,11 @@ impl From<BodyError> for io::Error {
     }
 }
 
-/// The handler's end of a request body. Take it as an extractor, or with [`Request::take_body`](crate::http::Request::take_body).
+/// The handler's end of a request body. Take it as an extractor, or with
+/// [`Request::take_body`](crate::http::Request::take_body).
 ///
-/// It is a [`Stream`] of pieces as they arrive. What a handler leaves unread is read and thrown away up to 64 KiB; beyond that the
-/// connection closes after the answer.
+/// It is a [`Stream`] of pieces as they arrive. What a handler leaves unread is read and thrown
+/// away up to 64 KiB; beyond that the connection closes after the answer.
 ///
 /// ```
 /// use postlude::http::{Body, Router};
@@ -116,7 +119,8 @@ impl Body {
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// All that is left of it, in one piece. Dropping the future loses nothing: the bytes stay for the next call.
+    /// All that is left of it, in one piece. Dropping the future loses nothing: the bytes stay for
+    /// the next call.
     ///
     /// # Errors
     ///
@@ -161,7 +165,8 @@ impl Drop for Body {
     }
 }
 
-/// A handler that waits for bytes. One that gives up asks for nothing: the connection then neither reads nor counts the time.
+/// A handler that waits for bytes. One that gives up asks for nothing: the connection then neither
+/// reads nor counts the time.
 struct Asking(Rc<BodyCell>);
 
 impl Drop for Asking {
@@ -269,7 +274,8 @@ impl BodyCell {
         wanted
     }
 
-    /// Adds decoded bytes, behind which so many will come if the head says it; hands them over if the handler wants pieces.
+    /// Adds decoded bytes, behind which so many will come if the head says it; hands them over if
+    /// the handler wants pieces.
     pub(crate) fn push(&self, bytes: &[u8], left: Option<u64>) {
         let mut state = self.state.borrow_mut();
         state.make_room(bytes.len(), left);
@@ -292,7 +298,8 @@ impl BodyCell {
         self.end(End::Failed(error));
     }
 
-    /// The connection is done with the body: the rest will not come, and the reader is woken, whichever task it is.
+    /// The connection is done with the body: the rest will not come, and the reader is woken,
+    /// whichever task it is.
     pub(crate) fn abandon(&self) {
         self.fail(BodyError::Disconnected);
         let reader = self.state.borrow_mut().reader.take();
@@ -319,11 +326,13 @@ impl BodyCell {
     }
 }
 
-/// The part of a body that must be there before room is made for all of it: what a client only announces must not cost memory.
+/// The part of a body that must be there before room is made for all of it: what a client only
+/// announces must not cost memory.
 const EARNEST: usize = 8;
 
 impl State {
-    /// Room for all of a body of known length, once it is known to come. Growing step by step copies it, needs twice its size and leaves holes.
+    /// Room for all of a body of known length, once it is known to come. Growing step by step
+    /// copies it, needs twice its size and leaves holes.
     fn make_room(&mut self, more: usize, left: Option<u64>) {
         if self.wanted != Wanted::Whole || self.bytes.capacity() - self.bytes.len() >= more {
             return;

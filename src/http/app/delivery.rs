@@ -1,7 +1,8 @@
 //! How an answer ended, reported to the callbacks that ask for it.
 //!
-//! A callback given to [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the request's record until the answer's head is written, then
-//! in the output until the count of accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
+//! A callback given to [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the
+//! request's record until the answer's head is written, then in the output until the count of
+//! accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
 //! there is never an answer or never an end. A request without callbacks pays for an empty list.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,8 +27,8 @@ pub struct Delivery {
     pub status: Option<StatusCode>,
     /// Bytes of the body that the socket accepted; the framing of chunks counts.
     pub bytes: u64,
-    /// Whether the socket accepted the answer to its last byte. False: the client went away, was too slow, or the
-    /// body's stream failed.
+    /// Whether the socket accepted the answer to its last byte. False: the client went away, was
+    /// too slow, or the body's stream failed.
     pub complete: bool,
 }
 

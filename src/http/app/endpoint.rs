@@ -1,7 +1,9 @@
 //! A handler with what holds for it alone.
 //!
-//! Every handler becomes an endpoint when the router gets it; [`endpoint`](crate::http::endpoint()) makes one by hand, to say more about it than its method and path. So what is
-//! said of one route stands beside its handler, and needs no group. A request keeps its endpoint, which is asked before the groups around it.
+//! Every handler becomes an endpoint when the router gets it; [`endpoint`](crate::http::endpoint())
+//! makes one by hand, to say more about it than its method and path. So what is said of one route
+//! stands beside its handler, and needs no group. A request keeps its endpoint, which is asked
+//! before the groups around it.
 
 use std::fmt;
 use std::rc::Rc;
@@ -46,13 +48,15 @@ impl Endpoint {
         self.with(middleware::timeout(limit))
     }
 
-    /// Gives the handler and its layers a value: see [`State`](crate::http::State). One per type; a second one takes the place of the first.
+    /// Gives the handler and its layers a value: see [`State`](crate::http::State). One per type; a
+    /// second one takes the place of the first.
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.settings_mut().state.insert(value);
         self
     }
 
-    /// Puts a layer around the handler, inside of those of its groups. The first one added is the outermost.
+    /// Puts a layer around the handler, inside of those of its groups. The first one added is the
+    /// outermost.
     ///
     /// ```
     /// use postlude::http::{Next, Request, Router, endpoint};

@@ -1,6 +1,7 @@
 //! The error a handler may give with `?`: a status and a text, or any other error as a 500.
 //!
-//! Every error of this module becomes a response here, so the files that define them need not know responses.
+//! Every error of this module becomes a response here, so the files that define them need not know
+//! responses.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -23,11 +24,13 @@ use crate::http::background::{AddError, RETRY_AFTER, say};
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as `application/problem+json` (RFC 9457) if that is
-/// what its `Accept` prefers. All errors of this module are answered so; those of a head that cannot be read are always text.
+/// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as
+/// `application/problem+json` (RFC 9457) if that is what its `Accept` prefers. All errors of this
+/// module are answered so; those of a head that cannot be read are always text.
 ///
-/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their status and text, an `AddError` its `Retry-After`, too; the rest are a 500 whose
-/// text stays on the server, on stderr.
+/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their
+/// status and text, an `AddError` its `Retry-After`, too; the rest are a 500 whose text stays on
+/// the server, on stderr.
 ///
 /// ```
 /// use postlude::http::{self, Error, Path};

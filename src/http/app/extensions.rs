@@ -1,12 +1,14 @@
 //! Values by type: what layers leave in a request for handlers, and what routers give them.
 //!
-//! A list that is searched from its begin, for there are seldom more than three. An empty one owns nothing. Unlike those of the `http` crate the
-//! values need not be `Send`, `Sync` or `Clone`: they stay on this thread, so an `Rc` is fine.
+//! A list that is searched from its begin, for there are seldom more than three. An empty one owns
+//! nothing. Unlike those of the `http` crate the values need not be `Send`, `Sync` or `Clone`: they
+//! stay on this thread, so an `Rc` is fine.
 
 use std::any::{Any, TypeId};
 use std::fmt;
 
-/// At most one value of each type: see [`Request::extensions_mut`](crate::http::Request::extensions_mut).
+/// At most one value of each type: see
+/// [`Request::extensions_mut`](crate::http::Request::extensions_mut).
 ///
 /// ```
 /// let mut extensions = postlude::http::Extensions::default();

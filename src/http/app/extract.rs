@@ -1,7 +1,8 @@
 //! Extractors: what a handler's parameters take from the request.
 //!
-//! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own. They run in the order of the parameters, and one that
-//! rejects the request ends the call with its answer: 400 for what cannot be understood, 413, 415 and 422 for bodies, 500 for what the
+//! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own.
+//! They run in the order of the parameters, and one that rejects the request ends the call with its
+//! answer: 400 for what cannot be understood, 413, 415 and 422 for bodies, 500 for what the
 //! server's author forgot.
 
 use std::convert::Infallible;
@@ -18,7 +19,8 @@ use super::request::Request;
 use super::response::{IntoResponse, Response};
 use crate::http::background::BackgroundTasks;
 
-/// An extractor: a type that handlers take from a request. Write `async fn from_request` in your own implementation.
+/// An extractor: a type that handlers take from a request. Write `async fn from_request` in your
+/// own implementation.
 ///
 /// It may use other extractors, and [`BackgroundTasks`] among them: the list is the request's one.
 ///
@@ -53,7 +55,8 @@ pub trait FromRequest: Sized {
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
 }
 
-/// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by name.
+/// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by
+/// name.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -72,8 +75,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// What stands behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One that is not percent-encoded UTF-8 is a 400, and so
-/// is one that does not fit the type.
+/// What stands behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One
+/// that is not percent-encoded UTF-8 is a 400, and so is one that does not fit the type.
 ///
 /// ```
 /// use postlude::http::{Query, Router};
@@ -126,12 +129,14 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     }
 }
 
-/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one that is not percent-encoded UTF-8 a 400, and one
-/// that does not fit the type a 422.
+/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one
+/// that is not percent-encoded UTF-8 a 400, and one that does not fit the type a 422.
 ///
-/// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%` without two digits behind it as it stands, and puts
-/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no form of a page in UTF-8 sends them, and a client that does should learn that
-/// it was not understood. Otherwise it is that parser: `+` is a space, a name without `=` has an empty value, and empty pairs are skipped.
+/// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%`
+/// without two digits behind it as it stands, and puts U+FFFD in the place of what is not UTF-8.
+/// Here both are refused, as in a path: no form of a page in UTF-8 sends them, and a client that
+/// does should learn that it was not understood. Otherwise it is that parser: `+` is a space, a
+/// name without `=` has an empty value, and empty pairs are skipped.
 ///
 /// ```
 /// use postlude::http::{Form, Router};
@@ -159,7 +164,8 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
     }
 }
 
-/// Refuses pairs that the parser behind this would not decode without loss. An ASCII character separates them, so each is UTF-8 if all of them are.
+/// Refuses pairs that the parser behind this would not decode without loss. An ASCII character
+/// separates them, so each is UTF-8 if all of them are.
 fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
     const SHOWN: usize = 40;
     let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_some());
@@ -187,7 +193,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A clone of the value given to [`Endpoint::state`](crate::http::Endpoint::state) or [`Router::state`](crate::http::Router::state), the innermost one.
+/// A clone of the value given to [`Endpoint::state`](crate::http::Endpoint::state) or
+/// [`Router::state`](crate::http::Router::state), the innermost one.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -211,8 +218,9 @@ impl<T: Clone + 'static> FromRequest for State<T> {
     }
 }
 
-/// A clone of the value that a layer or another extractor put into the request: see [`Request::extensions_mut`]. Without one it is a 500, as with a
-/// missing [`State`]: the layer was forgotten.
+/// A clone of the value that a layer or another extractor put into the request: see
+/// [`Request::extensions_mut`]. Without one it is a 500, as with a missing [`State`]: the layer was
+/// forgotten.
 ///
 /// ```
 /// use std::rc::Rc;

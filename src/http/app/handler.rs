@@ -1,10 +1,11 @@
 //! Handlers: async functions and async closures whose parameters are extractors.
 //!
-//! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the request, runs the extractors in order, lets the
-//! request go and awaits the function.
+//! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the
+//! request, runs the extractors in order, lets the request go and awaits the function.
 //!
-//! That the parameters are extractors and the output an answer is asked for beside the trait and not within it: of a function that is async but
-//! takes or gives something else the compiler then says which type that is, and not only that the function is no handler.
+//! That the parameters are extractors and the output an answer is asked for beside the trait and
+//! not within it: of a function that is async but takes or gives something else the compiler then
+//! says which type that is, and not only that the function is no handler.
 
 use std::rc::Rc;
 
@@ -14,9 +15,11 @@ use super::extract::FromRequest;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
 
-/// An async function or closure that answers requests. Its parameters, at most eight, are extractors; its output implements [`IntoResponse`].
+/// An async function or closure that answers requests. Its parameters, at most eight, are
+/// extractors; its output implements [`IntoResponse`].
 ///
-/// It is implemented for what fits, and for an [`Endpoint`], and not meant to be implemented by hand.
+/// It is implemented for what fits, and for an [`Endpoint`], and not meant to be implemented by
+/// hand.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -73,7 +76,8 @@ impl Handler<(Request,)> for Endpoint {
     }
 }
 
-/// A handler with a body limit, a time limit, state and layers of its own, which go before those of the groups it is in.
+/// A handler with a body limit, a time limit, state and layers of its own, which go before those of
+/// the groups it is in.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,11 +1,14 @@
 //! Middleware: async closures around the handlers of a group of routes.
 //!
-//! A layer takes the request and a [`Next`], which stands for everything inside of it: the layers added after it, then the handler, the fallback, or
-//! the 404 or 405. It is given to [`Router::with`](crate::http::Router::with), or to [`Endpoint::with`](crate::http::Endpoint::with) for one route. A route without
-//! layers pays nothing for their existence; one with layers pays an allocation for each and one for the whole.
+//! A layer takes the request and a [`Next`], which stands for everything inside of it: the layers
+//! added after it, then the handler, the fallback, or the 404 or 405. It is given to
+//! [`Router::with`](crate::http::Router::with), or to
+//! [`Endpoint::with`](crate::http::Endpoint::with) for one route. A route without layers pays
+//! nothing for their existence; one with layers pays an allocation for each and one for the whole.
 //!
-//! A layer sees an error's answer as a text; whether it goes out as one or as JSON is settled when it is written. What is never a call is not seen:
-//! a head that is malformed, too large or too slow.
+//! A layer sees an error's answer as a text; whether it goes out as one or as JSON is settled when
+//! it is written. What is never a call is not seen: a head that is malformed, too large or too
+//! slow.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -76,8 +79,9 @@ impl Next {
         Box::pin(async { Answer::of(self.run(request).await) })
     }
 
-    /// Runs what is inside, and gives its response. If the handler failed, the response remembers it: its background tasks do not run as long as
-    /// the layer passes this response on and not one of its own.
+    /// Runs what is inside, and gives its response. If the handler failed, the response remembers
+    /// it: its background tasks do not run as long as the layer passes this response on and not one
+    /// of its own.
     ///
     /// # Cancel safety
     ///
@@ -110,8 +114,8 @@ impl fmt::Debug for Next {
     }
 }
 
-/// A layer that answers 503 if what is inside takes longer than this; its future is dropped then, the background tasks added until then do not run.
-/// Streams of a response are not part of it.
+/// A layer that answers 503 if what is inside takes longer than this; its future is dropped then,
+/// the background tasks added until then do not run. Streams of a response are not part of it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -134,11 +138,13 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
     }
 }
 
-/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer like any other; the panic is reported on stderr with the
-/// request's line, and background tasks that were added until then do not run.
+/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer
+/// like any other; the panic is reported on stderr with the request's line, and background tasks
+/// that were added until then do not run.
 ///
-/// Without it a panic ends the whole call, layers included, and the connection answers 500: the client sees the same, but no layer adds its fields
-/// to the answer. Neither is about the stream of a response, which runs when the layers have returned; a panic there breaks the answer off.
+/// Without it a panic ends the whole call, layers included, and the connection answers 500: the
+/// client sees the same, but no layer adds its fields to the answer. Neither is about the stream of
+/// a response, which runs when the layers have returned; a panic there breaks the answer off.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -151,7 +157,8 @@ pub fn catch_panic() -> impl AsyncFn(Request, Next) -> Response + 'static {
     catch_panic_with(|_| Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
 }
 
-/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before you send that to the client.
+/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before
+/// you send that to the client.
 ///
 /// ```
 /// use postlude::http::{Response, Router, middleware};
@@ -206,7 +213,8 @@ impl<F: Future> Future for Caught<F> {
     }
 }
 
-/// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128 letters, digits or `-_.`, else the request's number.
+/// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128
+/// letters, digits or `-_.`, else the request's number.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -225,11 +233,13 @@ fn is_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
-/// A layer that reports each request when its answer has ended: not when the handler gave it, but when the socket accepted the last byte, or when
-/// that became impossible. A client that hangs up, a handler that panics and a connection that is dropped are reported, too.
+/// A layer that reports each request when its answer has ended: not when the handler gave it, but
+/// when the socket accepted the last byte, or when that became impossible. A client that hangs up,
+/// a handler that panics and a connection that is dropped are reported, too.
 ///
-/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never becomes a call of this group is not seen:
-/// a request that cannot be parsed or does not arrive in time. As the first layer of the outermost router it sees all the others.
+/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never
+/// becomes a call of this group is not seen: a request that cannot be parsed or does not arrive in
+/// time. As the first layer of the outermost router it sees all the others.
 ///
 /// ```
 /// use std::io::Write;
@@ -255,8 +265,8 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
 
 /// One request and the end of its answer: see [`access_log`].
 ///
-/// As text it is one line without its end, whose columns are the client, method, target, status, body bytes, seconds, and `complete` or `aborted`;
-/// `-` stands for what is not known.
+/// As text it is one line without its end, whose columns are the client, method, target, status,
+/// body bytes, seconds, and `complete` or `aborted`; `-` stands for what is not known.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};

@@ -1,6 +1,7 @@
 //! Path parameters through serde: one value, a tuple in the path's order, or a struct by name.
 //!
-//! Values stand percent-encoded in the path; each is decoded when it is visited, and borrowed if there is nothing to decode.
+//! Values stand percent-encoded in the path; each is decoded when it is visited, and borrowed if
+//! there is nothing to decode.
 
 use std::borrow::Cow;
 use std::fmt;

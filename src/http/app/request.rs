@@ -1,8 +1,8 @@
 //! The request: a view into the connection's head record.
 //!
-//! A head is parsed in place and copied once, as it stands, into a record that the connection keeps and uses again for the next request
-//! if the handler let go of it. A [`Request`] is a handle on that record, so it costs no allocation and can be kept as long as
-//! it is needed.
+//! A head is parsed in place and copied once, as it stands, into a record that the connection keeps
+//! and uses again for the next request if the handler let go of it. A [`Request`] is a handle on
+//! that record, so it costs no allocation and can be kept as long as it is needed.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -150,8 +150,9 @@ impl Request {
         self.record.head.query(&self.record.bytes)
     }
 
-    /// The host and port that the request is for, as they were sent: the target's own in absolute form, `GET http://a.example/`, and else those of `Host`,
-    /// which then must be ignored (RFC 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
+    /// The host and port that the request is for, as they were sent: the target's own in absolute
+    /// form, `GET http://a.example/`, and else those of `Host`, which then must be ignored (RFC
+    /// 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
     ///
     /// The client chooses it: before making links of it, compare it with the server's known names.
     ///
@@ -178,7 +179,8 @@ impl Request {
         self.record.head.fields(&self.record.bytes)
     }
 
-    /// Where the client's end of the connection is; unknown if the connection is no TCP socket of the server's.
+    /// Where the client's end of the connection is; unknown if the connection is no TCP socket of
+    /// the server's.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.record.peer
@@ -196,8 +198,10 @@ impl Request {
         self.record.tasks().clone()
     }
 
-    /// Has a function called once, when the last byte of the answer was accepted by the socket, or when it is certain that this will not happen. It runs
-    /// on the loop between two writes, so it should not take long. One that is given after the answer has begun is dropped without being called.
+    /// Has a function called once, when the last byte of the answer was accepted by the socket, or
+    /// when it is certain that this will not happen. It runs on the loop between two writes, so it
+    /// should not take long. One that is given after the answer has begun is dropped without being
+    /// called.
     ///
     /// A panic of it ends there and is reported on stderr.
     ///
@@ -228,8 +232,9 @@ impl Request {
         &self.extensions
     }
 
-    /// Where a layer or extractor leaves values for what comes after it: see [`Extension`](crate::http::Extension). The first one costs two allocations, each
-    /// further one its own.
+    /// Where a layer or extractor leaves values for what comes after it: see
+    /// [`Extension`](crate::http::Extension). The first one costs two allocations, each further one
+    /// its own.
     ///
     /// ```
     /// use postlude::http::{Extension, Next, Request, Router};
@@ -245,7 +250,8 @@ impl Request {
         &mut self.extensions
     }
 
-    /// Takes all of the request out of the hands of the extractors that follow, which find its head but no body and no extensions.
+    /// Takes all of the request out of the hands of the extractors that follow, which find its head
+    /// but no body and no extensions.
     pub(crate) fn take(&mut self) -> Self {
         let extensions = std::mem::take(&mut self.extensions);
         Self { record: Rc::clone(&self.record), body: self.take_body(), extensions }

@@ -1,8 +1,8 @@
 //! The response, and what can be turned into one.
 //!
-//! A response is a status, a list of fields and a payload. A payload whose length is known goes out with `Content-Length`, a stream whose length is
-//! not in chunks.
-//! The connection writes `Date`, `Connection` and the framing fields itself.
+//! A response is a status, a list of fields and a payload. A payload whose length is known goes out
+//! with `Content-Length`, a stream whose length is not in chunks. The connection writes `Date`,
+//! `Connection` and the framing fields itself.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -84,7 +84,8 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// "status N is not within 200..=999": an interim status is not a response, and anything else no status.
+    /// "status N is not within 200..=999": an interim status is not a response, and anything else
+    /// no status.
     #[must_use]
     pub fn new(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
@@ -100,13 +101,16 @@ impl Response {
         (status, with(TEXT, Payload::Problem(text.into()))).into_response()
     }
 
-    /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.
+    /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a
+    /// client that speaks HTTP/1.0.
     ///
-    /// An error of the stream ends the connection, so that the client cannot take the part for the whole; one that speaks HTTP/1.0 has no other mark
-    /// of the end, and does. Where the length is known, [`stream_sized`](Self::stream_sized) is the better one.
+    /// An error of the stream ends the connection, so that the client cannot take the part for the
+    /// whole; one that speaks HTTP/1.0 has no other mark of the end, and does. Where the length is
+    /// known, [`stream_sized`](Self::stream_sized) is the better one.
     ///
-    /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing the client may go unnoticed: one that is quiet
-    /// for long should say something now and then, as [`sse`](crate::http::sse()) does.
+    /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing
+    /// the client may go unnoticed: one that is quiet for long should say something now and then,
+    /// as [`sse`](crate::http::sse()) does.
     ///
     /// ```
     /// # use std::{io, pin::Pin, task::{Context, Poll}};
@@ -128,12 +132,14 @@ impl Response {
         response
     }
 
-    /// A response whose bytes come from a stream of which it is known how many bytes they are: with `Content-Length`, so that the client can
-    /// show its progress and the connection goes on for clients that speak HTTP/1.0, too.
+    /// A response whose bytes come from a stream of which it is known how many bytes they are: with
+    /// `Content-Length`, so that the client can show its progress and the connection goes on for
+    /// clients that speak HTTP/1.0, too.
     ///
-    /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream that ends earlier or fails breaks the
-    /// connection off, so that the client cannot take the part for the whole. A piece that goes beyond is cut off, and the
-    /// connection closes after the answer, since its length and its bytes disagree. Both are reported on stderr.
+    /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream
+    /// that ends earlier or fails breaks the connection off, so that the client cannot take the
+    /// part for the whole. A piece that goes beyond is cut off, and the connection closes after the
+    /// answer, since its length and its bytes disagree. Both are reported on stderr.
     ///
     /// ```
     /// use postlude::http::Response;
@@ -150,9 +156,10 @@ impl Response {
 
     /// 101: the connection goes on with another protocol, spoken by `run`, which gets the socket.
     ///
-    /// Only if the client asked for it: a request of HTTP/1.1 without a body, with `Connection: upgrade` and this protocol in its `Upgrade` field. Otherwise
-    /// the answer is 426 and `run` is dropped. Background tasks start when the 101 is written. A panic of `run` ends the connection and is a line on
-    /// stderr.
+    /// Only if the client asked for it: a request of HTTP/1.1 without a body, with
+    /// `Connection: upgrade` and this protocol in its `Upgrade` field. Otherwise the answer is 426
+    /// and `run` is dropped. Background tasks start when the 101 is written. A panic of `run` ends
+    /// the connection and is a line on stderr.
     ///
     /// # Panics
     ///
@@ -190,12 +197,13 @@ impl Response {
         self
     }
 
-    /// Adds a header field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's business and left out when it is written.
+    /// Adds a header field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's
+    /// business and left out when it is written.
     ///
     /// # Panics
     ///
-    /// "not a field": if the name is not a token or the value holds a control character. For values that come from outside, make a
-    /// `HeaderValue` first.
+    /// "not a field": if the name is not a token or the value holds a control character. For values
+    /// that come from outside, make a `HeaderValue` first.
     #[must_use]
     pub fn with_field<N, V>(mut self, name: N, value: V) -> Self
     where
@@ -209,7 +217,8 @@ impl Response {
         self
     }
 
-    /// Sets the body. Its type is `text/plain` for texts and `application/octet-stream` for bytes unless a field already says what it is.
+    /// Sets the body. Its type is `text/plain` for texts and `application/octet-stream` for bytes
+    /// unless a field already says what it is.
     ///
     /// ```
     /// let response = postlude::http::Response::new(200).with_field("content-type", "text/html").with_body("<p>hello");
@@ -234,7 +243,8 @@ impl Response {
         self.fields.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Adds a background task to the request's one list; it runs after those of extractors and handler.
+    /// Adds a background task to the request's one list; it runs after those of extractors and
+    /// handler.
     ///
     /// If the list is full when the response is sent, the answer is a 503 instead.
     ///
@@ -252,7 +262,8 @@ impl Response {
         self
     }
 
-    /// As [`background`](Self::background), for a closure that blocks: it runs on the server's background threads.
+    /// As [`background`](Self::background), for a closure that blocks: it runs on the server's
+    /// background threads.
     #[must_use]
     #[track_caller]
     pub fn background_blocking<F, T>(mut self, task: F) -> Self
@@ -296,7 +307,8 @@ pub trait IntoResponse {
     /// Turns it into a response.
     fn into_response(self) -> Response;
 
-    /// Whether this means that the handler failed: then background tasks do not run. Only the `Err` of a `Result` says so, whatever the status.
+    /// Whether this means that the handler failed: then background tasks do not run. Only the `Err`
+    /// of a `Result` says so, whatever the status.
     ///
     /// ```
     /// use postlude::http::IntoResponse;

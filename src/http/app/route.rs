@@ -12,7 +12,8 @@ use super::middleware::{Layer, Next};
 use super::response::Response;
 use super::settings::RouteSettings;
 
-/// One path's handlers, or a group's fallback. With neither it is where layers see what is not found.
+/// One path's handlers, or a group's fallback. With neither it is where layers see what is not
+/// found.
 #[derive(Default)]
 pub(crate) struct Route {
     pub(super) settings: Rc<RouteSettings>,

@@ -1,7 +1,8 @@
 //! Routing: a path's handler by method, and the state handlers share.
 //!
-//! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests (`/static/{*path}`). The parameters of a request are kept as places
-//! in its path and copied only if a handler extracts them.
+//! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests
+//! (`/static/{*path}`). The parameters of a request are kept as places in its path and copied only
+//! if a handler extracts them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +19,8 @@ use super::response::{IntoResponse, Response};
 use super::route::{Found, Route, allow_of, allowing, not_found};
 use super::settings::RouteSettings;
 
-/// Answers below a prefix where there is no route. Of several that fit, the one with the most specific prefix answers.
+/// Answers below a prefix where there is no route. Of several that fit, the one with the most
+/// specific prefix answers.
 struct Fallback {
     /// Empty for the router's own one.
     prefix: String,
@@ -28,17 +30,22 @@ struct Fallback {
 
 /// Which handler answers which path and method.
 ///
-/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. `OPTIONS` is answered with a 204 and `Allow` where it has
-/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, by default a 404.
+/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out.
+/// `OPTIONS` is answered with a 204 and `Allow` where it has no handler, also `OPTIONS *`, for all
+/// of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, by
+/// default a 404.
 ///
-/// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see it, those of groups in it do not. The connection ends with
-/// the answer, since the bytes behind the request are meant for another server.
+/// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see
+/// it, those of groups in it do not. The connection ends with the answer, since the bytes behind
+/// the request are meant for another server.
 ///
-/// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where only one has a route the other is not found; no
-/// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
+/// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where
+/// only one has a route the other is not found; no request is redirected. `/a/{name}` and
+/// `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
 ///
-/// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes wherever it is [nested](Self::nest) or
-/// [merged](Self::merge), in whatever order they were said. What holds for one handler alone is said with [`endpoint`](crate::http::endpoint()).
+/// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes
+/// wherever it is [nested](Self::nest) or [merged](Self::merge), in whatever order they were said.
+/// What holds for one handler alone is said with [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Path, Router, State};
@@ -70,8 +77,9 @@ impl Router {
     ///
     /// # Panics
     ///
-    /// If the path is malformed or conflicts with another one, or the pair of method and path has a handler already; the text names it. If the method
-    /// is `CONNECT`, whose handler would never be called.
+    /// If the path is malformed or conflicts with another one, or the pair of method and path has a
+    /// handler already; the text names it. If the method is `CONNECT`, whose handler would never be
+    /// called.
     ///
     /// ```
     /// let router = postlude::http::Router::new().route("PURGE", "/cache/{*key}", async || "gone");
@@ -156,14 +164,16 @@ impl Router {
         self.route("DELETE", path, handler)
     }
 
-    /// Gives handlers a value: see [`State`](crate::http::State). One per type; a second one takes the place of the first.
+    /// Gives handlers a value: see [`State`](crate::http::State). One per type; a second one takes
+    /// the place of the first.
     #[must_use]
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
     }
 
-    /// Answers what has no route in this group: unknown paths, with any method but `CONNECT`. A path that has a route, but not for the method, is a 405.
+    /// Answers what has no route in this group: unknown paths, with any method but `CONNECT`. A
+    /// path that has a route, but not for the method, is a 405.
     ///
     /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
     ///
@@ -191,16 +201,16 @@ impl Router {
         self.fallbacks.push(Fallback { prefix, pattern, route });
     }
 
-    /// How many bytes a request body may have in this group, instead of `Limits::max_body`; beyond that the answer is 413. A nested router's own
-    /// limit goes first.
+    /// How many bytes a request body may have in this group, instead of `Limits::max_body`; beyond
+    /// that the answer is 413. A nested router's own limit goes first.
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.max_body = Some(bytes);
         self
     }
 
-    /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one added is the outermost; a group's layers are
-    /// inside those of the router it is nested in.
+    /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one
+    /// added is the outermost; a group's layers are inside those of the router it is nested in.
     ///
     /// ```
     /// use postlude::http::{Next, Request, Router};
@@ -220,16 +230,18 @@ impl Router {
         self
     }
 
-    /// Adds another router's routes below a prefix, with their own state, limit, fallback and layers. Parameters in the prefix, whole segments or
-    /// parts of them as in `/v{major}`, are the first ones of each path in it.
+    /// Adds another router's routes below a prefix, with their own state, limit, fallback and
+    /// layers. Parameters in the prefix, whole segments or parts of them as in `/v{major}`, are the
+    /// first ones of each path in it.
     ///
-    /// An unmatched path uses the fallback and the layers of the group with the most specific prefix: the longer one wins, then
-    /// a literal over a parameter.
+    /// An unmatched path uses the fallback and the layers of the group with the most specific
+    /// prefix: the longer one wins, then a literal over a parameter.
     ///
     /// # Panics
     ///
-    /// If the prefix does not begin with `/` or ends with it, is malformed or has a rest in it, or a path conflicts with one that is there. If there is a
-    /// router with a fallback or layers at the same prefix, and this one has any.
+    /// If the prefix does not begin with `/` or ends with it, is malformed or has a rest in it, or
+    /// a path conflicts with one that is there. If there is a router with a fallback or layers at
+    /// the same prefix, and this one has any.
     ///
     /// ```
     /// use postlude::http::{Path, Router};
@@ -242,7 +254,8 @@ impl Router {
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "the prefix {prefix:?} must begin with / and not end with it"
         );
-        // A prefix without routes below it would not come to the tree, which knows what is malformed.
+        // A prefix without routes below it would not come to the tree, which knows what is
+        // malformed.
         if let Err(error) = matchit::Router::new().insert(format!("{prefix}/"), ()) {
             panic!("the prefix {prefix:?} cannot be routed: {error}");
         }
@@ -278,7 +291,8 @@ impl Router {
         self
     }
 
-    /// Completes a router that has its own part of the paths: its layers see what is not found there.
+    /// Completes a router that has its own part of the paths: its layers see what is not found
+    /// there.
     pub(crate) fn finished(mut self) -> Self {
         if self.own_fallback().is_none() && !self.layers.is_empty() {
             self.add_fallback(String::new(), Rc::default());
@@ -329,7 +343,8 @@ impl Router {
         }
     }
 
-    /// The answer to what is asked of the server and not of a path, which the router's own layers see.
+    /// The answer to what is asked of the server and not of a path, which the router's own layers
+    /// see.
     fn answer_for_all(&self, answer: impl Fn() -> Response + 'static, taken: &mut Option<Rc<RouteSettings>>) -> Found {
         let Some(Fallback { route, .. }) = self.own_fallback() else { return Found::Answer(answer()) };
         *taken = Some(Rc::clone(&route.settings));

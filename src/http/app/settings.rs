@@ -1,7 +1,7 @@
 //! What a route and a handler were told besides the handler itself: parameter names, state, limits.
 //!
-//! A request keeps these and not the route, so that extractors can ask for them and the route's handlers may take
-//! requests: the files then depend on each other in one direction only.
+//! A request keeps these and not the route, so that extractors can ask for them and the route's
+//! handlers may take requests: the files then depend on each other in one direction only.
 
 use std::rc::Rc;
 

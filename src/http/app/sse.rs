@@ -1,7 +1,8 @@
 //! Server-sent events: a stream of events as a response that does not end by itself.
 //!
-//! Each [`Event`] becomes its lines and an empty one. While the stream has nothing to say a comment goes out from time to time, so that proxies keep
-//! the connection and a client that left is noticed.
+//! Each [`Event`] becomes its lines and an empty one. While the stream has nothing to say a comment
+//! goes out from time to time, so that proxies keep the connection and a client that left is
+//! noticed.
 
 use std::fmt;
 use std::io;
@@ -125,7 +126,8 @@ impl<S: Stream<Item = Event>> Stream for Events<S> {
 ///
 /// # Cancel safety
 ///
-/// When the client is gone the stream is dropped as soon as an event or a comment cannot be written.
+/// When the client is gone the stream is dropped as soon as an event or a comment cannot be
+/// written.
 ///
 /// ```
 /// use postlude::http::{self, Event, Router};

@@ -1,4 +1,5 @@
-//! The socket of a connection that has left HTTP, as the function that speaks the next protocol sees it.
+//! The socket of a connection that has left HTTP, as the function that speaks the next protocol
+//! sees it.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -16,8 +17,9 @@ impl<T: AsyncRead + AsyncWrite> Io for T {}
 
 /// A connection that left HTTP: its socket, and first what the client had sent behind its request.
 ///
-/// It implements `futures_io::{AsyncRead, AsyncWrite}`. The server's limits of time and size do not hold for it any more. When the server stops, it is waited for as
-/// long as `Limits::drain_limit` says and then cut. Dropping it closes the connection.
+/// It implements `futures_io::{AsyncRead, AsyncWrite}`. The server's limits of time and size do not
+/// hold for it any more. When the server stops, it is waited for as long as `Limits::drain_limit`
+/// says and then cut. Dropping it closes the connection.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};

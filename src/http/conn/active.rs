@@ -1,7 +1,9 @@
-//! A connection's buffers and records while a request is on its way, and the store of those that no connection needs.
+//! A connection's buffers and records while a request is on its way, and the store of those that no
+//! connection needs.
 //!
-//! A connection that waits for a request puts its [`Active`] into the server's [`Spare`] and takes one when it is polled, so that ten thousand
-//! idle connections share a few and a busy one allocates nothing.
+//! A connection that waits for a request puts its [`Active`] into the server's [`Spare`] and takes
+//! one when it is polled, so that ten thousand idle connections share a few and a busy one
+//! allocates nothing.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -23,7 +25,8 @@ use crate::http::wire::parse::HeadParser;
 /// How many connections' buffers are kept for the next that needs some.
 const SPARE: usize = 64;
 
-/// The parts of a connection that only a request needs. An idle connection gives them to the server, which lends them to the next one that wakes up.
+/// The parts of a connection that only a request needs. An idle connection gives them to the
+/// server, which lends them to the next one that wakes up.
 pub(super) struct Active {
     pub(super) input: Input,
     pub(super) output: Output,

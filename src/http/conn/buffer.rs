@@ -1,11 +1,14 @@
 //! The connection's two buffers.
 //!
-//! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not yet written: small ones side by side in one buffer,
-//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. An answer with background tasks, or with
-//! a callback for its end leaves a mark there; when the count of written bytes passes it, the tasks start.
+//! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not
+//! yet written: small ones side by side in one buffer, so that a batch of pipelined answers is one
+//! write, and one big body behind it, which is not copied. An answer with background tasks, or with
+//! a callback for its end leaves a mark there; when the count of written bytes passes it, the tasks
+//! start.
 //!
-//! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's work on our thread. So bytes cost budget like
-//! operations do, and one connection moves at most two MiB before the others have their turn.
+//! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's
+//! work on our thread. So bytes cost budget like operations do, and one connection moves at most
+//! two MiB before the others have their turn.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -26,11 +29,13 @@ use crate::task::budget;
 const SMALL: usize = 8 * 1024;
 /// Size of a read while a client sends as fast as it is read.
 const LARGE: usize = 128 * 1024;
-/// The most that is written at once: half a budget. What a socket takes in one call need not wait in memory for another turn.
+/// The most that is written at once: half a budget. What a socket takes in one call need not wait
+/// in memory for another turn.
 const LARGEST_WRITE: usize = 1024 * 1024;
-/// Bytes that cost as much of a task's budget as an operation, because moving them takes about as long as a system call that moves one:
-/// over loopback 128 writes of a byte take some 300 µs, and so do two MiB. `cargo run --release --example load bytes` measures
-/// both, and what another client feels beside large bodies.
+/// Bytes that cost as much of a task's budget as an operation, because moving them takes about as
+/// long as a system call that moves one: over loopback 128 writes of a byte take some 300 µs, and
+/// so do two MiB. `cargo run --release --example load bytes` measures both, and what another client
+/// feels beside large bodies.
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
 /// Takes moved bytes off the task's budget.
@@ -40,7 +45,8 @@ fn spend(bytes: usize) {
     }
 }
 
-/// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each body again.
+/// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each
+/// body again.
 #[derive(Default)]
 pub(super) struct GrownBuffers(RefCell<Vec<Vec<u8>>>);
 
@@ -184,7 +190,8 @@ pub(super) struct Output {
     /// A big body, which comes after the buffer.
     big: Option<Payload>,
     big_sent: usize,
-    /// Bytes ever put here, bytes ever written, and how many of those were written when the last flush was done.
+    /// Bytes ever put here, bytes ever written, and how many of those were written when the last
+    /// flush was done.
     queued: u64,
     written: u64,
     flushed: u64,

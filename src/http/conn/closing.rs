@@ -1,11 +1,14 @@
 //! Closes the sockets of clients that have gone, after work that cannot wait.
 //!
-//! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang up in the same moment that is a tenth of a second,
-//! and a request that comes just then would wait behind all of them, although none of them is urgent. So a connection that ends while
-//! it is idle, because of its client, its time or the server's stop, leaves its socket here, and a task of the server closes them, one after the other.
+//! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang
+//! up in the same moment that is a tenth of a second, and a request that comes just then would wait
+//! behind all of them, although none of them is urgent. So a connection that ends while it is idle,
+//! because of its client, its time or the server's stop, leaves its socket here, and a task of the
+//! server closes them, one after the other.
 //!
-//! It must keep pace all the same, or a busy server whose clients hang up after each request would run out of descriptors. So each time the task
-//! is polled it goes on closing for as long as it had to wait for the others: half of the time is its own, if it needs it, however busy they are.
+//! It must keep pace all the same, or a busy server whose clients hang up after each request would
+//! run out of descriptors. So each time the task is polled it goes on closing for as long as it had
+//! to wait for the others: half of the time is its own, if it needs it, however busy they are.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -22,10 +25,12 @@ use crate::sync::Notify;
 use crate::task::yield_now;
 use crate::time::{now, timeout};
 
-/// How long a poll closes sockets at most. A handler that blocked the loop for a second has done enough harm.
+/// How long a poll closes sockets at most. A handler that blocked the loop for a second has done
+/// enough harm.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// What is left of a connection that ended while it was idle: its socket, and then its entry in the server's list.
+/// What is left of a connection that ended while it was idle: its socket, and then its entry in the
+/// server's list.
 pub(crate) struct Leftover<IO> {
     io: IO,
     #[allow(dead_code, reason = "held until the socket is closed")]

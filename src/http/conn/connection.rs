@@ -1,26 +1,34 @@
-//! One connection: read a head, call the handler, write the answer, in order, until one side ends it.
+//! One connection: read a head, call the handler, write the answer, in order, until one side ends
+//! it.
 //!
-//! The connection's task polls the handler's future itself, so a request costs no task. Whenever something is pending, the handler included, what
-//! was answered so far is flushed first; while requests arrive faster than that they are answered side by side in one buffer and go out in one
+//! The connection's task polls the handler's future itself, so a request costs no task. Whenever
+//! something is pending, the handler included, what was answered so far is flushed first; while
+//! requests arrive faster than that they are answered side by side in one buffer and go out in one
 //! write. Request bodies are read when the handler asks for them and not before.
 //!
 //! # How it works
 //!
-//! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the time for the head runs.
+//! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the
+//!    time for the head runs.
 //! 2. `call`: route, run the handler. `drive` polls it, feeds it body bytes, flushes.
-//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the mark that starts the background tasks.
+//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the
+//!    mark that starts the background tasks.
 //! 4. `finish_body`: throw away what the handler left of a body, if it is little.
 //!
-//! What these steps need, buffers and the head's record, is one box, [`Active`], which an idle connection lends to others.
+//! What these steps need, buffers and the head's record, is one box, [`Active`], which an idle
+//! connection lends to others.
 //!
 //! A step returns an [`End`] when the connection should not go on.
 //!
 //! # Invariants
 //!
-//! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks run.
-//! - A failure to write is not seen by handlers or tasks; the output throws away what comes after it.
-//! - An answer that closes the connection while the client may still be sending is followed by half-close and a short time of reading, or the
-//!   client's kernel would throw the answer away (RFC 9112 section 9.6).
+//! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks
+//!   run.
+//! - A failure to write is not seen by handlers or tasks; the output throws away what comes after
+//!   it.
+//! - An answer that closes the connection while the client may still be sending is followed by
+//!   half-close and a short time of reading, or the client's kernel would throw the answer away
+//!   (RFC 9112 section 9.6).
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -56,14 +64,16 @@ use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, 
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
-/// How long a request may be put off because background tasks have piled up. A longer pause would not help: a task that
-/// finds no place then is refused, and its client told to come back after as long.
+/// How long a request may be put off because background tasks have piled up. A longer pause would
+/// not help: a task that finds no place then is refused, and its client told to come back after as
+/// long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The client has gone, or was silent for too long, or the server stops: there is nothing to write.
+    /// The client has gone, or was silent for too long, or the server stops: there is nothing to
+    /// write.
     Idle,
     /// Write what waits and close.
     Close,
@@ -147,7 +157,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end. One that ends while it is idle is left to `close`.
     pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &Shared)) -> impl Future<Output = ()> {
         let mut connection = self;
-        // A block and not an async function, whose future would hold the connection twice: as its parameter and as its variable.
+        // A block and not an async function, whose future would hold the connection twice: as its
+        // parameter and as its variable.
         async move {
             let end = loop {
                 if let Err(end) = connection.serve_one().await {
@@ -164,7 +175,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     async fn serve_one(&mut self) -> Result<(), End> {
-        // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
+        // A client may send hundreds of requests in one piece; each is an operation of the task's
+        // budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
         if self.shared.ledger.is_loaded() {
@@ -177,8 +189,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.active.output.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// Puts the request off while the loop has more background tasks to run than it should, but not for long. The tasks of this
-    /// connection's answers are released first: they would not be counted.
+    /// Puts the request off while the loop has more background tasks to run than it should, but not
+    /// for long. The tasks of this connection's answers are released first: they would not be
+    /// counted.
     async fn wait_for_room(&mut self) {
         if self.active.output.holds_tasks() {
             // A client that has gone ends nothing but writing.
@@ -221,7 +234,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as long as a head may take.
+    /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as
+    /// long as a head may take.
     async fn read_more_head(&mut self) -> Result<(), End> {
         let idle = self.active.input.is_empty();
         if idle {
@@ -308,7 +322,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.begin_answer(answer)
     }
 
-    /// Prepares for the request's body, if there is one. A body whose declared length is too large has failed from the start.
+    /// Prepares for the request's body, if there is one. A body whose declared length is too large
+    /// has failed from the start.
     fn begin_body(&mut self) -> Body {
         let framing = self.active.record.head.framing();
         let left = match framing {
@@ -335,8 +350,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Body::new(cell)
     }
 
-    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits. Once nothing more can be
-    /// written, `broken` decides the outcome.
+    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it
+    /// waits. Once nothing more can be written, `broken` decides the outcome.
     async fn drive<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -403,7 +418,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         reading
     }
 
-    /// Ready when the handler got what it asked for, or an error. Pending also when it asks for nothing.
+    /// Ready when the handler got what it asked for, or an error. Pending also when it asks for
+    /// nothing.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Active { input, output, body, .. } = &mut *self.active;
@@ -443,7 +459,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         problem::settle(&mut response, &self.active.record);
         self.active.calling = false;
         if Rc::strong_count(&self.active.record) > 1 {
-            // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
+            // The request is still held, and may be asked for its list after the answer: that one
+            // must be started too, to be closed.
             self.active.record.tasks();
         }
         let trigger = self.active.trigger(failed.then_some(response.status));
@@ -484,7 +501,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.go_on(begun.keep)
     }
 
-    /// The last moment to say `100 Continue`. A stream may read the body while it is written, so for one it is said now.
+    /// The last moment to say `100 Continue`. A stream may read the body while it is written, so
+    /// for one it is said now.
     fn settle_continue(&mut self, streams: bool) {
         let Active { input, output, body, .. } = &mut *self.active;
         let Some(body) = body else { return };
@@ -514,7 +532,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Whether the connection goes on after this answer, whose body may still read the request's if it `streams`.
+    /// Whether the connection goes on after this answer, whose body may still read the request's if
+    /// it `streams`.
     fn keeps_alive(&mut self, response: &Response, streams: bool) -> bool {
         let asked_to_close =
             response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
@@ -626,7 +645,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             (true, _) => Ok(()),
             (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
             (false, _) if !self.active.input.is_empty() => Err(End::Linger),
-            // It does not know yet that this was the last answer, or took it for a tunnel, and may be sending.
+            // It does not know yet that this was the last answer, or took it for a tunnel, and may
+            // be sending.
             (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(End::Linger),
             (false, _) => Err(End::Close),
         }
@@ -679,7 +699,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Gives the socket, and the bytes read behind the request, to the upgrade's function. Boxed, since few connections come here.
+    /// Gives the socket, and the bytes read behind the request, to the upgrade's function. Boxed,
+    /// since few connections come here.
     fn hand_over(self) -> Running {
         let Self { io, place, mut active, .. } = self;
         let on_upgrade = active.on_upgrade.take();
@@ -760,7 +781,8 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
 struct Begun {
     /// Its body, if that is still to be asked for.
     stream: Option<Pieces>,
-    /// Whether what waits in the output must be written before anything follows: a big body, or the last of HTTP.
+    /// Whether what waits in the output must be written before anything follows: a big body, or the
+    /// last of HTTP.
     big: bool,
     length: Length,
     keep: bool,

@@ -1,4 +1,5 @@
-//! The body of the request that is being answered: decoded from the input, given to the handler within its limits.
+//! The body of the request that is being answered: decoded from the input, given to the handler
+//! within its limits.
 
 use std::rc::Rc;
 use std::task::Context;
@@ -8,7 +9,8 @@ use super::timer::Patience;
 use crate::http::app::body::{BodyCell, BodyError, Wanted};
 use crate::http::wire::chunked::Decoder;
 
-/// Bytes of a body that a handler may leave unread: the server reads them. Beyond it the connection closes.
+/// Bytes of a body that a handler may leave unread: the server reads them. Beyond it the connection
+/// closes.
 pub(super) const DRAINED: usize = 64 * 1024;
 
 /// The body of the request that is being answered.
@@ -35,7 +37,8 @@ impl Drop for Incoming {
 }
 
 impl Incoming {
-    /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
+    /// Takes body bytes out of the input and gives them to the handler. True: it has something to
+    /// look at.
     pub(super) fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {
         let grow = input.is_full();
         let mut handed = false;
@@ -84,7 +87,8 @@ impl Incoming {
         if self.ended {
             return !self.failed;
         }
-        // Without `100 Continue` a client may send the body or not, so the next request may begin anywhere.
+        // Without `100 Continue` a client may send the body or not, so the next request may begin
+        // anywhere.
         if self.expects_continue && input.is_empty() {
             return false;
         }

@@ -1,4 +1,5 @@
-//! One connection, from its first byte to its last: buffers, time limits, closing, and the way out of HTTP.
+//! One connection, from its first byte to its last: buffers, time limits, closing, and the way out
+//! of HTTP.
 //!
 //! | file | contents |
 //! | --- | --- |

@@ -1,7 +1,8 @@
 //! The list of open connections: which are open, which are idle, and whether the server stops.
 //!
-//! Each connection holds its [`Place`] until its socket is closed. The task in `Server::run` waits here for connections to end, and idle connections
-//! wait here for the server to stop. The buffers that connections lend each other go with the last connection.
+//! Each connection holds its [`Place`] until its socket is closed. The task in `Server::run` waits
+//! here for connections to end, and idle connections wait here for the server to stop. The buffers
+//! that connections lend each other go with the last connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -70,7 +71,8 @@ impl Places {
         let (entry, last) = {
             let mut connections = self.connections.borrow_mut();
             let entry = connections.try_remove(key);
-            // At powers of two, so that the walk through the list is paid for by those who left since the last.
+            // At powers of two, so that the walk through the list is paid for by those who left
+            // since the last.
             if connections.len().is_power_of_two() && connections.len() < connections.capacity() / 4 {
                 connections.shrink_to_fit();
             }

@@ -1,10 +1,12 @@
-//! One deadline for a connection: a field that moves, and a sleep that is re-armed only when it fires.
+//! One deadline for a connection: a field that moves, and a sleep that is re-armed only when it
+//! fires.
 //!
-//! Moving the deadline away, which happens with every request, touches no timer. The sleep then fires at the old time, finds the deadline in the
-//! future and goes to sleep again.
+//! Moving the deadline away, which happens with every request, touches no timer. The sleep then
+//! fires at the old time, finds the deadline in the future and goes to sleep again.
 //!
-//! Two rules say where the deadline lies, so that a client that moves a byte just in time gains nothing over one that moves none:
-//! [`head_deadline`] for heads, which are small, and [`Patience`] for bodies and answers, which may be of any size.
+//! Two rules say where the deadline lies, so that a client that moves a byte just in time gains
+//! nothing over one that moves none: [`head_deadline`] for heads, which are small, and [`Patience`]
+//! for bodies and answers, which may be of any size.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -12,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::time::{Sleep, now, sleep_until};
 
-/// How long the end of a connection may take: saying goodbye, and reading what a client that was told off goes on to send.
+/// How long the end of a connection may take: saying goodbye, and reading what a client that was
+/// told off goes on to send.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -59,8 +62,8 @@ pub(super) fn time_for(bytes: u64, rate: u32) -> Duration {
     Duration::try_from_secs_f64(bytes as f64 / f64::from(rate)).unwrap_or(Duration::MAX)
 }
 
-/// When a head that began at `since`, and of which `bytes` have come, must be complete: within `limit`, and, after a time of grace, not later
-/// than its bytes pay for.
+/// When a head that began at `since`, and of which `bytes` have come, must be complete: within
+/// `limit`, and, after a time of grace, not later than its bytes pay for.
 pub(super) fn head_deadline(
     since: Instant,
     bytes: usize,

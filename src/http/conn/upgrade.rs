@@ -1,8 +1,9 @@
 //! Upgrades: a connection that goes on with another protocol, WebSocket for one.
 //!
-//! A handler answers [`Response::upgrade`]. If the client asked for that protocol the connection writes the 101 and hands its socket over, with what
-//! was read behind the request, to the function that came with the response; it runs in the connection's task and ends with it. If the
-//! client did not ask, the answer is 426, which names the protocol.
+//! A handler answers [`Response::upgrade`]. If the client asked for that protocol the connection
+//! writes the 101 and hands its socket over, with what was read behind the request, to the function
+//! that came with the response; it runs in the connection's task and ends with it. If the client
+//! did not ask, the answer is 426, which names the protocol.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;

@@ -1,6 +1,7 @@
 //! Request bodies: where they end, and which bytes of the wire belong to them.
 //!
-//! The decoder is a small automaton that takes one byte of framing at a time and keeps none of them:
+//! The decoder is a small automaton that takes one byte of framing at a time and keeps none of
+//! them:
 //!
 //! ```text
 //! Size ─CR→ SizeLf ─LF→ Data ─n bytes→ DataCr ─CR→ DataLf ─LF→ Size …
@@ -8,22 +9,25 @@
 //!  └→ extension states         name ─:→ value ─CR→ TrailerLf ─LF→ TrailerStart
 //! ```
 //!
-//! Body bytes are never stepped over: as soon as a chunk begins, the longest run of it in the input is handed back
-//! as a range. Every framing byte moves the automaton exactly once, so the work is O(n) and the result (data,
-//! error, offset of the error) cannot depend on how the network cut the input.
+//! Body bytes are never stepped over: as soon as a chunk begins, the longest run of it in the input
+//! is handed back as a range. Every framing byte moves the automaton exactly once, so the work is
+//! O(n) and the result (data, error, offset of the error) cannot depend on how the network cut the
+//! input.
 //!
 //! # Invariants
 //!
-//! * Every line ends in CRLF. A bare LF or CR is an error wherever it stands (RFC 9112 section 7.1).
-//! * Only *no-data* bytes are limited here (extensions, superfluous zeros, trailers). How much data a route takes
-//!   is the route's business.
+//! * Every line ends in CRLF. A bare LF or CR is an error wherever it stands (RFC 9112 section
+//!   7.1).
+//! * Only *no-data* bytes are limited here (extensions, superfluous zeros, trailers). How much data
+//!   a route takes is the route's business.
 //! * Trailers are checked and dropped, never merged into the head (RFC 9110 section 6.5.1).
 
 use std::ops::Range;
 
 use super::parse::{Error, ErrorKind, Framing, is_tchar, is_value};
 
-/// Extensions mean nothing to anyone; 16 KiB of them in a body is room enough for every known sender.
+/// Extensions mean nothing to anyone; 16 KiB of them in a body is room enough for every known
+/// sender.
 const EXTENSION_BYTES: usize = 16 * 1024;
 /// Trailers get what a whole head gets by default.
 const TRAILER_BYTES: usize = 16 * 1024;
@@ -111,8 +115,8 @@ enum State {
 
 /// Takes a body out of the bytes of a connection (RFC 9112 sections 6.3 and 7.1).
 ///
-/// Feed it what was read, take `data`, drop `consumed` bytes, go on until `complete`. It keeps no byte of the
-/// input, so nothing has to be fed twice.
+/// Feed it what was read, take `data`, drop `consumed` bytes, go on until `complete`. It keeps no
+/// byte of the input, so nothing has to be fed twice.
 ///
 /// ```
 /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
@@ -131,7 +135,8 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
-    /// Data bytes still to come: of the body (`Length`), or of the chunk whose size is being or was read.
+    /// Data bytes still to come: of the body (`Length`), or of the chunk whose size is being or was
+    /// read.
     left: u64,
     /// Bytes consumed since the body began; gives errors their offset.
     offset: usize,
@@ -156,7 +161,8 @@ impl Decoder {
         Self { state, left, offset: 0, extension_bytes: 0, trailer_bytes: 0, trailer_fields: 0, limits, failed: None }
     }
 
-    /// Whether the body has ended. If the connection ends before, the message was cut (RFC 9112 section 8).
+    /// Whether the body has ended. If the connection ends before, the message was cut (RFC 9112
+    /// section 8).
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.state == State::Done
@@ -244,7 +250,8 @@ impl Decoder {
         expect(byte, b'\n', next)
     }
 
-    /// The extensions of RFC 9112 section 7.1.1, to be ignored once they are known to be well formed.
+    /// The extensions of RFC 9112 section 7.1.1, to be ignored once they are known to be well
+    /// formed.
     fn step_extension(&mut self, byte: u8) -> Result<State, ErrorKind> {
         self.count_extension()?;
         let state = self.state;
@@ -275,7 +282,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// The trailer section of RFC 9112 section 7.1.2: field lines by the rules of the head, then an empty line.
+    /// The trailer section of RFC 9112 section 7.1.2: field lines by the rules of the head, then an
+    /// empty line.
     fn step_trailer(&mut self, byte: u8) -> Result<State, ErrorKind> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > self.limits.trailer_bytes {
@@ -325,8 +333,8 @@ fn hex(byte: u8) -> Option<u8> {
     }
 }
 
-/// Appends `data` to `out` as one chunk; empty data appends nothing, for an empty chunk would end the body
-/// (RFC 9112 section 7.1).
+/// Appends `data` to `out` as one chunk; empty data appends nothing, for an empty chunk would end
+/// the body (RFC 9112 section 7.1).
 ///
 /// ```
 /// use postlude::http::chunked::write_chunk;
@@ -368,7 +376,8 @@ mod tests {
 
     type Outcome = Result<(Vec<u8>, usize, bool), (Vec<u8>, Error)>;
 
-    /// Decodes `wire`, which arrives in pieces that end at `cuts`: data, bytes consumed, whether complete.
+    /// Decodes `wire`, which arrives in pieces that end at `cuts`: data, bytes consumed, whether
+    /// complete.
     fn run(framing: Framing, limits: BodyLimits, wire: &[u8], cuts: &[usize]) -> Outcome {
         let mut decoder = Decoder::new(framing, limits);
         let (mut body, mut at) = (Vec::new(), 0);

@@ -1,4 +1,5 @@
-//! Bytes in, bytes out: the syntax of HTTP/1.1, without I/O, without time, without the rest of the crate.
+//! Bytes in, bytes out: the syntax of HTTP/1.1, without I/O, without time, without the rest of the
+//! crate.
 //!
 //! | file | contents |
 //! | --- | --- |

@@ -1,6 +1,7 @@
 //! Request heads: from the bytes of a connection to ranges and decided facts.
 //!
-//! The idea: a head is a sequence of lines, and each line is looked at once, when its end has arrived.
+//! The idea: a head is a sequence of lines, and each line is looked at once, when its end has
+//! arrived.
 //!
 //! ```text
 //! loop:
@@ -10,16 +11,19 @@
 //!      otherwise:       an empty line ends the head, anything else is a field
 //! ```
 //!
-//! What is learned goes into a [`Head`], a record of `u32` byte ranges that the caller owns and reuses: no byte is copied
-//! and, once the record has grown to the size of usual requests, nothing is allocated. The fields that decide about
-//! framing and the connection (Host, Content-Length, Transfer-Encoding, Connection, Expect, Upgrade) are
-//! judged as they pass, so nothing is searched for afterwards.
+//! What is learned goes into a [`Head`], a record of `u32` byte ranges that the caller owns and
+//! reuses: no byte is copied and, once the record has grown to the size of usual requests, nothing
+//! is allocated. The fields that decide about framing and the connection (Host, Content-Length,
+//! Transfer-Encoding, Connection, Expect, Upgrade) are judged as they pass, so nothing is searched
+//! for afterwards.
 //!
 //! # How it works
 //!
-//! [`HeadParser`] has two states, request line and fields, and remembers where the line at hand begins and how far it was searched. A request
-//! line is method, target, version; the target is sorted into one of four forms. A field is name, colon, value. At the empty line the head is
-//! complete, [`Head::framing`] says how its body ends, and a [`Decoder`](super::chunked::Decoder) takes that from the bytes behind it:
+//! [`HeadParser`] has two states, request line and fields, and remembers where the line at hand
+//! begins and how far it was searched. A request line is method, target, version; the target is
+//! sorted into one of four forms. A field is name, colon, value. At the empty line the head is
+//! complete, [`Head::framing`] says how its body ends, and a [`Decoder`](super::chunked::Decoder)
+//! takes that from the bytes behind it:
 //!
 //! ```
 //! use postlude::http::chunked::{BodyLimits, Decoder};
@@ -42,7 +46,8 @@
 //!
 //! # Errors
 //!
-//! An [`Error`] has a [kind](ErrorKind), the [offset](Error::offset) of the byte (from the beginning of the head, or of the body), and a status:
+//! An [`Error`] has a [kind](ErrorKind), the [offset](Error::offset) of the byte (from the
+//! beginning of the head, or of the body), and a status:
 //!
 //! | kinds | status |
 //! | --- | --- |
@@ -56,18 +61,21 @@
 //!
 //! # Invariants
 //!
-//! * The result (value, error kind, error offset) is the same for every way of cutting the input into calls. An
-//!   error is decided from whole lines, or from the first bytes of a line up to its limit, never from where a call
-//!   happened to end.
+//! * The result (value, error kind, error offset) is the same for every way of cutting the input
+//!   into calls. An error is decided from whole lines, or from the first bytes of a line up to its
+//!   limit, never from where a call happened to end.
 //! * Each byte is searched for LF once and classified once: O(n), whatever the cuts.
-//! * What two readers could understand in two ways is refused (RFC 9112 section 11.2): bare LF, bare CR,
-//!   folded fields, space before a colon, repeated framing fields, Content-Length beside Transfer-Encoding.
+//! * What two readers could understand in two ways is refused (RFC 9112 section 11.2): bare LF,
+//!   bare CR, folded fields, space before a colon, repeated framing fields, Content-Length beside
+//!   Transfer-Encoding.
 //!
 //! # Liberties
 //!
-//! * Browsers send ``[ ] { } | ^ ` `` unescaped in targets. They cannot be misunderstood and are let through.
+//! * Browsers send ``[ ] { } | ^ ` `` unescaped in targets. They cannot be misunderstood and are
+//!   let through.
 //! * `HTTP/1.2` to `HTTP/1.9` are processed as 1.1 (RFC 9110 section 2.5).
-//! * IP literals are IPv6 addresses; the `v1.` forms of RFC 3986, which are not in use, are refused.
+//! * IP literals are IPv6 addresses; the `v1.` forms of RFC 3986, which are not in use, are
+//!   refused.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -85,7 +93,8 @@ const FIELDS: usize = 100;
 const METHOD_BYTES: usize = 64;
 /// Two spaces, `HTTP/1.1` and the line end.
 const REQUEST_LINE_REST: usize = 12;
-/// Old clients send an empty line after a body (RFC 9112 section 2.2 asks to ignore one); a flood of them is not a request.
+/// Old clients send an empty line after a body (RFC 9112 section 2.2 asks to ignore one); a flood
+/// of them is not a request.
 const EMPTY_LINES: u8 = 4;
 
 /// How large a head may be (RFC 9112 section 3, RFC 9110 section 5.4).
@@ -97,7 +106,8 @@ const EMPTY_LINES: u8 = 4;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of the whole head, its last line end included; above it, 431. Values above `u32::MAX` count as that.
+    /// Bytes of the whole head, its last line end included; above it, 431. Values above `u32::MAX`
+    /// count as that.
     pub head_bytes: usize,
     /// Bytes of the request target; above it, 414.
     pub target_bytes: usize,
@@ -287,7 +297,8 @@ impl ErrorKind {
     }
 }
 
-/// A message refused: why, where, and the status to answer with. The connection cannot go on (RFC 9112 section 2.2).
+/// A message refused: why, where, and the status to answer with. The connection cannot go on (RFC
+/// 9112 section 2.2).
 ///
 /// ```
 /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
@@ -313,8 +324,9 @@ impl Error {
         self.kind
     }
 
-    /// Where: bytes from the beginning of the head, or of the body. The byte itself when one is to blame, else the
-    /// beginning of the line or value, or the limit that was passed (RFC 9112 section 2.1).
+    /// Where: bytes from the beginning of the head, or of the body. The byte itself when one is to
+    /// blame, else the beginning of the line or value, or the limit that was passed (RFC 9112
+    /// section 2.1).
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
@@ -336,7 +348,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-// ---- classes of bytes -----------------------------------------------------------------------------------------
+// ---- classes of bytes ---------------------------------------------------------------------------
 
 /// Bytes of a token: methods and field names (RFC 9110 section 5.6.2).
 const TCHAR: u8 = 1;
@@ -402,7 +414,8 @@ pub(super) fn is_value(byte: u8) -> bool {
     CLASS[usize::from(byte)] & VALUE != 0
 }
 
-/// Length of the longest prefix of `bytes` in `class`. Eight table reads at a time do not wait for each other.
+/// Length of the longest prefix of `bytes` in `class`. Eight table reads at a time do not wait for
+/// each other.
 fn span(bytes: &[u8], class: u8) -> usize {
     let all = |chunk: &&[u8]| chunk.iter().fold(class, |all, &b| all & CLASS[usize::from(b)]) != 0;
     let whole = 8 * bytes.chunks_exact(8).take_while(all).count();
@@ -410,8 +423,8 @@ fn span(bytes: &[u8], class: u8) -> usize {
     rest.map_or(bytes.len(), |n| whole + n)
 }
 
-/// The first byte that no value may have. The blocks test `VALUE` in arithmetic, which the compiler turns into
-/// vector instructions; the table has the last word.
+/// The first byte that no value may have. The blocks test `VALUE` in arithmetic, which the compiler
+/// turns into vector instructions; the table has the last word.
 fn first_bad_value(value: &[u8]) -> Option<usize> {
     const BLOCK: usize = 16;
     let good = |block: &&[u8]| !block.iter().fold(false, |bad, &b| bad | ((b < b' ') & (b != b'\t')) | (b == 0x7f));
@@ -420,7 +433,7 @@ fn first_bad_value(value: &[u8]) -> Option<usize> {
     rest.map(|n| whole + n)
 }
 
-// ---- the record -----------------------------------------------------------------------------------------------
+// ---- the record ---------------------------------------------------------------------------------
 
 /// A range of the head, as small as it can be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -461,10 +474,11 @@ enum Form {
     Asterisk,
 }
 
-/// A parsed request head: ranges into the bytes it was parsed from, and what they mean (RFC 9112 section 2.1).
+/// A parsed request head: ranges into the bytes it was parsed from, and what they mean (RFC 9112
+/// section 2.1).
 ///
-/// The views take those bytes. Given other bytes they answer nonsense or nothing, but do not panic. Make one per
-/// connection and reuse it.
+/// The views take those bytes. Given other bytes they answer nonsense or nothing, but do not panic.
+/// Make one per connection and reuse it.
 ///
 /// ```
 /// use postlude::http::parse::{Framing, Head, HeadParser, HeadLimits, Version};
@@ -522,7 +536,8 @@ impl Head {
         Span { start: self.method.start, end: self.target.end }.of(bytes)
     }
 
-    /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for CONNECT (RFC 9110 section 4.2.3).
+    /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for
+    /// CONNECT (RFC 9110 section 4.2.3).
     #[must_use]
     pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
         match self.path.str(bytes) {
@@ -537,7 +552,8 @@ impl Head {
         self.query.map(|query| query.str(bytes))
     }
 
-    /// Host and port the request is for: the target's if it names one, else the Host field's (RFC 9112 section 3.3).
+    /// Host and port the request is for: the target's if it names one, else the Host field's (RFC
+    /// 9112 section 3.3).
     ///
     /// ```
     /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
@@ -556,7 +572,8 @@ impl Head {
         self.version
     }
 
-    /// Every field line in order: the name as sent, the value without white space around it (RFC 9112 section 5).
+    /// Every field line in order: the name as sent, the value without white space around it (RFC
+    /// 9112 section 5).
     pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.fields.iter().map(|field| (field.name.str(bytes), field.value.of(bytes)))
     }
@@ -578,27 +595,30 @@ impl Head {
         }
     }
 
-    /// Whether another request may follow this one: the client wants to go on (RFC 9112 section 9.3), and it is no CONNECT, behind which come bytes for
-    /// somebody else (RFC 9110 section 9.3.6).
+    /// Whether another request may follow this one: the client wants to go on (RFC 9112 section
+    /// 9.3), and it is no CONNECT, behind which come bytes for somebody else (RFC 9110 section
+    /// 9.3.6).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         !self.close && self.form != Form::Authority && (self.version == Version::Http11 || self.keep_alive)
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body. Never so without a body, nor in HTTP/1.0
-    /// (RFC 9110 section 10.1.1).
+    /// Whether the client waits for `100 Continue` before it sends the body. Never so without a
+    /// body, nor in HTTP/1.0 (RFC 9110 section 10.1.1).
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.expect && !matches!(self.framing(), Framing::None | Framing::Length(0))
     }
 
-    /// Whether the client offers another protocol: an Upgrade field that Connection names, in HTTP/1.1 (RFC 9110 section 7.8).
+    /// Whether the client offers another protocol: an Upgrade field that Connection names, in
+    /// HTTP/1.1 (RFC 9110 section 7.8).
     #[must_use]
     pub fn has_upgrade(&self) -> bool {
         self.upgrade_field && self.upgrade_option && self.version == Version::Http11
     }
 
-    /// Forgets the request and keeps the room for the next one (RFC 9112 section 2.1). [`HeadParser::parse`] does so by itself.
+    /// Forgets the request and keeps the room for the next one (RFC 9112 section 2.1).
+    /// [`HeadParser::parse`] does so by itself.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -606,7 +626,7 @@ impl Head {
     }
 }
 
-// ---- the parser -----------------------------------------------------------------------------------------------
+// ---- the parser ---------------------------------------------------------------------------------
 
 /// A kind, and where in the line or value at hand.
 type Fault = (ErrorKind, usize);
@@ -650,15 +670,15 @@ impl HeadParser {
         Self { limits, stage: Stage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
     }
 
-    /// Back to the beginning of a head. A completed head does it by itself; needed after an error, or when a head is
-    /// abandoned (RFC 9112 section 2.2).
+    /// Back to the beginning of a head. A completed head does it by itself; needed after an error,
+    /// or when a head is abandoned (RFC 9112 section 2.2).
     pub fn reset(&mut self) {
         *self = Self::new(self.limits);
     }
 
-    /// Goes on with the head at the beginning of `input`: `Some(n)` if it is complete in the first `n` bytes, `None` if
-    /// more is needed. Then call again with the same bytes and more behind them, and the same `head`
-    /// (RFC 9112 section 2.2).
+    /// Goes on with the head at the beginning of `input`: `Some(n)` if it is complete in the first
+    /// `n` bytes, `None` if more is needed. Then call again with the same bytes and more behind
+    /// them, and the same `head` (RFC 9112 section 2.2).
     ///
     /// # Errors
     ///
@@ -753,11 +773,13 @@ fn check_host(head: &Head) -> Result<(), ErrorKind> {
     }
 }
 
-// ---- the request line -----------------------------------------------------------------------------------------
+// ---- the request line ---------------------------------------------------------------------------
 
-/// Whether a head that was refused, or has not come to its end, is a HEAD's: its answer has no content (RFC 9110 section 9.3.2).
+/// Whether a head that was refused, or has not come to its end, is a HEAD's: its answer has no
+/// content (RFC 9110 section 9.3.2).
 ///
-/// The empty lines before it are those the parser skips and no more, or the answer hung on what had arrived behind the error.
+/// The empty lines before it are those the parser skips and no more, or the answer hung on what had
+/// arrived behind the error.
 pub(crate) fn begins_with_head_method(input: &[u8]) -> bool {
     let mut line = input;
     for _ in 0..EMPTY_LINES {
@@ -831,7 +853,8 @@ fn take_target(method: &[u8], target: &[u8], base: usize, head: &mut Head) -> Re
     }
 }
 
-/// Every `%` begins an octet of two hexadecimal digits; on error, where one does not (RFC 3986 section 2.1).
+/// Every `%` begins an octet of two hexadecimal digits; on error, where one does not (RFC 3986
+/// section 2.1).
 fn check_percent(bytes: &[u8]) -> Result<(), usize> {
     let mut at = 0;
     while let Some(i) = memchr(b'%', &bytes[at..]) {
@@ -862,7 +885,8 @@ fn take_connect(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize
     }
 }
 
-/// `http://authority/path?query` (RFC 9112 section 3.2.2). A user in it is an error (RFC 9110 section 4.2.4).
+/// `http://authority/path?query` (RFC 9112 section 3.2.2). A user in it is an error (RFC 9110
+/// section 4.2.4).
 fn take_absolute(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize> {
     let start = scheme(target).ok_or(0_usize)?;
     let len = target[start..].iter().position(|b| matches!(b, b'/' | b'?'));
@@ -922,7 +946,7 @@ fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
-// ---- fields ---------------------------------------------------------------------------------------------------
+// ---- fields -------------------------------------------------------------------------------------
 
 /// `line` begins at `base` in the head.
 fn take_field(line: &[u8], base: usize, head: &mut Head) -> Result<(), Fault> {
@@ -960,7 +984,8 @@ fn trim(line: &[u8], start: usize) -> Range<usize> {
     }
 }
 
-/// Judges the fields that decide about framing and the connection. Their lengths tell nearly all others apart.
+/// Judges the fields that decide about framing and the connection. Their lengths tell nearly all
+/// others apart.
 fn take_known(name: &[u8], value: &[u8], span: Span, head: &mut Head) -> Result<(), ErrorKind> {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.len() {
@@ -1004,7 +1029,8 @@ fn take_expect(value: &[u8], head: &mut Head) -> Result<(), ErrorKind> {
     }
 }
 
-/// Options are compared whole; the ones not known here are for somebody else (RFC 9110 section 7.6.1).
+/// Options are compared whole; the ones not known here are for somebody else (RFC 9110 section
+/// 7.6.1).
 fn take_connection(value: &[u8], head: &mut Head) {
     for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
         head.close |= option.eq_ignore_ascii_case(b"close");
@@ -1041,7 +1067,8 @@ fn take_transfer_encoding(value: &[u8], head: &mut Head) -> Result<(), ErrorKind
     Ok(())
 }
 
-/// Why a coding is refused: a list of tokens that ends in its only `chunked` is well framed and just not known here.
+/// Why a coding is refused: a list of tokens that ends in its only `chunked` is well framed and
+/// just not known here.
 fn other_coding(value: &[u8]) -> ErrorKind {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let mut codings = value.split(|&b| b == b',').map(<[u8]>::trim_ascii).rev();

@@ -1,6 +1,7 @@
 //! Writing the head of a response: the status line and the header fields, appended to a buffer.
 //!
-//! Every function writes whole lines with their line ends, so a head is a sequence of calls and an empty line behind them.
+//! Every function writes whole lines with their line ends, so a head is a sequence of calls and an
+//! empty line behind them.
 
 use std::time::SystemTime;
 
