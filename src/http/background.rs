@@ -152,7 +152,7 @@ impl fmt::Display for TaskRef {
 
 /// How the request that a list belongs to ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum AnswerOutcome {
     /// The last byte of the answer was accepted by the socket.
     Delivered,
     /// There was an answer, but it could not be written to its end.
@@ -195,7 +195,7 @@ impl BackgroundTasks {
             concurrent: Cell::new(false),
             stop_on_error: Cell::new(false),
             added: RefCell::default(),
-            stage: Cell::new(Stage::Open),
+            state: Cell::new(ListState::Open),
         };
         Self { list: Rc::new(list) }
     }
@@ -211,7 +211,7 @@ impl BackgroundTasks {
         F: Future + 'static,
         F::Output: TaskOutput,
     {
-        self.list.accept(Entry::future(task))
+        self.list.accept(QueuedTask::future(task))
     }
 
     /// Adds a closure that blocks; it runs on the server's background threads.
@@ -225,7 +225,7 @@ impl BackgroundTasks {
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        self.list.accept(Entry::blocking(task))
+        self.list.accept(QueuedTask::blocking(task))
     }
 
     /// Begins a task with a name, which reports use.
@@ -268,7 +268,7 @@ impl BackgroundTasks {
     }
 
     /// Moves the tasks of a response to the end of the list. If they do not all fit, none is added.
-    pub(crate) fn extend(&self, entries: Vec<Entry>) -> Result<(), AddError> {
+    pub(crate) fn extend(&self, entries: Vec<QueuedTask>) -> Result<(), AddError> {
         if let Err(error) = self.list.admit(entries.len()) {
             let _ = drop_quietly(entries);
             return Err(error);
@@ -313,8 +313,8 @@ impl NewTask<'_> {
         F: AsyncFnOnce() -> T + 'static,
         T: TaskOutput + 'static,
     {
-        let entry = Entry::future(async move { task().await });
-        self.tasks.list.accept(Entry { name: Name::Given(self.name), ..entry })
+        let entry = QueuedTask::future(async move { task().await });
+        self.tasks.list.accept(QueuedTask { name: Name::Given(self.name), ..entry })
     }
 
     /// Adds it, from a closure that blocks.
@@ -327,7 +327,7 @@ impl NewTask<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        self.tasks.list.accept(Entry { name: Name::Given(self.name), ..Entry::blocking(task) })
+        self.tasks.list.accept(QueuedTask { name: Name::Given(self.name), ..QueuedTask::blocking(task) })
     }
 }
 
@@ -349,7 +349,7 @@ impl fmt::Display for Name {
 }
 
 /// A task on its way.
-pub(crate) struct Entry {
+pub(crate) struct QueuedTask {
     /// Given when it is accepted.
     id: u64,
     name: Name,
@@ -357,10 +357,10 @@ pub(crate) struct Entry {
     work: Work,
 }
 
-type Running = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+type TaskFuture = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 enum Work {
-    Future(Running),
+    Future(TaskFuture),
     Blocking(Box<dyn FnOnce() -> Result<(), String> + Send>),
 }
 
@@ -380,7 +380,7 @@ impl<F: Future<Output: TaskOutput>> Future for Finish<F> {
     }
 }
 
-impl Entry {
+impl QueuedTask {
     #[track_caller]
     pub(crate) fn future<F>(task: F) -> Self
     where
@@ -417,7 +417,7 @@ impl Work {
 /// A task that has begun.
 enum Job {
     /// `None` once it has ended.
-    Here(Option<Running>),
+    Here(Option<TaskFuture>),
     /// In a box, to keep the runners of the others small.
     OnThread(Box<AbortOnDrop<Result<(), String>>>),
 }
@@ -476,7 +476,7 @@ pub(crate) fn discard<T>(value: T) {
 
 /// Where a list is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ListState {
     /// The answer is not out.
     Open,
     /// The tasks run.
@@ -491,7 +491,7 @@ struct List {
     /// Method and target, for reports.
     line: Vec<u8>,
     number: u64,
-    queue: RefCell<Line<Entry>>,
+    queue: RefCell<Line<QueuedTask>>,
     /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner,
     /// read by reports.
     current: RefCell<Line<Current>>,
@@ -503,7 +503,7 @@ struct List {
     stop_on_error: Cell<bool>,
     /// Wakes the runner of a concurrent list when a task is added to it.
     added: RefCell<Option<Waker>>,
-    stage: Cell<Stage>,
+    state: Cell<ListState>,
 }
 
 struct Current {
@@ -552,7 +552,7 @@ impl<T> Line<T> {
 impl List {
     /// Whether so many more tasks may be added.
     fn admit(&self, more: usize) -> Result<(), AddError> {
-        if self.stage.get() == Stage::Closed {
+        if self.state.get() == ListState::Closed {
             return Err(AddError::Closed);
         }
         let waiting = self.queue.borrow().len() + more;
@@ -562,7 +562,7 @@ impl List {
         self.ledger.admit(more)
     }
 
-    fn accept(&self, mut entry: Entry) -> Result<TaskRef, AddError> {
+    fn accept(&self, mut entry: QueuedTask) -> Result<TaskRef, AddError> {
         self.admit(1)?;
         entry.id = self.ledger.enter();
         let id = entry.id;
@@ -580,7 +580,7 @@ impl List {
 
     /// Takes the next task and notes that it runs.
     fn start_next(&self) -> Option<(u64, Job)> {
-        let Entry { id, name, added, work } = self.queue.borrow_mut().pop()?;
+        let QueuedTask { id, name, added, work } = self.queue.borrow_mut().pop()?;
         self.current.borrow_mut().push(Current { id, name, added });
         Some((id, work.start(&self.ledger)))
     }
@@ -614,7 +614,7 @@ impl List {
     fn skip(&self, why: &Fault) {
         loop {
             let Some(entry) = self.queue.borrow_mut().pop() else { return };
-            let Entry { id, name, work, .. } = entry;
+            let QueuedTask { id, name, work, .. } = entry;
             let _ = drop_quietly(work);
             self.report(id, &name, why.clone());
             self.ledger.leave();
@@ -623,14 +623,14 @@ impl List {
 
     /// Notes the tasks that were never finished.
     fn give_up(&self) {
-        self.stage.set(Stage::Closed);
+        self.state.set(ListState::Closed);
         loop {
             let Some(Current { id, name, added }) = self.current.borrow_mut().pop() else { break };
             self.ledger.abandon(self.unfinished(id, &name, added, true));
         }
         loop {
             let Some(entry) = self.queue.borrow_mut().pop() else { return };
-            let Entry { id, name, added, work } = entry;
+            let QueuedTask { id, name, added, work } = entry;
             let _ = drop_quietly(work);
             self.ledger.abandon(self.unfinished(id, &name, added, false));
         }
@@ -810,25 +810,25 @@ impl Trigger {
         Self { tasks: Some(tasks), failed }
     }
 
-    pub(crate) fn fire(mut self, outcome: Outcome) {
+    pub(crate) fn fire(mut self, outcome: AnswerOutcome) {
         self.release(outcome);
     }
 
-    fn release(&mut self, outcome: Outcome) {
+    fn release(&mut self, outcome: AnswerOutcome) {
         let Some(BackgroundTasks { list }) = self.tasks.take() else { return };
-        match self.failed.map_or(outcome, Outcome::Failed) {
-            Outcome::Failed(status) => {
-                list.stage.set(Stage::Closed);
+        match self.failed.map_or(outcome, AnswerOutcome::Failed) {
+            AnswerOutcome::Failed(status) => {
+                list.state.set(ListState::Closed);
                 list.skip(&Fault::NotRun(status));
             }
-            Outcome::Delivered | Outcome::Aborted => Ledger::start(list),
+            AnswerOutcome::Delivered | AnswerOutcome::Aborted => Ledger::start(list),
         }
     }
 }
 
 impl Drop for Trigger {
     fn drop(&mut self) {
-        self.release(Outcome::Aborted);
+        self.release(AnswerOutcome::Aborted);
     }
 }
 
@@ -954,7 +954,7 @@ impl Ledger {
     /// Hands a list to the loop.
     fn start(list: Rc<List>) {
         if list.queue.borrow().len() == 0 {
-            list.stage.set(Stage::Closed);
+            list.state.set(ListState::Closed);
             return;
         }
         let ledger = Rc::clone(&list.ledger);
@@ -962,7 +962,7 @@ impl Ledger {
             list.give_up();
             return;
         }
-        list.stage.set(Stage::Running);
+        list.state.set(ListState::Running);
         let key = ledger.running.borrow_mut().insert(None);
         list.runner.set(key);
         // Outside a runtime, where a connection may be dropped, `defer` panics and drops the

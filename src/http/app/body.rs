@@ -160,7 +160,7 @@ impl fmt::Debug for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if let Some(cell) = &self.cell {
-            cell.state.borrow_mut().wanted = Wanted::Nothing;
+            cell.state.borrow_mut().wanted = Demand::Nothing;
         }
     }
 }
@@ -171,13 +171,13 @@ struct Asking(Rc<BodyCell>);
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.state.borrow_mut().wanted = Wanted::Nothing;
+        self.0.state.borrow_mut().wanted = Demand::Nothing;
     }
 }
 
 /// How much the handler asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum Demand {
     #[default]
     Nothing,
     /// Whatever comes next.
@@ -188,7 +188,7 @@ pub(crate) enum Wanted {
 
 /// How the body ended.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum BodyEnd {
     Complete,
     Failed(BodyError),
 }
@@ -196,17 +196,17 @@ enum End {
 /// The cell between the connection and the handler's [`Body`].
 #[derive(Default)]
 pub(crate) struct BodyCell {
-    state: RefCell<State>,
+    state: RefCell<BodyState>,
 }
 
 #[derive(Default)]
-struct State {
+struct BodyState {
     /// Decoded and not taken. The connection writes, the body takes.
     bytes: Vec<u8>,
     /// None while more may come. Written by the connection.
-    end: Option<End>,
+    end: Option<BodyEnd>,
     /// Written by the body, cleared by the connection when it is met.
-    wanted: Wanted,
+    wanted: Demand,
     /// Whether the connection is polling the handler now, and so will look at `wanted` by itself.
     attended: bool,
     /// The connection's task, for a body that lives in another one.
@@ -222,11 +222,11 @@ impl BodyCell {
             return Poll::Ready(Some(Ok(std::mem::take(&mut state.bytes))));
         }
         match state.end {
-            Some(End::Complete) => Poll::Ready(None),
-            Some(End::Failed(error)) => Poll::Ready(Some(Err(error))),
+            Some(BodyEnd::Complete) => Poll::Ready(None),
+            Some(BodyEnd::Failed(error)) => Poll::Ready(Some(Err(error))),
             None => {
                 drop(state);
-                self.want(Wanted::Piece, cx);
+                self.want(Demand::Piece, cx);
                 Poll::Pending
             }
         }
@@ -235,17 +235,17 @@ impl BodyCell {
     fn poll_whole(&self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, BodyError>> {
         let mut state = self.state.borrow_mut();
         match state.end {
-            Some(End::Complete) => Poll::Ready(Ok(std::mem::take(&mut state.bytes))),
-            Some(End::Failed(error)) => Poll::Ready(Err(error)),
+            Some(BodyEnd::Complete) => Poll::Ready(Ok(std::mem::take(&mut state.bytes))),
+            Some(BodyEnd::Failed(error)) => Poll::Ready(Err(error)),
             None => {
                 drop(state);
-                self.want(Wanted::Whole, cx);
+                self.want(Demand::Whole, cx);
                 Poll::Pending
             }
         }
     }
 
-    fn want(&self, wanted: Wanted, cx: &Context<'_>) {
+    fn want(&self, wanted: Demand, cx: &Context<'_>) {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
         state.wanted = wanted;
@@ -264,7 +264,7 @@ impl BodyCell {
     }
 
     /// How much the handler asks for; the connection is woken when that changes.
-    pub(crate) fn wanted(&self, cx: &Context<'_>) -> Wanted {
+    pub(crate) fn wanted(&self, cx: &Context<'_>) -> Demand {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
         let before = state.connection.replace(waker);
@@ -280,7 +280,7 @@ impl BodyCell {
         let mut state = self.state.borrow_mut();
         state.make_room(bytes.len(), left);
         state.bytes.extend_from_slice(bytes);
-        if state.wanted == Wanted::Piece {
+        if state.wanted == Demand::Piece {
             state.hand_over();
         }
     }
@@ -291,11 +291,11 @@ impl BodyCell {
     }
 
     pub(crate) fn complete(&self) {
-        self.end(End::Complete);
+        self.end(BodyEnd::Complete);
     }
 
     pub(crate) fn fail(&self, error: BodyError) {
-        self.end(End::Failed(error));
+        self.end(BodyEnd::Failed(error));
     }
 
     /// The connection is done with the body: the rest will not come, and the reader is woken,
@@ -308,7 +308,7 @@ impl BodyCell {
         }
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: BodyEnd) {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);
         state.hand_over();
@@ -318,7 +318,7 @@ impl BodyCell {
     pub(crate) fn wake_reader(&self, cx: &Context<'_>) {
         let reader = {
             let mut state = self.state.borrow_mut();
-            if state.wanted == Wanted::Nothing { state.reader.take() } else { None }
+            if state.wanted == Demand::Nothing { state.reader.take() } else { None }
         };
         if let Some(reader) = reader.filter(|reader| !reader.will_wake(cx.waker())) {
             reader.wake();
@@ -330,11 +330,11 @@ impl BodyCell {
 /// announces must not cost memory.
 const EARNEST: usize = 8;
 
-impl State {
+impl BodyState {
     /// Room for all of a body of known length, once it is known to come. Growing step by step
     /// copies it, needs twice its size and leaves holes.
     fn make_room(&mut self, more: usize, left: Option<u64>) {
-        if self.wanted != Wanted::Whole || self.bytes.capacity() - self.bytes.len() >= more {
+        if self.wanted != Demand::Whole || self.bytes.capacity() - self.bytes.len() >= more {
             return;
         }
         let whole = left.and_then(|left| usize::try_from(left).ok()).and_then(|left| left.checked_add(more));
@@ -344,7 +344,7 @@ impl State {
     }
 
     fn hand_over(&mut self) {
-        self.wanted = Wanted::Nothing;
+        self.wanted = Demand::Nothing;
     }
 }
 

@@ -8,10 +8,10 @@ use super::response::{IntoResponse, Response};
 use crate::http::background::say;
 
 /// A handler as the router keeps it.
-pub(crate) type Call = Rc<dyn Fn(Request) -> Answering>;
+pub(crate) type Call = Rc<dyn Fn(Request) -> AnswerFuture>;
 
 /// The future of one call.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer>>>;
+pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// A response, and whether the handler failed.
 #[derive(Debug)]

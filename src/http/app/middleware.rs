@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use super::call::{Answer, Answering, Call, UNANSWERED, tell_of_panic};
+use super::call::{Answer, AnswerFuture, Call, UNANSWERED, tell_of_panic};
 use super::delivery::Delivery;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
@@ -72,7 +72,7 @@ impl Next {
     }
 
     /// As [`run`](Self::run), for the connection. Without layers it is the call itself.
-    pub(crate) fn start(self, request: Request) -> Answering {
+    pub(crate) fn start(self, request: Request) -> AnswerFuture {
         if self.layers.is_empty() {
             return (self.call)(request);
         }

@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::upgraded::{OnUpgrade, Upgraded};
-use crate::http::background::{Entry, TaskOutput};
+use crate::http::background::{QueuedTask, TaskOutput};
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -74,7 +74,7 @@ pub struct Response {
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     pub(crate) payload: Payload,
     /// Tasks that came with the response; they run after those that extractors and handler added.
-    pub(crate) tasks: Vec<Entry>,
+    pub(crate) tasks: Vec<QueuedTask>,
     /// Whether the handler behind it failed; a layer passes it on.
     pub(crate) failed: bool,
 }
@@ -258,7 +258,7 @@ impl Response {
         F: Future + 'static,
         F::Output: TaskOutput,
     {
-        self.tasks.push(Entry::future(task));
+        self.tasks.push(QueuedTask::future(task));
         self
     }
 
@@ -271,7 +271,7 @@ impl Response {
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        self.tasks.push(Entry::blocking(task));
+        self.tasks.push(QueuedTask::blocking(task));
         self
     }
 }

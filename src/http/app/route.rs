@@ -25,13 +25,13 @@ pub(crate) struct Route {
 }
 
 /// Where the router leads a request.
-pub(crate) enum Found {
+pub(crate) enum RouteMatch {
     Handler(Next),
     /// No handler: the answer is known at once.
     Answer(Response),
 }
 
-impl Found {
+impl RouteMatch {
     /// An answer that no handler gives, which the layers see.
     fn refused(layers: &Rc<[Layer]>, answer: impl Fn() -> Response + 'static) -> Self {
         if layers.is_empty() {
@@ -64,7 +64,7 @@ impl Route {
     }
 
     /// The answer for a method that has no handler here.
-    pub(super) fn answer(&self, method: &str) -> Found {
+    pub(super) fn answer(&self, method: &str) -> RouteMatch {
         if self.methods.is_empty() {
             return self.refuse(not_found);
         }
@@ -76,8 +76,8 @@ impl Route {
         self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))
     }
 
-    pub(super) fn refuse(&self, answer: impl Fn() -> Response + 'static) -> Found {
-        Found::refused(&self.layers, answer)
+    pub(super) fn refuse(&self, answer: impl Fn() -> Response + 'static) -> RouteMatch {
+        RouteMatch::refused(&self.layers, answer)
     }
 
     /// The settings, to be changed while the router is being built.

@@ -16,7 +16,7 @@ use super::middleware::{Layer, Next, layer_of};
 use super::pattern::Pattern;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
-use super::route::{Found, Route, allow_of, allowing, not_found};
+use super::route::{Route, RouteMatch, allow_of, allowing, not_found};
 use super::settings::RouteSettings;
 
 /// Answers below a prefix where there is no route. Of several that fit, the one with the most
@@ -315,7 +315,7 @@ impl Router {
     }
 
     /// Finds the handler, and notes route and parameters in the record.
-    pub(crate) fn find(&self, record: &mut Record) -> Found {
+    pub(crate) fn find(&self, record: &mut Record) -> RouteMatch {
         let Record { bytes, head, route: taken, endpoint, parameters, .. } = record;
         if head.method(bytes) == CONNECT {
             return self.answer_for_all(no_tunnel, taken);
@@ -331,22 +331,26 @@ impl Router {
             let allow = self.allow_of_all();
             return self.answer_for_all(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()), taken);
         } else {
-            let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
+            let Some(route) = self.fallback_of(path) else { return RouteMatch::Answer(not_found()) };
             route
         };
         *taken = Some(Rc::clone(&route.settings));
         let found = route.endpoint(head.method(bytes));
         *endpoint = found.map(|endpoint| Rc::clone(&endpoint.settings));
         match found {
-            Some(endpoint) => Found::Handler(Next::new(&route.layers, &endpoint.call)),
+            Some(endpoint) => RouteMatch::Handler(Next::new(&route.layers, &endpoint.call)),
             None => route.answer(head.method(bytes)),
         }
     }
 
     /// The answer to what is asked of the server and not of a path, which the router's own layers
     /// see.
-    fn answer_for_all(&self, answer: impl Fn() -> Response + 'static, taken: &mut Option<Rc<RouteSettings>>) -> Found {
-        let Some(Fallback { route, .. }) = self.own_fallback() else { return Found::Answer(answer()) };
+    fn answer_for_all(
+        &self,
+        answer: impl Fn() -> Response + 'static,
+        taken: &mut Option<Rc<RouteSettings>>,
+    ) -> RouteMatch {
+        let Some(Fallback { route, .. }) = self.own_fallback() else { return RouteMatch::Answer(answer()) };
         *taken = Some(Rc::clone(&route.settings));
         route.refuse(answer)
     }

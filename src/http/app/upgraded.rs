@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 /// Runs on the socket after the 101.
-pub(crate) type OnUpgrade = Box<dyn FnOnce(Upgraded) -> Running>;
-pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
+pub(crate) type OnUpgrade = Box<dyn FnOnce(Upgraded) -> UpgradeFuture>;
+pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 trait Io: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Io for T {}

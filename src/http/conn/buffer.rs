@@ -22,7 +22,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::timer::Patience;
 use crate::http::app::delivery::Watch;
 use crate::http::app::response::Payload;
-use crate::http::background::{Outcome, Trigger};
+use crate::http::background::{AnswerOutcome, Trigger};
 use crate::task::budget;
 
 /// Size of a read at first, and of buffers that wait for the next connection.
@@ -166,9 +166,9 @@ struct Mark {
 }
 
 impl Mark {
-    fn fire(self, outcome: Outcome, accepted: u64) {
+    fn fire(self, outcome: AnswerOutcome, accepted: u64) {
         if let Some(watch) = self.watch {
-            watch.end(outcome == Outcome::Delivered, accepted.min(self.end));
+            watch.end(outcome == AnswerOutcome::Delivered, accepted.min(self.end));
         }
         if let Some(trigger) = self.trigger {
             trigger.fire(outcome);
@@ -296,7 +296,7 @@ impl Output {
             return;
         }
         if self.broken {
-            mark.fire(Outcome::Aborted, 0);
+            mark.fire(AnswerOutcome::Aborted, 0);
         } else {
             self.marks.push_back(mark);
             self.fire();
@@ -306,7 +306,7 @@ impl Output {
     fn fire(&mut self) {
         while self.marks.front().is_some_and(|mark| mark.end <= self.flushed) {
             if let Some(mark) = self.marks.pop_front() {
-                mark.fire(Outcome::Delivered, self.flushed);
+                mark.fire(AnswerOutcome::Delivered, self.flushed);
             }
         }
     }
@@ -391,7 +391,7 @@ impl Output {
         self.discard();
         let (marks, watch) = (std::mem::take(&mut self.marks), self.watch.take());
         for mark in marks {
-            mark.fire(Outcome::Aborted, accepted);
+            mark.fire(AnswerOutcome::Aborted, accepted);
         }
         if let Some(watch) = watch {
             watch.end(false, accepted);

@@ -18,7 +18,7 @@
 //! What these steps need, buffers and the head's record, is one box, [`Active`], which an idle
 //! connection lends to others.
 //!
-//! A step returns an [`End`] when the connection should not go on.
+//! A step returns an [`ConnectionEnd`] when the connection should not go on.
 //!
 //! # Invariants
 //!
@@ -49,14 +49,14 @@ use super::places::Place;
 use super::shared::Shared;
 use super::timer::{self, LINGER, Patience, Timer};
 use super::upgrade;
-use crate::http::app::body::{Body, BodyCell, BodyError, Wanted};
-use crate::http::app::call::{Answer, Answering, UNANSWERED, tell_of_panic};
+use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
+use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
 use crate::http::app::delivery::Watch;
 use crate::http::app::problem;
 use crate::http::app::request::{Record, Request};
 use crate::http::app::response::{IntoResponse, Payload, Pieces, Response};
-use crate::http::app::route::Found;
-use crate::http::app::upgraded::{Running, Upgraded};
+use crate::http::app::route::RouteMatch;
+use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
 use crate::http::background::{AddError, Trigger, discard, say, text_of};
 use crate::http::wire::chunked::{self, Decoder};
 use crate::http::wire::parse::{Framing, Version, begins_with_head_method};
@@ -71,7 +71,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum ConnectionEnd {
     /// The client has gone, or was silent for too long, or the server stops: there is nothing to
     /// write.
     Idle,
@@ -166,15 +166,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 }
             };
             match end {
-                End::Idle => close(Leftover::new(connection.io, connection.place), &connection.shared).await,
-                End::Broken => {}
-                End::Upgrade => connection.hand_over().await,
-                End::Close | End::Linger => connection.close(end == End::Linger).await,
+                ConnectionEnd::Idle => close(Leftover::new(connection.io, connection.place), &connection.shared).await,
+                ConnectionEnd::Broken => {}
+                ConnectionEnd::Upgrade => connection.hand_over().await,
+                ConnectionEnd::Close | ConnectionEnd::Linger => connection.close(end == ConnectionEnd::Linger).await,
             }
         }
     }
 
-    async fn serve_one(&mut self) -> Result<(), End> {
+    async fn serve_one(&mut self) -> Result<(), ConnectionEnd> {
         // A client may send hundreds of requests in one piece; each is an operation of the task's
         // budget.
         poll_fn(poll_proceed).await;
@@ -205,7 +205,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 1. The head.
 
-    async fn read_head(&mut self) -> Result<(), End> {
+    async fn read_head(&mut self) -> Result<(), ConnectionEnd> {
         self.acquire_buffers();
         self.fresh_record();
         self.active.head_since = None;
@@ -218,7 +218,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    fn parse_head(&mut self) -> Result<bool, End> {
+    fn parse_head(&mut self) -> Result<bool, ConnectionEnd> {
         let Active { input, parser, record, .. } = &mut *self.active;
         let record = Rc::get_mut(record).expect("a fresh record is the connection's alone");
         match parser.parse(input.bytes(), &mut record.head) {
@@ -236,7 +236,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as
     /// long as a head may take.
-    async fn read_more_head(&mut self) -> Result<(), End> {
+    async fn read_more_head(&mut self) -> Result<(), ConnectionEnd> {
         let idle = self.active.input.is_empty();
         if idle {
             self.timer.set(self.shared.limits.idle_timeout);
@@ -245,7 +245,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             self.timer.set_at(deadline);
         }
         match poll_fn(|cx| self.poll_head_bytes(idle, cx)).await? {
-            0 => Err(if idle { End::Idle } else { End::Close }),
+            0 => Err(if idle { ConnectionEnd::Idle } else { ConnectionEnd::Close }),
             _ => Ok(()),
         }
     }
@@ -257,7 +257,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         timer::head_deadline(since, input.bytes().len(), limits.header_rate, limits.header_grace, limits.header_timeout)
     }
 
-    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
         self.acquire_buffers();
         let polled = self.poll_fill_head(idle, cx);
         if idle {
@@ -266,31 +266,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         polled
     }
 
-    fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+    fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
         match self.active.input.poll_fill(&mut self.io, cx) {
-            Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
+            Poll::Ready(read) => Poll::Ready(read.map_err(|_| ConnectionEnd::Broken)),
             // Only if nothing has arrived, as far as one may look: a request that has is answered.
-            Poll::Pending if idle && has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(End::Idle)),
+            Poll::Pending if idle && has_budget() && self.place.is_stopping(cx) => {
+                Poll::Ready(Err(ConnectionEnd::Idle))
+            }
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
-            Poll::Pending if idle => Poll::Ready(Err(End::Idle)),
+            Poll::Pending if idle => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
         }
     }
 
     /// Answers an invalid request, and ends the connection.
-    fn refuse(&mut self, status: u16, text: &str) -> End {
+    fn refuse(&mut self, status: u16, text: &str) -> ConnectionEnd {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
         self.write_head(&response, false, Length::Known(text.len() as u64));
         if !begins_with_head_method(self.active.input.bytes()) {
             self.active.output.append_payload(response.payload);
         }
-        End::Linger
+        ConnectionEnd::Linger
     }
 
     // 2. The handler.
 
-    async fn call(&mut self) -> Begun {
+    async fn call(&mut self) -> PendingAnswer {
         match self.route() {
             Err(begun) => begun,
             Ok(handler) => self.run(handler).await,
@@ -298,7 +300,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// The handler's future, or the answer that needs none.
-    fn route(&mut self) -> Result<Answering, Begun> {
+    fn route(&mut self) -> Result<AnswerFuture, PendingAnswer> {
         let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
         let body = self.begin_body();
@@ -308,14 +310,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             _ => found,
         };
         let next = match found {
-            Found::Handler(next) => next,
-            Found::Answer(response) => return Err(self.begin_answer(Answer { response, failed: false })),
+            RouteMatch::Handler(next) => next,
+            RouteMatch::Answer(response) => return Err(self.begin_answer(Answer { response, failed: false })),
         };
         self.active.calling = true;
         Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
     }
 
-    async fn run(&mut self, handler: Answering) -> Begun {
+    async fn run(&mut self, handler: AnswerFuture) -> PendingAnswer {
         let record = Rc::clone(&self.active.record);
         let mut future = Some(handler);
         let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx), || None).await;
@@ -393,7 +395,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             return true;
         }
         let reading =
-            self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Wanted::Nothing);
+            self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Demand::Nothing);
         let Active { output, body, .. } = &mut *self.active;
         let deadline = match body {
             Some(body) if reading => body.patience.deadline(),
@@ -424,7 +426,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         loop {
             let Active { input, output, body, .. } = &mut *self.active;
             let Some(body) = body.as_mut().filter(|body| !body.ended) else { return Poll::Pending };
-            if body.cell.wanted(cx) == Wanted::Nothing {
+            if body.cell.wanted(cx) == Demand::Nothing {
                 return Poll::Pending;
             }
             if body.decode(input, &self.shared.places.spare.grown, cx) {
@@ -448,7 +450,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     // 3. The answer.
 
     /// Appends the head and any body that is there already to the output.
-    fn begin_answer(&mut self, answer: Answer) -> Begun {
+    fn begin_answer(&mut self, answer: Answer) -> PendingAnswer {
         let (mut response, failed) = self.gather_tasks(answer);
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if (switches || matches!(response.payload, Payload::Upgrade(_)))
@@ -483,11 +485,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             }
             payload => (None, self.active.output.append_payload(payload)),
         };
-        Begun { stream, big, length, keep, trigger }
+        PendingAnswer { stream, big, length, keep, trigger }
     }
 
     /// Takes `begun` by reference: by value it would enlarge every idle connection's future.
-    async fn finish_answer(&mut self, begun: &mut Begun) -> Result<(), End> {
+    async fn finish_answer(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         if begun.stream.is_some() {
             self.answer_stream(begun).await?;
         }
@@ -496,7 +498,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             self.flush().await?;
         }
         if self.active.on_upgrade.is_some() {
-            return Err(End::Upgrade);
+            return Err(ConnectionEnd::Upgrade);
         }
         self.go_on(begun.keep)
     }
@@ -591,17 +593,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// Sends a stream's pieces, up to the length if there is one.
-    async fn answer_stream(&mut self, begun: &mut Begun) -> Result<(), End> {
+    async fn answer_stream(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         while begun.length != Length::Known(0) {
             match self.drive(|cx| poll_piece(&mut begun.stream, cx), || Some(Ok(None))).await {
                 Err(text) => {
                     say(format_args!("a response's stream failed: {text}"));
                     let _ = self.flush().await;
-                    return Err(End::Broken);
+                    return Err(ConnectionEnd::Broken);
                 }
                 Ok(_) if self.active.output.is_broken() => {
                     discard(begun.stream.take());
-                    return Err(End::Broken);
+                    return Err(ConnectionEnd::Broken);
                 }
                 Ok(Some(piece)) => self.append_piece(piece, begun),
                 Ok(None) => break,
@@ -614,7 +616,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if let Length::Known(left @ 1..) = begun.length {
             say(format_args!("a response's stream ended {left} bytes before its length"));
             let _ = self.flush().await;
-            return Err(End::Broken);
+            return Err(ConnectionEnd::Broken);
         }
         if begun.length == Length::Chunks {
             self.active.output.append(chunked::write_last_chunk);
@@ -623,7 +625,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// A known length becomes what is left of it; what goes beyond it is cut off.
-    fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut Begun) {
+    fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut PendingAnswer) {
         if let Length::Known(left) = &mut begun.length {
             if piece.len() as u64 > *left {
                 say(format_args!("a response's stream has more than its length; the rest is cut off"));
@@ -640,24 +642,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// Whether the next request's turn comes.
-    fn go_on(&self, keep: bool) -> Result<(), End> {
+    fn go_on(&self, keep: bool) -> Result<(), ConnectionEnd> {
         match (keep, &self.active.body) {
             (true, _) => Ok(()),
-            (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
-            (false, _) if !self.active.input.is_empty() => Err(End::Linger),
+            (false, Some(body)) if !body.ended || body.failed => Err(ConnectionEnd::Linger),
+            (false, _) if !self.active.input.is_empty() => Err(ConnectionEnd::Linger),
             // It does not know yet that this was the last answer, or took it for a tunnel, and may
             // be sending.
-            (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(End::Linger),
-            (false, _) => Err(End::Close),
+            (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(ConnectionEnd::Linger),
+            (false, _) => Err(ConnectionEnd::Close),
         }
     }
 
     /// Waits until all that was answered is written.
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), ConnectionEnd> {
         if !self.active.output.is_empty() {
             poll_fn(|cx| self.poll_flush_in_time(cx)).await;
         }
-        if self.active.output.is_broken() { Err(End::Broken) } else { Ok(()) }
+        if self.active.output.is_broken() { Err(ConnectionEnd::Broken) } else { Ok(()) }
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -675,7 +677,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 4. The rest of the body.
 
-    async fn finish_body(&mut self) -> Result<(), End> {
+    async fn finish_body(&mut self) -> Result<(), ConnectionEnd> {
         let Some(mut body) = self.active.body.take() else { return Ok(()) };
         if !body.ended {
             body.cell.abandon();
@@ -687,21 +689,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             let bytes = poll_fn(|cx| self.poll_drain(cx)).await?;
             body.patience.earn(bytes as u64);
         }
-        if body.failed { Err(End::Linger) } else { Ok(()) }
+        if body.failed { Err(ConnectionEnd::Linger) } else { Ok(()) }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
         match self.active.input.poll_fill(&mut self.io, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Broken)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(ConnectionEnd::Broken)),
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
-            Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(End::Close)),
+            Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(ConnectionEnd::Close)),
             Poll::Pending => Poll::Pending,
         }
     }
 
     /// Gives the socket, and the bytes read behind the request, to the upgrade's function. Boxed,
     /// since few connections come here.
-    fn hand_over(self) -> Running {
+    fn hand_over(self) -> UpgradeFuture {
         let Self { io, place, mut active, .. } = self;
         let on_upgrade = active.on_upgrade.take();
         let upgraded = Upgraded::new(io, active.input.bytes().to_vec());
@@ -747,7 +749,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 }
 
 /// Polls the handler's future; a panic, there or in its destructor, is a 500.
-fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
+fn poll_isolated(future: &mut Option<AnswerFuture>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
     let Some(running) = future else { return Poll::Pending };
     let answer = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
         Ok(Poll::Pending) => return Poll::Pending,
@@ -778,7 +780,7 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
 }
 
 /// An answer whose head is in the output.
-struct Begun {
+struct PendingAnswer {
     /// Its body, if that is still to be asked for.
     stream: Option<Pieces>,
     /// Whether what waits in the output must be written before anything follows: a big body, or the

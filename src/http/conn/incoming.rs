@@ -6,7 +6,7 @@ use std::task::Context;
 
 use super::buffer::{GrownBuffers, Input};
 use super::timer::Patience;
-use crate::http::app::body::{BodyCell, BodyError, Wanted};
+use crate::http::app::body::{BodyCell, BodyError, Demand};
 use crate::http::wire::chunked::Decoder;
 
 /// Bytes of a body that a handler may leave unread: the server reads them. Beyond it the connection
@@ -45,7 +45,7 @@ impl Incoming {
         while !self.ended {
             match self.step(input) {
                 Ok(0) => break,
-                Ok(_) => handed |= self.cell.wanted(cx) == Wanted::Nothing,
+                Ok(_) => handed |= self.cell.wanted(cx) == Demand::Nothing,
                 Err(error) => self.fail(error, cx),
             }
         }

@@ -15,7 +15,7 @@ use crate::JoinHandle;
 
 #[derive(Default)]
 pub(crate) struct Places {
-    connections: RefCell<Slab<Entry>>,
+    connections: RefCell<Slab<OpenConnection>>,
     /// Set once, when the server stops.
     stopping: Cell<bool>,
     /// The task in `run`, which waits for connections to end.
@@ -25,7 +25,7 @@ pub(crate) struct Places {
 
 /// One connection.
 #[derive(Default)]
-struct Entry {
+struct OpenConnection {
     /// Set while it is idle, to tell it that the server stops.
     idle: Option<Waker>,
     /// Its task, if it is one of the server's own.
@@ -63,7 +63,7 @@ impl Drop for Place {
 
 impl Places {
     pub(super) fn enter(self: &Rc<Self>) -> Place {
-        let key = self.connections.borrow_mut().insert(Entry::default());
+        let key = self.connections.borrow_mut().insert(OpenConnection::default());
         Place { places: Rc::clone(self), key }
     }
 

@@ -633,7 +633,7 @@ type Fault = (ErrorKind, usize);
 
 /// What the next line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ParserStage {
     /// The request line, or one of a few empty lines before it.
     RequestLine { empty_lines: u8 },
     /// A field, or the empty line that ends the head.
@@ -654,7 +654,7 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub struct HeadParser {
     limits: HeadLimits,
-    stage: Stage,
+    stage: ParserStage,
     /// Where the line at hand begins. Zero: a new head, and the record is to be cleared.
     line: usize,
     /// No LF between `line` and here.
@@ -667,7 +667,7 @@ impl HeadParser {
     pub fn new(limits: HeadLimits) -> Self {
         let head_bytes = limits.head_bytes.min(u32::MAX as usize);
         let limits = HeadLimits { head_bytes, ..limits };
-        Self { limits, stage: Stage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
+        Self { limits, stage: ParserStage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
     }
 
     /// Back to the beginning of a head. A completed head does it by itself; needed after an error,
@@ -697,7 +697,7 @@ impl HeadParser {
         while let Some(lf) = self.find_lf(input)? {
             let line = self.line..without_cr(input, self.line, lf)?;
             let next = lf + 1;
-            if self.stage == Stage::Fields && line.is_empty() {
+            if self.stage == ParserStage::Fields && line.is_empty() {
                 check_host(head).map_err(|kind| Error::new(kind, line.start))?;
                 self.reset();
                 return Ok(Some(next));
@@ -726,36 +726,36 @@ impl HeadParser {
     fn line_cap(&self) -> usize {
         let request_line = self.limits.target_bytes.saturating_add(METHOD_BYTES + REQUEST_LINE_REST);
         match self.stage {
-            Stage::RequestLine { .. } => self.line.saturating_add(request_line).min(self.limits.head_bytes),
-            Stage::Fields => self.limits.head_bytes,
+            ParserStage::RequestLine { .. } => self.line.saturating_add(request_line).min(self.limits.head_bytes),
+            ParserStage::Fields => self.limits.head_bytes,
         }
     }
 
     /// Which limit a line passed, of which `line` is the part before the limit.
     fn too_long(&self, line: &[u8]) -> ErrorKind {
         match self.stage {
-            Stage::Fields => ErrorKind::HeadTooLarge,
-            Stage::RequestLine { .. } if line.iter().take(METHOD_BYTES + 1).any(|&b| b == b' ') => {
+            ParserStage::Fields => ErrorKind::HeadTooLarge,
+            ParserStage::RequestLine { .. } if line.iter().take(METHOD_BYTES + 1).any(|&b| b == b' ') => {
                 ErrorKind::TargetTooLong
             }
-            Stage::RequestLine { .. } => ErrorKind::MethodTooLong,
+            ParserStage::RequestLine { .. } => ErrorKind::MethodTooLong,
         }
     }
 
     fn take_line(&mut self, input: &[u8], line: Range<usize>, head: &mut Head) -> Result<(), Error> {
         let start = line.start;
         let result = match self.stage {
-            Stage::RequestLine { empty_lines: EMPTY_LINES } if line.is_empty() => Err((ErrorKind::EmptyLines, 0)),
-            Stage::RequestLine { empty_lines } if line.is_empty() => {
-                self.stage = Stage::RequestLine { empty_lines: empty_lines + 1 };
+            ParserStage::RequestLine { empty_lines: EMPTY_LINES } if line.is_empty() => Err((ErrorKind::EmptyLines, 0)),
+            ParserStage::RequestLine { empty_lines } if line.is_empty() => {
+                self.stage = ParserStage::RequestLine { empty_lines: empty_lines + 1 };
                 Ok(())
             }
-            Stage::RequestLine { .. } => {
-                self.stage = Stage::Fields;
+            ParserStage::RequestLine { .. } => {
+                self.stage = ParserStage::Fields;
                 take_request_line(&input[line], start, &self.limits, head)
             }
-            Stage::Fields if head.fields.len() >= self.limits.fields => Err((ErrorKind::TooManyFields, 0)),
-            Stage::Fields => take_field(&input[line], start, head),
+            ParserStage::Fields if head.fields.len() >= self.limits.fields => Err((ErrorKind::TooManyFields, 0)),
+            ParserStage::Fields => take_field(&input[line], start, head),
         };
         result.map_err(|(kind, at)| Error::new(kind, start + at))
     }
