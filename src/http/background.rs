@@ -16,7 +16,7 @@
 //!   beside it. A task may add tasks to it while it runs; when its last one has ended the list is
 //!   closed.
 //! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which
-//!   lists run, what was not finished at shutdown.
+//!   lists run, which tasks were not finished at shutdown.
 //! - It also counts the tasks that are ready to run on the loop ([`Ready`]). While they are more
 //!   than half of the limit, a connection pauses before it begins another request, so that under
 //!   load clients wait a moment instead of being refused. A task that waits (for a timer, a thread,
@@ -705,7 +705,7 @@ impl Runner {
         }
     }
 
-    /// Runs what is left of a list at the same time.
+    /// Runs the rest of a list at the same time.
     fn poll_together(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let list = &self.ready.list;
         loop {

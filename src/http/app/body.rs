@@ -1,8 +1,8 @@
 //! The request body: bytes that arrive while the handler asks for them.
 //!
 //! The connection owns the socket, the handler owns a [`Body`], and a small cell between them holds
-//! what was decoded and not yet taken. The connection reads from the socket only while the handler
-//! wants bytes, so a slow handler slows the client down and nothing piles up in memory.
+//! the bytes that are decoded and not yet taken. The connection reads from the socket only while
+//! the handler wants bytes, so a slow handler slows the client down and nothing piles up in memory.
 //!
 //! # How it works
 //!
@@ -38,7 +38,7 @@ pub enum BodyError {
     /// The client sent too little for as long as `Limits::body_timeout` allows.
     TimedOut,
     /// Its framing breaks the rules of HTTP/1.1 or a limit of
-    /// [`BodyLimits`](crate::http::chunked::BodyLimits); what and where is in it, and so is the
+    /// [`BodyLimits`](crate::http::chunked::BodyLimits); the error says what and where, and has the
     /// status.
     Malformed(parse::Error),
     /// The connection ended in the middle of it.
@@ -85,8 +85,8 @@ impl From<BodyError> for io::Error {
 /// The handler's end of a request body. Take it as an extractor, or with
 /// [`Request::take_body`](crate::http::Request::take_body).
 ///
-/// It is a [`Stream`] of pieces as they arrive. What a handler leaves unread is read and thrown
-/// away up to 64 KiB; beyond that the connection closes after the answer.
+/// It is a [`Stream`] of pieces as they arrive. Bytes that a handler leaves unread are thrown away,
+/// up to 64 KiB; beyond that the connection closes after the answer.
 ///
 /// ```
 /// use postlude::http::{Body, Router};

@@ -40,7 +40,7 @@ pub(super) enum Verdict {
     Part(Range<u64>),
     /// 304: the client has it.
     NotModified,
-    /// 412: it is not what the client takes it for.
+    /// 412: it is not the representation that the client expects.
     Failed,
     /// 416: it has no such bytes.
     Unsatisfiable,

@@ -1,4 +1,4 @@
-//! A handler with what holds for it alone.
+//! A handler with settings of its own.
 //!
 //! Every handler becomes an endpoint when the router gets it; [`endpoint`](crate::http::endpoint())
 //! makes one by hand, to say more about it than its method and path. So what is said of one route

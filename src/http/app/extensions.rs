@@ -1,4 +1,4 @@
-//! Values by type: what layers leave in a request for handlers, and what routers give them.
+//! Values by type: layers leave them in a request for handlers, and routers give them as state.
 //!
 //! A list that is searched from its begin, for there are seldom more than three. An empty one owns
 //! nothing. Unlike those of the `http` crate the values need not be `Send`, `Sync` or `Clone`: they

@@ -1,4 +1,4 @@
-//! Extractors: what a handler's parameters take from the request.
+//! Extractors: the types that a handler's parameters take from the request.
 //!
 //! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own.
 //! They run in the order of the parameters, and one that rejects the request ends the call with its
@@ -75,7 +75,7 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// What stands behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One
+/// The part behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One
 /// that is not percent-encoded UTF-8 is a 400, and so is one that does not fit the type.
 ///
 /// ```

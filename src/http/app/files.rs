@@ -45,7 +45,7 @@ use super::response::Response;
 use crate::JoinHandle;
 use crate::blocking::spawn_blocking;
 
-/// What is in memory of a file at a time.
+/// Bytes of a file in memory at a time.
 const PIECE: u64 = 64 * 1024;
 /// How old a change must be so that another one would have another time: file systems count in
 /// steps of up to two seconds.

@@ -3,9 +3,9 @@
 //! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the
 //! request, runs the extractors in order, lets the request go and awaits the function.
 //!
-//! That the parameters are extractors and the output an answer is asked for beside the trait and
-//! not within it: of a function that is async but takes or gives something else the compiler then
-//! says which type that is, and not only that the function is no handler.
+//! The bounds on parameters and output sit on the callers, not on the trait: for an async function
+//! with another parameter or output the compiler then names the offending type, and not only the
+//! function.
 
 use std::rc::Rc;
 
@@ -18,8 +18,8 @@ use super::response::{IntoResponse, Response};
 /// An async function or closure that answers requests. Its parameters, at most eight, are
 /// extractors; its output implements [`IntoResponse`].
 ///
-/// It is implemented for what fits, and for an [`Endpoint`], and not meant to be implemented by
-/// hand.
+/// It is implemented for matching functions and closures and for [`Endpoint`], and not meant to be
+/// implemented by hand.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -34,7 +34,7 @@ use super::response::{IntoResponse, Response};
     note = "a handler is an `async fn` or async closure; its parameters, at most 8, implement `FromRequest`, its output implements `IntoResponse`"
 )]
 pub trait Handler<P>: Sized + 'static {
-    /// What it answers.
+    /// The answer.
     type Output: 'static;
 
     #[doc(hidden)]

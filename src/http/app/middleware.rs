@@ -79,9 +79,9 @@ impl Next {
         Box::pin(async { Answer::of(self.run(request).await) })
     }
 
-    /// Runs what is inside, and gives its response. If the handler failed, the response remembers
-    /// it: its background tasks do not run as long as the layer passes this response on and not one
-    /// of its own.
+    /// Runs the layers inside and the handler, and returns the response. If the handler failed, the
+    /// response remembers it: its background tasks do not run as long as the layer passes this
+    /// response on and not one of its own.
     ///
     /// # Cancel safety
     ///

@@ -2,10 +2,10 @@
 //!
 //! | file | contents |
 //! | --- | --- |
-//! | `body`, `request`, `response`, `upgraded`, `delivery` | what handlers see and give |
-//! | `extensions`, `settings` | values by type; what routes and handlers were told |
+//! | `body`, `request`, `response`, `upgraded`, `delivery` | a handler's input and output |
+//! | `extensions`, `settings` | values by type; the settings of routes and handlers |
 //! | `path`, `extract`, `rejection`, `error` | from a request to parameters, and from errors to responses |
-//! | `call`, `middleware`, `endpoint`, `handler` | a function that takes requests, what is around it, and what becomes one |
+//! | `call`, `middleware`, `endpoint`, `handler` | a function that takes requests, the layers around it, and the conversion into one |
 //! | `pattern`, `route`, `router` | which handler a path leads to |
 //! | `problem` | the form of error responses |
 //! | `files`, `conditional`, `sse` | responses ready-made: files, conditions and ranges, events |

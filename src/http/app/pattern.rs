@@ -1,4 +1,4 @@
-//! Path patterns: what a route's path or a group's prefix says of the paths that belong to it.
+//! Path patterns: which paths belong to a route or below a group's prefix.
 //!
 //! Routes are found by `matchit`, which does not tell which groups a path without a route is in. So
 //! a prefix is taken apart once, when it is said, into segments: literal text, or one parameter

@@ -1,4 +1,4 @@
-//! The response, and what can be turned into one.
+//! The response, and the conversions into it.
 //!
 //! A response is a status, a list of fields and a payload. A payload whose length is known goes out
 //! with `Content-Length`, a stream whose length is not in chunks. The connection writes `Date`,

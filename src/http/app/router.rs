@@ -45,7 +45,7 @@ struct Fallback {
 ///
 /// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes
 /// wherever it is [nested](Self::nest) or [merged](Self::merge), in whatever order they were said.
-/// What holds for one handler alone is said with [`endpoint`](crate::http::endpoint()).
+/// Settings of one handler alone go through [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Path, Router, State};
@@ -172,8 +172,8 @@ impl Router {
         self
     }
 
-    /// Answers what has no route in this group: unknown paths, with any method but `CONNECT`. A
-    /// path that has a route, but not for the method, is a 405.
+    /// Answers requests that have no route in this group: unknown paths, with any method but
+    /// `CONNECT`. A path that has a route, but not for the method, is a 405.
     ///
     /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
     ///
@@ -300,7 +300,7 @@ impl Router {
         self.spread()
     }
 
-    /// Gives each route what was said of its group. Nothing may be added after that.
+    /// Gives each route the settings of its group. Nothing may be added after that.
     fn spread(mut self) -> Self {
         let states = Rc::new(std::mem::take(&mut self.states));
         let fallbacks = self.fallbacks.iter_mut().map(|fallback| &mut fallback.route);
@@ -343,7 +343,7 @@ impl Router {
         }
     }
 
-    /// The answer to what is asked of the server and not of a path, which the router's own layers
+    /// The answer to a request for the server and not for a path, which the router's own layers
     /// see.
     fn answer_for_all(
         &self,

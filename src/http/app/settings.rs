@@ -1,4 +1,4 @@
-//! What a route and a handler were told besides the handler itself: parameter names, state, limits.
+//! The settings of a route and of a handler: parameter names, state, limits.
 //!
 //! A request keeps these and not the route, so that extractors can ask for them and the route's
 //! handlers may take requests: the files then depend on each other in one direction only.
@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::extensions::Extensions;
 
-/// What was said of one handler with `endpoint`. Asked before the route's.
+/// Settings of one handler, given with `endpoint`. They go before the route's.
 #[derive(Default)]
 pub(crate) struct EndpointSettings {
     pub(crate) state: Extensions,
@@ -15,7 +15,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) max_body: Option<u64>,
 }
 
-/// What was said of the groups around a route.
+/// Settings of a route, from the groups around it.
 #[derive(Default)]
 pub(crate) struct RouteSettings {
     /// The parameters' names, in the order they stand in the path.

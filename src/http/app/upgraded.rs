@@ -15,7 +15,8 @@ pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = ()>>>;
 trait Io: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Io for T {}
 
-/// A connection that left HTTP: its socket, and first what the client had sent behind its request.
+/// A connection that left HTTP: its socket, preceded by the bytes that the client had sent behind
+/// its request.
 ///
 /// It implements `futures_io::{AsyncRead, AsyncWrite}`. The server's limits of time and size do not
 /// hold for it any more. When the server stops, it is waited for as long as `Limits::drain_limit`

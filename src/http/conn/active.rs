@@ -55,7 +55,7 @@ impl Active {
         }
     }
 
-    /// What starts the tasks of the request being answered, if it has any.
+    /// The trigger of the tasks of the request being answered, if it has any.
     pub(super) fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
         self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
     }

@@ -77,7 +77,7 @@ impl GrownBuffers {
 
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// Initialised throughout; its length is what there is room for.
+    /// Initialised throughout; its length is the capacity for input.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -103,14 +103,14 @@ impl Input {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Gives back what a big body needed.
+    /// Gives back the memory that a big body needed.
     pub(super) fn shrink(&mut self, grown: &GrownBuffers) {
         if self.is_empty() && self.buffer.len() > SMALL {
             grown.keep(std::mem::take(&mut self.buffer));
         }
     }
 
-    /// Reads once, behind what is there. A connection that ended gives 0.
+    /// Reads once, behind the bytes that are there. A connection that ended gives 0.
     pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
@@ -251,7 +251,7 @@ impl Output {
         self.queued - self.written
     }
 
-    /// Appends what `write` writes. There must be no big body: it would come too early.
+    /// Appends the bytes that `write` writes. There must be no big body: it would come too early.
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(self.big.is_none(), "what follows a big body waits until it is written");
         let before = self.buffer.len();

@@ -29,7 +29,7 @@ use crate::time::{now, timeout};
 /// enough harm.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// What is left of a connection that ended while it was idle: its socket, and then its entry in the
+/// The remains of a connection that ended while it was idle: its socket, and then its entry in the
 /// server's list.
 pub(crate) struct Leftover<IO> {
     io: IO,
@@ -75,7 +75,7 @@ impl Closing {
     }
 }
 
-/// Closes what comes, until it is dropped.
+/// Closes sockets as they come, until it is dropped.
 pub(crate) async fn close(closing: Rc<Closing>) {
     let _open = Open::new(&closing);
     loop {

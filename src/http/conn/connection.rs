@@ -2,7 +2,7 @@
 //! it.
 //!
 //! The connection's task polls the handler's future itself, so a request costs no task. Whenever
-//! something is pending, the handler included, what was answered so far is flushed first; while
+//! something is pending, the handler included, the answers so far are flushed first; while
 //! requests arrive faster than that they are answered side by side in one buffer and go out in one
 //! write. Request bodies are read when the handler asks for them and not before.
 //!
@@ -13,10 +13,10 @@
 //! 2. `call`: route, run the handler. `drive` polls it, feeds it body bytes, flushes.
 //! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the
 //!    mark that starts the background tasks.
-//! 4. `finish_body`: throw away what the handler left of a body, if it is little.
+//! 4. `finish_body`: throw away the rest of a body that the handler did not read, if it is little.
 //!
-//! What these steps need, buffers and the head's record, is one box, [`Active`], which an idle
-//! connection lends to others.
+//! The buffers and the head's record, which these steps need, are one box, [`Active`]; an idle
+//! connection lends it to others.
 //!
 //! A step returns an [`ConnectionEnd`] when the connection should not go on.
 //!
@@ -24,7 +24,7 @@
 //!
 //! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks
 //!   run.
-//! - A failure to write is not seen by handlers or tasks; the output throws away what comes after
+//! - A failure to write is not seen by handlers or tasks; the output throws away the bytes after
 //!   it.
 //! - An answer that closes the connection while the client may still be sending is followed by
 //!   half-close and a short time of reading, or the client's kernel would throw the answer away
@@ -352,8 +352,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Body::new(cell)
     }
 
-    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it
-    /// waits. Once nothing more can be written, `broken` decides the outcome.
+    /// Polls the handler's future or stream to its end, feeding it body bytes and flushing whenever
+    /// it waits. Once nothing more can be written, `broken` decides the outcome.
     async fn drive<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -624,7 +624,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Ok(())
     }
 
-    /// A known length becomes what is left of it; what goes beyond it is cut off.
+    /// A known length is counted down; bytes beyond it are cut off.
     fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut PendingAnswer) {
         if let Length::Known(left) = &mut begun.length {
             if piece.len() as u64 > *left {
@@ -783,7 +783,7 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
 struct PendingAnswer {
     /// Its body, if that is still to be asked for.
     stream: Option<Pieces>,
-    /// Whether what waits in the output must be written before anything follows: a big body, or the
+    /// Whether the output must be flushed before anything follows: a big body, or the
     /// last of HTTP.
     big: bool,
     length: Length,

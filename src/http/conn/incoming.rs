@@ -19,7 +19,7 @@ pub(super) struct Incoming {
     pub(super) cell: Rc<BodyCell>,
     /// How much more data is acceptable.
     pub(super) allowance: u64,
-    /// What the head says is to come; None for chunks.
+    /// Bytes still to come by the head's length; None for chunks.
     pub(super) left: Option<u64>,
     /// Whether the client waits for `100 Continue`.
     pub(super) expects_continue: bool,
@@ -95,7 +95,7 @@ impl Incoming {
         self.left.is_none_or(|left| left <= DRAINED as u64)
     }
 
-    /// Throws away what is there. True: the body has ended, or it is too much.
+    /// Throws away the bytes that are there. True: the body has ended, or it is too large.
     pub(super) fn skip(&mut self, input: &mut Input) -> bool {
         while !self.ended {
             match self.step(input) {

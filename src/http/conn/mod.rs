@@ -7,7 +7,7 @@
 //! | `buffer` | bytes read and bytes to be written, with the places where answers end |
 //! | `incoming` | the body of the request that is being answered |
 //! | `active` | the parts of a connection that only a request needs |
-//! | `limits`, `places`, `closing`, `shared` | what the connections of a server share |
+//! | `limits`, `places`, `closing`, `shared` | the state that the connections of a server share |
 //! | `upgrade` | the socket for another protocol |
 //! | `connection` | read, call, answer, in order |
 

@@ -1,9 +1,9 @@
 //! Upgrades: a connection that goes on with another protocol, WebSocket for one.
 //!
 //! A handler answers [`Response::upgrade`]. If the client asked for that protocol the connection
-//! writes the 101 and hands its socket over, with what was read behind the request, to the function
-//! that came with the response; it runs in the connection's task and ends with it. If the client
-//! did not ask, the answer is 426, which names the protocol.
+//! writes the 101 and hands its socket over, with the bytes read behind the request, to the
+//! function that came with the response; it runs in the connection's task and ends with it. If the
+//! client did not ask, the answer is 426, which names the protocol.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
@@ -17,7 +17,7 @@ use crate::http::app::upgraded::{OnUpgrade, Upgraded};
 use crate::http::background::{discard, say, text_of};
 use crate::http::wire::parse::{Framing, Version};
 
-/// Whether the client asked for what the response offers.
+/// Whether the client asked for the protocol that the response offers.
 pub(super) fn was_asked(record: &Record, response: &Response) -> bool {
     let Some(offered) = response.field("upgrade").map(HeaderValue::as_bytes) else { return false };
     let head = &record.head;
@@ -32,7 +32,7 @@ pub(super) fn was_asked(record: &Record, response: &Response) -> bool {
         && protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered))
 }
 
-/// The answer to a client that did not ask: what it must ask for.
+/// The answer to a client that did not ask: it names the protocol to ask for.
 pub(super) fn required(mut response: Response) -> Response {
     let text = "this resource is served to clients that ask for an upgrade";
     let mut answer = Response::text(StatusCode::UPGRADE_REQUIRED, text);
@@ -41,7 +41,7 @@ pub(super) fn required(mut response: Response) -> Response {
     answer
 }
 
-/// Runs what was made for the socket; a panic of it ends here.
+/// Runs the upgrade's function on the socket; a panic of it ends here.
 pub(super) async fn run(on_upgrade: OnUpgrade, upgraded: Upgraded) {
     let mut running = match catch_unwind(AssertUnwindSafe(|| on_upgrade(upgraded))) {
         Ok(running) => Some(running),
