@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
@@ -587,7 +587,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 (true, true) => write_field(out, "connection", b"keep-alive"),
                 (true, false) => {}
             }
-            write_date(out, &mut shared.date.borrow_mut());
+            write_date(out, &mut shared.date.borrow_mut(), SystemTime::now());
             out.extend_from_slice(b"\r\n");
         });
     }

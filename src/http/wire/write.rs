@@ -53,8 +53,7 @@ impl Default for Date {
     }
 }
 
-pub(crate) fn write_date(out: &mut Vec<u8>, date: &mut Date) {
-    let now = SystemTime::now();
+pub(crate) fn write_date(out: &mut Vec<u8>, date: &mut Date, now: SystemTime) {
     let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if date.second != second {
         *date = Date { second, text: httpdate::fmt_http_date(now) };
@@ -65,6 +64,7 @@ pub(crate) fn write_date(out: &mut Vec<u8>, date: &mut Date) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_head_is_a_sequence_of_lines() {
@@ -76,5 +76,21 @@ mod tests {
         let head =
             "HTTP/1.1 404 Not Found\r\nallow: GET\r\ncontent-length: 0\r\ncontent-length: 18446744073709551615\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), head);
+    }
+
+    #[test]
+    fn a_date_is_formatted_anew_when_the_second_changes() {
+        let (mut out, mut date) = (Vec::new(), Date::default());
+        for milliseconds in [0, 784_111_777_000, 784_111_777_999, 784_111_778_000] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+            write_date(&mut out, &mut date, now);
+        }
+        let lines = [
+            "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
+            "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+            "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+            "date: Sun, 06 Nov 1994 08:49:38 GMT\r\n",
+        ];
+        assert_eq!(String::from_utf8(out).unwrap(), lines.concat());
     }
 }
