@@ -20,7 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postlude::http::{
-    BackgroundTasks, FromRequest, IntoResponse, Json, Path, Query, Request, Response, Result, Router, Server, State,
+    BackgroundTasks, FromRequest, IntoResponse, Json, Limits, Path, Query, Request, Response, Result, Router, Server,
+    State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -177,31 +178,23 @@ fn router(log: &FilePath) -> Router {
 struct Arguments {
     port: u16,
     log: PathBuf,
-    header_timeout: Option<Duration>,
-    body_timeout: Option<Duration>,
-    idle_timeout: Option<Duration>,
+    limits: Limits,
 }
 
 const USAGE: &str = "usage: server [--port N] [--log FILE] [--header-timeout S] [--body-timeout S] [--idle-timeout S]";
 
 impl Arguments {
     fn read(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, String> {
-        let mut arguments = Self {
-            port: 8000,
-            log: PathBuf::from("log.txt"),
-            header_timeout: None,
-            body_timeout: None,
-            idle_timeout: None,
-        };
+        let mut arguments = Self { port: 8000, log: PathBuf::from("log.txt"), limits: Limits::default() };
         while let Some(word) = words.next() {
             let name = word.to_string_lossy().into_owned();
             let mut value = || words.next().ok_or(format!("{name} needs a value; {USAGE}"));
             match name.as_str() {
                 "--port" => arguments.port = parse(&name, &value()?)?,
                 "--log" => arguments.log = value()?.into(),
-                "--header-timeout" => arguments.header_timeout = Some(seconds(&name, &value()?)?),
-                "--body-timeout" => arguments.body_timeout = Some(seconds(&name, &value()?)?),
-                "--idle-timeout" => arguments.idle_timeout = Some(seconds(&name, &value()?)?),
+                "--header-timeout" => arguments.limits.header_timeout = seconds(&name, &value()?)?,
+                "--body-timeout" => arguments.limits.body_timeout = seconds(&name, &value()?)?,
+                "--idle-timeout" => arguments.limits.idle_timeout = seconds(&name, &value()?)?,
                 _ => return Err(format!("unknown argument {name:?}; {USAGE}")),
             }
         }
@@ -222,19 +215,11 @@ fn seconds(name: &str, value: &std::ffi::OsStr) -> Result<Duration, String> {
 async fn serve(arguments: Arguments) -> Result<(), String> {
     let address = format!("127.0.0.1:{}", arguments.port);
     let bound = Server::bind(address.as_str(), router(&arguments.log));
-    let mut server = bound.map_err(|error| format!("cannot listen on {address}: {error}"))?.shutdown_on_signals();
+    let server = bound.map_err(|error| format!("cannot listen on {address}: {error}"))?.shutdown_on_signals();
+    let server = server.limits(arguments.limits);
     // A log that cannot be written is told now, and not after the first answer.
     let log = OpenOptions::new().create(true).append(true).open(&arguments.log);
     log.map_err(|error| format!("--log cannot write {}: {error}", arguments.log.display()))?;
-    if let Some(limit) = arguments.header_timeout {
-        server = server.header_timeout(limit);
-    }
-    if let Some(limit) = arguments.body_timeout {
-        server = server.body_timeout(limit);
-    }
-    if let Some(limit) = arguments.idle_timeout {
-        server = server.idle_timeout(limit);
-    }
     let address = server.local_addr().map_err(|error| error.to_string())?;
     announce(&format!("listening on http://{address}"));
     let report = server.run().await.map_err(|error| format!("cannot serve {address}: {error}"))?;

@@ -17,6 +17,9 @@ const FLOORS: &[&[&str]] = &[
     &["http"],
 ];
 
+/// The same within `src/http`.
+const FLOORS_OF_HTTP: &[&[&str]] = &[&["wire"], &["background"], &["app"], &["conn"], &["server"], &["mod"]];
+
 /// What the reader of the loop need not know of, and no part of the public API: `http` uses none of it.
 const PRIVATE: &[&str] = &["executor", "reactor", "timer", "pool", "promise", "event_loop"];
 
@@ -98,14 +101,20 @@ fn folder_of(file: &Path, src: &Path) -> String {
 }
 
 /// For each folder the folders it uses, and for each of those the files that do.
-fn arrows(src: &Path) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
-    let (mut files, reexports) = (Vec::new(), reexports(src));
+type Arrows = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+/// The arrows between the folders of `src`: paths that begin with `prefix` lead to one of them, or to a name re-exported there.
+fn arrows(src: &Path, prefix: &str, reexports: &BTreeMap<String, String>) -> Arrows {
+    let mut files = Vec::new();
     sources(src, &mut files);
-    let mut arrows: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let mut arrows = Arrows::new();
     for file in files.iter().filter(|file| !file.ends_with("lib.rs")) {
         let from = folder_of(file, src);
         let uses = arrows.entry(from.clone()).or_default();
-        for path in paths(&code(file), "crate::") {
+        let depth = file.strip_prefix(src).unwrap().components().count() - usize::from(file.ends_with("mod.rs"));
+        let code = code(file);
+        let relative = if depth == 0 { Vec::new() } else { paths(&code, &"super::".repeat(depth)) };
+        for path in paths(&code, prefix).into_iter().chain(relative).filter(|path| !path.starts_with("super")) {
             let first = path.split("::").next().unwrap_or_default().to_owned();
             let to = reexports.get(&first).cloned().unwrap_or(first);
             if to != from {
@@ -117,15 +126,17 @@ fn arrows(src: &Path) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     arrows
 }
 
-#[test]
-fn no_arrow_between_folders_points_up() {
+fn arrows_of_the_crate() -> Arrows {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let arrows = arrows(&src);
-    let order: Vec<&str> = FLOORS.iter().copied().flatten().copied().collect();
+    arrows(&src, "crate::", &reexports(&src))
+}
+
+/// Draws the floors, and names what points up or stands on none.
+fn check(arrows: &Arrows, floors: &[&[&str]]) {
+    let order: Vec<&str> = floors.iter().copied().flatten().copied().collect();
     let place = |folder: &str| order.iter().position(|known| *known == folder);
-    let mut wrong = Vec::new();
-    let mut drawing = String::new();
-    for (number, floor) in FLOORS.iter().enumerate().rev() {
+    let (mut drawing, mut wrong) = (String::new(), Vec::new());
+    for (number, floor) in floors.iter().enumerate().rev() {
         let _ = writeln!(drawing, "floor {}", number + 1);
         for folder in *floor {
             let Some(uses) = arrows.get(*folder) else { continue };
@@ -134,7 +145,7 @@ fn no_arrow_between_folders_points_up() {
         }
     }
     eprint!("{drawing}");
-    for (from, uses) in &arrows {
+    for (from, uses) in arrows {
         if place(from).is_none() {
             wrong.push(format!("`{from}` stands on no floor"));
         }
@@ -144,13 +155,27 @@ fn no_arrow_between_folders_points_up() {
             }
         }
     }
-    assert!(arrows["event_loop"].contains_key("executor"), "arrows are found: {arrows:?}");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
+fn no_arrow_between_folders_points_up() {
+    let arrows = arrows_of_the_crate();
+    assert!(arrows["event_loop"].contains_key("executor"), "arrows are found: {arrows:?}");
+    check(&arrows, FLOORS);
+}
+
+#[test]
+fn no_arrow_between_the_folders_of_http_points_up() {
+    let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let arrows = arrows(&http, "crate::http::", &BTreeMap::new());
+    assert!(arrows["conn"].contains_key("wire"), "arrows are found: {arrows:?}");
+    check(&arrows, FLOORS_OF_HTTP);
+}
+
+#[test]
 fn http_uses_what_anybody_could_use() {
-    let arrows = arrows(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let arrows = arrows_of_the_crate();
     let private: Vec<_> = arrows["http"].iter().filter(|(to, _)| PRIVATE.contains(&to.as_str())).collect();
     assert!(private.is_empty(), "{private:#?}");
 }

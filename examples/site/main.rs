@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use postlude::http::files::Dir;
 use postlude::http::{
-    Body, BodyError, Event, Json, Path, PeerAddr, Query, Request, Response, Router, Server, State, sse,
+    Body, BodyError, Event, Json, Limits, Path, PeerAddr, Query, Request, Response, Router, Server, State, sse,
 };
 use postlude::sync::watch;
 use postlude::{iter, time};
@@ -161,8 +161,9 @@ fn arguments() -> Result<(u16, PathBuf), String> {
 }
 
 async fn serve(port: u16, root: PathBuf) -> io::Result<()> {
-    let server =
-        Server::bind(("127.0.0.1", port), router(root))?.shutdown_on_signals().drain_limit(Duration::from_secs(1));
+    let server = Server::bind(("127.0.0.1", port), router(root))?
+        .shutdown_on_signals()
+        .limits(Limits { drain_limit: Duration::from_secs(1), ..Limits::default() });
     let mut out = io::stdout();
     writeln!(out, "listening on http://{}", server.local_addr()?)?;
     out.flush()?;

@@ -1,25 +1,33 @@
 //! Background tasks: work that a request leaves behind for after its answer.
 //!
-//! Every request has one list. Extractors, the handler and the returned response add to it; when the last byte of the answer was accepted by
-//! the socket, the list leaves the connection for the loop's deferred queue and runs there in order, one task after the other. The
-//! connection goes on with the next request, or closes; nothing that happens to it afterwards reaches the tasks, and no task can
-//! reach the connection.
+//! Every request has one list. Extractors, the handler and the returned response add to it; when
+//! the last byte of the answer was accepted by the socket, the list leaves the connection for the
+//! loop's deferred queue and runs there in order, one task after the other. The connection goes on
+//! with the next request, or closes; nothing that happens to it afterwards reaches the tasks, and
+//! no task can reach the connection.
 //!
 //! # How it works
 //!
 //! - [`BackgroundTasks`] is a handle on the list; clones are the same list.
-//! - A `Trigger` stands for the answer. It fires exactly once, from `Drop` too, with an outcome: delivered, aborted (the answer could not be
-//!   written), failed (the handler did). After a failure the tasks do not run; each is reported.
-//! - The list runs as one deferred task; a concurrent one has a deferred task for each of its own beside it. A task may add tasks to it while it runs; when its last one has ended the list is closed.
-//! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which lists run, what was not finished at shutdown.
-//! - It also counts the tasks that are ready to run on the loop ([`Ready`]). While they are more than half of the limit, a connection pauses before
-//!   it begins another request, so that under load clients wait a moment instead of being refused. A task that waits (for a timer, a
-//!   thread, a socket) is not ready and pauses nothing.
+//! - A `Trigger` stands for the answer. It fires exactly once, from `Drop` too, with an outcome:
+//!   delivered, aborted (the answer could not be written), failed (the handler did). After a
+//!   failure the tasks do not run; each is reported.
+//! - The list runs as one deferred task; a concurrent one has a deferred task for each of its own
+//!   beside it. A task may add tasks to it while it runs; when its last one has ended the list is
+//!   closed.
+//! - The [`Ledger`] keeps the server's books: how many tasks are accepted and not ended, which
+//!   lists run, which tasks were not finished at shutdown.
+//! - It also counts the tasks that are ready to run on the loop ([`Ready`]). While they are more
+//!   than half of the limit, a connection pauses before it begins another request, so that under
+//!   load clients wait a moment instead of being refused. A task that waits (for a timer, a thread,
+//!   a socket) is not ready and pauses nothing.
 //!
 //! # Invariants
 //!
-//! - What `add` accepted ends in exactly one of: completed, failed, skipped, unfinished. `pending` counts what has not ended yet.
-//! - User code (tasks, their destructors, the hook) runs while nothing here is borrowed, and its panics end there.
+//! - What `add` accepted ends in exactly one of: completed, failed, skipped, unfinished. `pending`
+//!   counts what has not ended yet.
+//! - User code (tasks, their destructors, the hook) runs while nothing here is borrowed, and its
+//!   panics end there.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -37,13 +45,12 @@ use http::StatusCode;
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use super::response::{IntoResponse, Response};
 use crate::blocking::Pool;
 use crate::sync::Notify;
 use crate::task::{AbortOnDrop, is_woken};
 use crate::{JoinHandle, defer, time};
 
-/// What a background task may return: nothing, or a `Result` whose error is reported.
+/// The output of a background task: nothing, or a `Result` whose error is reported.
 ///
 /// ```
 /// use postlude::http::TaskOutput;
@@ -74,7 +81,8 @@ impl<E: fmt::Display> TaskOutput for Result<(), E> {
     }
 }
 
-/// Why a task was not accepted. Its answer is a 503, with `Retry-After` unless it is [`Closed`](Self::Closed).
+/// Why a task was not accepted. Its answer is a 503, with `Retry-After` unless it is
+/// [`Closed`](Self::Closed).
 ///
 /// ```
 /// use postlude::http::{AddError, IntoResponse};
@@ -103,20 +111,14 @@ impl fmt::Display for AddError {
 
 impl std::error::Error for AddError {}
 
-/// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the server lasts longer.
+/// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the
+/// server lasts longer.
 pub(crate) const RETRY_AFTER: &str = "1";
 
 impl AddError {
     /// Whether the same request may succeed later.
     pub(crate) fn is_temporary(self) -> bool {
         matches!(self, Self::Full | Self::ShuttingDown)
-    }
-}
-
-impl IntoResponse for AddError {
-    fn into_response(self) -> Response {
-        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
-        if self.is_temporary() { response.with_field("retry-after", RETRY_AFTER) } else { response }
     }
 }
 
@@ -135,14 +137,6 @@ pub struct TaskRef(u64);
 
 impl TaskRef {
     /// The task's id.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     assert!(tasks.add(async {})?.id() > 0);
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     #[must_use]
     pub fn id(self) -> u64 {
         self.0
@@ -157,7 +151,7 @@ impl fmt::Display for TaskRef {
 
 /// How the request that a list belongs to ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum AnswerOutcome {
     /// The last byte of the answer was accepted by the socket.
     Delivered,
     /// There was an answer, but it could not be written to its end.
@@ -168,8 +162,9 @@ pub(crate) enum Outcome {
 
 /// A request's list of background tasks: an extractor, and a handle that can be cloned and kept.
 ///
-/// The tasks run after the answer, in the order they were added, one after the other; lists of different requests overlap. They run whether or
-/// not the client is still there, but not if the handler failed.
+/// The tasks run after the answer, in the order they were added, one after the other; lists of
+/// different requests overlap. They run whether or not the client is still there, but not if the
+/// handler failed.
 ///
 /// ```
 /// use postlude::http::{self, BackgroundTasks, Router};
@@ -199,7 +194,7 @@ impl BackgroundTasks {
             concurrent: Cell::new(false),
             stop_on_error: Cell::new(false),
             added: RefCell::default(),
-            stage: Cell::new(Stage::Open),
+            state: Cell::new(ListState::Open),
         };
         Self { list: Rc::new(list) }
     }
@@ -209,21 +204,13 @@ impl BackgroundTasks {
     /// # Errors
     ///
     /// See [`AddError`]; the future is dropped.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.add(async { println!("the client has its answer") })?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     #[track_caller]
     pub fn add<F>(&self, task: F) -> Result<TaskRef, AddError>
     where
         F: Future + 'static,
         F::Output: TaskOutput,
     {
-        self.list.accept(Entry::future(task))
+        self.list.accept(QueuedTask::future(task))
     }
 
     /// Adds a closure that blocks; it runs on the server's background threads.
@@ -231,39 +218,23 @@ impl BackgroundTasks {
     /// # Errors
     ///
     /// See [`AddError`]; the closure is dropped.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.add_blocking(|| std::fs::remove_file("/tmp/upload"))?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     #[track_caller]
     pub fn add_blocking<F, T>(&self, task: F) -> Result<TaskRef, AddError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        self.list.accept(Entry::blocking(task))
+        self.list.accept(QueuedTask::blocking(task))
     }
 
     /// Begins a task with a name, which reports use.
-    ///
-    /// ```
-    /// use postlude::http::{self, BackgroundTasks};
-    /// async fn order(tasks: BackgroundTasks) -> http::Result<&'static str> {
-    ///     tasks.task("mail").run(async || Err::<(), _>("no mail server"))?;
-    ///     Ok("ordered")
-    /// }
-    /// # let _ = http::Router::new().post("/", order);
-    /// ```
     #[must_use = "a task is added by `run` or `run_blocking`"]
     pub fn task(&self, name: impl Into<Cow<'static, str>>) -> NewTask<'_> {
         NewTask { tasks: self, name: name.into() }
     }
 
-    /// Lets the tasks of this request run at the same time instead of one after the other; from the next one to start on.
+    /// Lets the tasks of this request run at the same time instead of one after the other; from the
+    /// next one to start on.
     ///
     /// ```
     /// use postlude::http::{BackgroundTasks, Error, Router};
@@ -278,8 +249,9 @@ impl BackgroundTasks {
         self.list.concurrent.set(true);
     }
 
-    /// Makes the first task of this request that fails or panics the last one: those that have not started are skipped, and each is
-    /// reported as such. Those that run already, on a [concurrent](Self::concurrent) list, go on.
+    /// Makes the first task of this request that fails or panics the last one: those that have not
+    /// started are skipped, and each is reported as such. Those that run already, on a
+    /// [concurrent](Self::concurrent) list, go on.
     ///
     /// ```
     /// use postlude::http::{BackgroundTasks, Error, Router};
@@ -295,7 +267,7 @@ impl BackgroundTasks {
     }
 
     /// Moves the tasks of a response to the end of the list. If they do not all fit, none is added.
-    pub(crate) fn extend(&self, entries: Vec<Entry>) -> Result<(), AddError> {
+    pub(crate) fn extend(&self, entries: Vec<QueuedTask>) -> Result<(), AddError> {
         if let Err(error) = self.list.admit(entries.len()) {
             let _ = drop_quietly(entries);
             return Err(error);
@@ -335,21 +307,13 @@ impl NewTask<'_> {
     /// # Errors
     ///
     /// See [`AddError`].
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.task("mail").run(async || println!("sent"))?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     pub fn run<F, T>(self, task: F) -> Result<TaskRef, AddError>
     where
         F: AsyncFnOnce() -> T + 'static,
         T: TaskOutput + 'static,
     {
-        let entry = Entry::future(async move { task().await });
-        self.tasks.list.accept(Entry { name: Name::Given(self.name), ..entry })
+        let entry = QueuedTask::future(async move { task().await });
+        self.tasks.list.accept(QueuedTask { name: Name::Given(self.name), ..entry })
     }
 
     /// Adds it, from a closure that blocks.
@@ -357,24 +321,16 @@ impl NewTask<'_> {
     /// # Errors
     ///
     /// See [`AddError`].
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.task("clean").run_blocking(|| std::fs::remove_file("/tmp/upload"))?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
     pub fn run_blocking<F, T>(self, task: F) -> Result<TaskRef, AddError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        self.tasks.list.accept(Entry { name: Name::Given(self.name), ..Entry::blocking(task) })
+        self.tasks.list.accept(QueuedTask { name: Name::Given(self.name), ..QueuedTask::blocking(task) })
     }
 }
 
-/// What a task is called.
+/// The name of a task.
 #[derive(Clone, Debug)]
 enum Name {
     Given(Cow<'static, str>),
@@ -392,7 +348,7 @@ impl fmt::Display for Name {
 }
 
 /// A task on its way.
-pub(crate) struct Entry {
+pub(crate) struct QueuedTask {
     /// Given when it is accepted.
     id: u64,
     name: Name,
@@ -400,10 +356,10 @@ pub(crate) struct Entry {
     work: Work,
 }
 
-type Running = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+type TaskFuture = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 enum Work {
-    Future(Running),
+    Future(TaskFuture),
     Blocking(Box<dyn FnOnce() -> Result<(), String> + Send>),
 }
 
@@ -423,7 +379,7 @@ impl<F: Future<Output: TaskOutput>> Future for Finish<F> {
     }
 }
 
-impl Entry {
+impl QueuedTask {
     #[track_caller]
     pub(crate) fn future<F>(task: F) -> Self
     where
@@ -460,7 +416,7 @@ impl Work {
 /// A task that has begun.
 enum Job {
     /// `None` once it has ended.
-    Here(Option<Running>),
+    Here(Option<TaskFuture>),
     /// In a box, to keep the runners of the others small.
     OnThread(Box<AbortOnDrop<Result<(), String>>>),
 }
@@ -497,12 +453,12 @@ impl Drop for Job {
     }
 }
 
-/// Drops what a user made; a panic of its destructor is an outcome like any other.
+/// Drops a user's value; a panic of its destructor is an outcome like any other.
 fn drop_quietly<T>(value: T) -> Result<(), Fault> {
     catch_unwind(AssertUnwindSafe(|| drop(value))).map_err(|payload| Fault::Panic(text_of(payload)))
 }
 
-/// What a panic says. The payload's own destructor may panic too.
+/// The text of a panic. The payload's own destructor may panic too.
 pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| String::from(*text));
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -512,14 +468,14 @@ pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     text.unwrap_or_else(|| String::from("a panic without a text"))
 }
 
-/// Drops a value of the user's. If that panics, nobody hears of it.
+/// Drops a user's value. A panic of its destructor goes unreported.
 pub(crate) fn discard<T>(value: T) {
     let _ = drop_quietly(value);
 }
 
 /// Where a list is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ListState {
     /// The answer is not out.
     Open,
     /// The tasks run.
@@ -534,8 +490,9 @@ struct List {
     /// Method and target, for reports.
     line: Vec<u8>,
     number: u64,
-    queue: RefCell<Line<Entry>>,
-    /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner, read by reports.
+    queue: RefCell<Line<QueuedTask>>,
+    /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner,
+    /// read by reports.
     current: RefCell<Line<Current>>,
     /// The key of its runner in the ledger, or `NO_RUNNER`.
     runner: Cell<usize>,
@@ -545,7 +502,7 @@ struct List {
     stop_on_error: Cell<bool>,
     /// Wakes the runner of a concurrent list when a task is added to it.
     added: RefCell<Option<Waker>>,
-    stage: Cell<Stage>,
+    state: Cell<ListState>,
 }
 
 struct Current {
@@ -594,7 +551,7 @@ impl<T> Line<T> {
 impl List {
     /// Whether so many more tasks may be added.
     fn admit(&self, more: usize) -> Result<(), AddError> {
-        if self.stage.get() == Stage::Closed {
+        if self.state.get() == ListState::Closed {
             return Err(AddError::Closed);
         }
         let waiting = self.queue.borrow().len() + more;
@@ -604,7 +561,7 @@ impl List {
         self.ledger.admit(more)
     }
 
-    fn accept(&self, mut entry: Entry) -> Result<TaskRef, AddError> {
+    fn accept(&self, mut entry: QueuedTask) -> Result<TaskRef, AddError> {
         self.admit(1)?;
         entry.id = self.ledger.enter();
         let id = entry.id;
@@ -622,7 +579,7 @@ impl List {
 
     /// Takes the next task and notes that it runs.
     fn start_next(&self) -> Option<(u64, Job)> {
-        let Entry { id, name, added, work } = self.queue.borrow_mut().pop()?;
+        let QueuedTask { id, name, added, work } = self.queue.borrow_mut().pop()?;
         self.current.borrow_mut().push(Current { id, name, added });
         Some((id, work.start(&self.ledger)))
     }
@@ -641,12 +598,14 @@ impl List {
     }
 
     fn report(&self, id: u64, name: &Name, fault: Fault) {
+        let (kind, message) = fault.told();
         self.ledger.report(&TaskFailure {
             id,
             name: name.to_string(),
             request: self.request(),
             number: self.number,
-            fault,
+            kind,
+            message,
         });
     }
 
@@ -654,23 +613,23 @@ impl List {
     fn skip(&self, why: &Fault) {
         loop {
             let Some(entry) = self.queue.borrow_mut().pop() else { return };
-            let Entry { id, name, work, .. } = entry;
+            let QueuedTask { id, name, work, .. } = entry;
             let _ = drop_quietly(work);
             self.report(id, &name, why.clone());
             self.ledger.leave();
         }
     }
 
-    /// Notes what was never finished.
+    /// Notes the tasks that were never finished.
     fn give_up(&self) {
-        self.stage.set(Stage::Closed);
+        self.state.set(ListState::Closed);
         loop {
             let Some(Current { id, name, added }) = self.current.borrow_mut().pop() else { break };
             self.ledger.abandon(self.unfinished(id, &name, added, true));
         }
         loop {
             let Some(entry) = self.queue.borrow_mut().pop() else { return };
-            let Entry { id, name, added, work } = entry;
+            let QueuedTask { id, name, added, work } = entry;
             let _ = drop_quietly(work);
             self.ledger.abandon(self.unfinished(id, &name, added, false));
         }
@@ -695,7 +654,7 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        // A list nobody started: its answer never came.
+        // A list that was never started: its answer never came.
         self.give_up();
         let mut line = std::mem::take(&mut self.line);
         let mut spare = self.ledger.spare_lines.borrow_mut();
@@ -710,7 +669,8 @@ impl Drop for List {
 const SPARE_LINES: usize = 64;
 const SPARE_LINE: usize = 256;
 
-/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is noted.
+/// Runs a list to its end. Dropping it, polled or not, closes the list; what has not ended is
+/// noted.
 struct Runner {
     ready: Ready,
     /// The task that runs, and its id.
@@ -744,7 +704,7 @@ impl Runner {
         }
     }
 
-    /// Runs what is left of a list at the same time.
+    /// Runs the rest of a list at the same time.
     fn poll_together(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let list = &self.ready.list;
         loop {
@@ -805,10 +765,11 @@ impl Future for One {
     }
 }
 
-/// How many tasks of a list nothing but the loop keeps from running, as far as one deferred task has to do with them.
+/// How many tasks of a list nothing but the loop keeps from running, as far as one deferred task
+/// has to do with them.
 ///
-/// They count from when that task is spawned until a poll leaves it waiting, and again from when a poll ends with it woken. (What wakes
-/// it later is seen at its next poll.)
+/// They count from when that task is spawned until a poll leaves it waiting, and again from when a
+/// poll ends with it woken. (What wakes it later is seen at its next poll.)
 struct Ready {
     list: Rc<List>,
     count: usize,
@@ -848,31 +809,31 @@ impl Trigger {
         Self { tasks: Some(tasks), failed }
     }
 
-    pub(crate) fn fire(mut self, outcome: Outcome) {
+    pub(crate) fn fire(mut self, outcome: AnswerOutcome) {
         self.release(outcome);
     }
 
-    fn release(&mut self, outcome: Outcome) {
+    fn release(&mut self, outcome: AnswerOutcome) {
         let Some(BackgroundTasks { list }) = self.tasks.take() else { return };
-        match self.failed.map_or(outcome, Outcome::Failed) {
-            Outcome::Failed(status) => {
-                list.stage.set(Stage::Closed);
+        match self.failed.map_or(outcome, AnswerOutcome::Failed) {
+            AnswerOutcome::Failed(status) => {
+                list.state.set(ListState::Closed);
                 list.skip(&Fault::NotRun(status));
             }
-            Outcome::Delivered | Outcome::Aborted => Ledger::start(list),
+            AnswerOutcome::Delivered | AnswerOutcome::Aborted => Ledger::start(list),
         }
     }
 }
 
 impl Drop for Trigger {
     fn drop(&mut self) {
-        self.release(Outcome::Aborted);
+        self.release(AnswerOutcome::Aborted);
     }
 }
 
 /// How many tasks may wait.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct TaskLimits {
     pub(crate) per_server: usize,
     pub(crate) per_request: usize,
     pub(crate) threads: usize,
@@ -882,14 +843,14 @@ type Hook = Box<dyn Fn(&TaskFailure)>;
 
 /// The server's books about background tasks.
 pub(crate) struct Ledger {
-    limits: Limits,
+    limits: TaskLimits,
     hook: Option<Hook>,
     /// The lane of the blocking tasks, from the first one on.
     pool: OnceCell<Pool>,
     last_id: Cell<u64>,
     /// Accepted and not ended.
     pending: Cell<usize>,
-    /// Of those, the ones that are ready to run on the loop. Written by [`Ready`] alone.
+    /// The pending tasks that are ready to run on the loop. Written by [`Ready`] alone.
     ready: Cell<usize>,
     /// Tells paused connections that there may be room.
     room: Notify,
@@ -902,12 +863,12 @@ pub(crate) struct Ledger {
     unfinished: RefCell<Vec<UnfinishedTask>>,
     /// Memory of ended lists.
     spare_lines: RefCell<Vec<Vec<u8>>>,
-    /// Who waits for `pending` to be zero.
+    /// Waits for `pending` to be zero.
     waiter: RefCell<Option<Waker>>,
 }
 
 impl Ledger {
-    pub(crate) fn new(limits: Limits, hook: Option<Hook>) -> Self {
+    pub(crate) fn new(limits: TaskLimits, hook: Option<Hook>) -> Self {
         Self {
             limits,
             hook,
@@ -937,7 +898,8 @@ impl Ledger {
         if self.pending.get() + more > self.limits.per_server { Err(AddError::Full) } else { Ok(()) }
     }
 
-    /// Whether so many tasks are pending that a connection should release those of its own answers before it begins another request.
+    /// Whether so many tasks are pending that a connection should release those of its own answers
+    /// before it begins another request.
     pub(crate) fn is_loaded(&self) -> bool {
         self.pending.get() > self.limits.per_server / 2
     }
@@ -954,7 +916,8 @@ impl Ledger {
         }
     }
 
-    /// So many are ready in place of so many. When they get fewer one connection may go on, and when none is left, all may.
+    /// So many are ready in place of so many. When they get fewer one connection may go on, and
+    /// when none is left, all may.
     fn count_ready(&self, before: usize, now: usize) {
         self.ready.set(self.ready.get() + now - before);
         if now > before {
@@ -990,7 +953,7 @@ impl Ledger {
     /// Hands a list to the loop.
     fn start(list: Rc<List>) {
         if list.queue.borrow().len() == 0 {
-            list.stage.set(Stage::Closed);
+            list.state.set(ListState::Closed);
             return;
         }
         let ledger = Rc::clone(&list.ledger);
@@ -998,10 +961,11 @@ impl Ledger {
             list.give_up();
             return;
         }
-        list.stage.set(Stage::Running);
+        list.state.set(ListState::Running);
         let key = ledger.running.borrow_mut().insert(None);
         list.runner.set(key);
-        // Outside a runtime, where a connection may be dropped, `defer` panics and drops the runner, which notes what is lost.
+        // Outside a runtime, where a connection may be dropped, `defer` panics and drops the
+        // runner, which notes what is lost.
         match catch_unwind(AssertUnwindSafe(|| defer(Runner::new(list)))) {
             Ok(handle) => ledger.keep(key, handle),
             Err(payload) => drop(text_of(payload)),
@@ -1063,7 +1027,7 @@ impl Ledger {
         Poll::Pending
     }
 
-    /// Ends what still runs; gives what was not finished.
+    /// Ends the tasks that still run; returns the unfinished ones.
     pub(crate) async fn close(&self) -> Vec<UnfinishedTask> {
         self.closed.set(true);
         let running: Vec<_> = self.running.take().into_iter().filter_map(|(_, handle)| handle).collect();
@@ -1084,7 +1048,7 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "postlude: {text}");
 }
 
-/// What went wrong with a task.
+/// The failure of a task, on its way to a [`TaskFailure`].
 #[derive(Clone, Debug)]
 enum Fault {
     Error(String),
@@ -1095,7 +1059,43 @@ enum Fault {
     After(String),
 }
 
-/// A background task that failed, panicked, or was not run because the handler failed: see `Server::on_task_error`.
+impl Fault {
+    fn told(self) -> (FailureKind, String) {
+        match self {
+            Self::Error(text) => (FailureKind::Error, text),
+            Self::Panic(text) => (FailureKind::Panic, text),
+            Self::NotRun(status) => (FailureKind::Skipped, format!("the handler failed with {}", status.as_u16())),
+            Self::After(name) => (FailureKind::Skipped, format!("'{name}' failed")),
+        }
+    }
+}
+
+/// The ways in which a background task fails: see [`TaskFailure::kind`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::http::{FailureKind, Router, Server};
+/// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| match failure.kind {
+///     FailureKind::Panic => eprintln!("a bug: {failure}"),
+///     _ => eprintln!("{failure}"),
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The task returned an error.
+    Error,
+    /// The task panicked, or its destructor did.
+    Panic,
+    /// The task was not run at all: the handler failed, or a task before it on a list that stops on
+    /// errors.
+    Skipped,
+}
+
+/// A background task that failed, panicked, or was not run because the handler failed: see
+/// `Server::on_task_error`.
 ///
 /// Its text is what stands on stderr without a hook.
 ///
@@ -1103,150 +1103,37 @@ enum Fault {
 /// # fn main() -> std::io::Result<()> {
 /// use postlude::http::{Router, Server};
 /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-///     eprintln!("{failure}");
+///     eprintln!("{} of {} failed: {}", failure.name, failure.request, failure.message);
 /// });
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskFailure {
-    id: u64,
-    name: String,
-    request: String,
-    number: u64,
-    fault: Fault,
-}
-
-impl TaskFailure {
     /// The task's id, as `add` gave it.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("task {} failed", failure.id());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
+    pub id: u64,
     /// The task's name, or where it was added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("{} failed", failure.name());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    pub name: String,
     /// Method and target of the request.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("a task of {} failed", failure.request());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn request(&self) -> &str {
-        &self.request
-    }
-
+    pub request: String,
     /// The request's number.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("a task of request {} failed", failure.number());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The error or the panic, as a text.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     eprintln!("{}", failure.message());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn message(&self) -> String {
-        match &self.fault {
-            Fault::Error(text) | Fault::Panic(text) => text.clone(),
-            Fault::NotRun(status) => format!("the handler failed with {}", status.as_u16()),
-            Fault::After(name) => format!("'{name}' failed"),
-        }
-    }
-
-    /// Whether the task panicked.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     assert!(!failure.is_panic(), "a bug in {}", failure.name());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_panic(&self) -> bool {
-        matches!(self.fault, Fault::Panic(_))
-    }
-
-    /// Whether the task was not run at all.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-    ///     assert!(!failure.is_skipped(), "{} was lost", failure.name());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_skipped(&self) -> bool {
-        matches!(self.fault, Fault::NotRun(_) | Fault::After(_))
-    }
+    pub number: u64,
+    /// Whether it failed, panicked, or was not run.
+    pub kind: FailureKind,
+    /// The error, the panic, or the reason why it was not run, as a text.
+    pub message: String,
 }
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, request, number, .. } = self;
-        match &self.fault {
-            Fault::Error(text) => write!(f, "background task '{name}' failed: {text}")?,
-            Fault::Panic(text) => write!(f, "background task '{name}' failed: panicked: {text}")?,
-            Fault::NotRun(status) => {
-                write!(f, "background task '{name}' not run: the handler failed with {}", status.as_u16())?;
-            }
-            Fault::After(failed) => write!(f, "background task '{name}' not run: '{failed}' failed")?,
-        }
-        write!(f, " ({request}, request {number})")
+        let Self { name, request, number, message, .. } = self;
+        let what = match self.kind {
+            FailureKind::Error => "failed",
+            FailureKind::Panic => "failed: panicked",
+            FailureKind::Skipped => "not run",
+        };
+        write!(f, "background task '{name}' {what}: {message} ({request}, request {number})")
     }
 }
 
@@ -1257,102 +1144,25 @@ impl fmt::Display for TaskFailure {
 /// use postlude::http::{Router, Server};
 /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
 /// let report = postlude::run(server.run())??;
-/// report.unfinished().iter().for_each(|task| eprintln!("lost: {task}"));
+/// report.unfinished.iter().for_each(|task| eprintln!("lost: {task}"));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UnfinishedTask {
-    id: u64,
-    name: String,
-    request: String,
-    number: u64,
-    age: Duration,
-    started: bool,
-}
-
-impl UnfinishedTask {
+    /// The task's id, as `add` gave it.
+    pub id: u64,
     /// The task's name, or where it was added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// let names: Vec<&str> = report.unfinished().iter().map(|task| task.name()).collect();
-    /// # assert!(names.is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    pub name: String,
     /// Method and target of the request.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// report.unfinished().iter().for_each(|task| eprintln!("a task of {} was lost", task.request()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn request(&self) -> &str {
-        &self.request
-    }
-
-    /// The task's id.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// report.unfinished().iter().for_each(|task| eprintln!("task {} was lost", task.id()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
+    pub request: String,
+    /// The request's number.
+    pub number: u64,
     /// How long ago it was added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert!(report.unfinished().iter().all(|task| task.age().as_secs() < 60));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.age
-    }
-
+    pub age: Duration,
     /// Whether it had begun.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// let begun = report.unfinished().iter().filter(|task| task.started()).count();
-    /// # assert_eq!(begun, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn started(&self) -> bool {
-        self.started
-    }
+    pub started: bool,
 }
 
 impl fmt::Display for UnfinishedTask {

@@ -1,7 +1,8 @@
 //! A small HTTP/1.1 server whose point is what comes after the response.
 //!
-//! A [`Router`] leads requests to handlers: async functions whose parameters are extractors. A handler that takes [`BackgroundTasks`] adds work to
-//! its request's list; the connection sends the answer, and when the last byte was accepted by the socket, the list runs on the loop's deferred
+//! A [`Router`] leads requests to handlers: async functions whose parameters are extractors. A
+//! handler that takes [`BackgroundTasks`] adds work to its request's list; the connection sends the
+//! answer, and when the last byte was accepted by the socket, the list runs on the loop's deferred
 //! queue, in order, whatever becomes of the connection.
 //!
 //! ```no_run
@@ -18,68 +19,45 @@
 //! }
 //! ```
 //!
-//! # The files, from the wire upwards
+//! # The folders, from the wire upwards
 //!
-//! | file | what |
+//! Each depends on those above it in this table and on no other.
+//!
+//! | folder | contents |
 //! | --- | --- |
-//! | `parse`, `chunked` | the head of a request; the framing of its body |
-//! | `buffer`, `timer` | bytes read and bytes to be written, with the places where answers end; one deadline |
-//! | `body`, `request`, `response` | what handlers see |
-//! | `connection` | one connection: read, call, answer, in order |
-//! | `closing` | the sockets of clients who have gone |
-//! | `upgrade` | the socket for another protocol |
-//! | `router`, `pattern`, `endpoint`, `handler`, `extract`, `path`, `error` | from a request to a function's parameters, and back |
-//! | `extensions` | values by type |
-//! | `problem` | the form of error answers |
-//! | `middleware` | closures around the handlers of a group |
+//! | `wire/` | bytes in, bytes out: the head of a request, the framing of a body, the lines of a response's head |
 //! | `background` | the tasks after the answer, and their books |
-//! | `delivery` | telling who asked how an answer ended |
-//! | `files`, `conditional` | files as answers; what a condition or a range makes of an answer |
-//! | `sse` | server-sent events |
+//! | `app/` | from a request to a function's parameters, and from its output to a response |
+//! | `conn/` | one connection: read, call, answer, in order |
 //! | `server` | accepting, stopping, draining |
 
+mod app;
 mod background;
-mod body;
-mod buffer;
-pub mod chunked;
-mod closing;
-mod conditional;
-mod connection;
-mod delivery;
-mod endpoint;
-mod error;
-mod extensions;
-mod extract;
-pub mod files;
-mod handler;
-pub mod middleware;
-pub mod parse;
-mod path;
-mod pattern;
-mod problem;
-mod request;
-mod response;
-mod router;
+mod conn;
 mod server;
-mod sse;
-mod timer;
-mod upgrade;
+mod wire;
 
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
-pub use background::{AddError, BackgroundTasks, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask};
-pub use body::{Body, BodyError};
-pub use delivery::Delivery;
-pub use endpoint::{Endpoint, endpoint};
-pub use error::{Error, Result};
-pub use extensions::Extensions;
-pub use extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, Rejection, State};
-pub use handler::{Handler, Parameters};
-pub use middleware::Next;
-pub use request::Request;
-pub use response::{IntoResponse, Response};
-pub use router::Router;
+pub use app::body::{Body, BodyError};
+pub use app::delivery::Delivery;
+pub use app::endpoint::Endpoint;
+pub use app::error::{Error, Result};
+pub use app::extensions::Extensions;
+pub use app::extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, State};
+pub use app::handler::{Handler, Parameters, endpoint};
+pub use app::middleware::Next;
+pub use app::rejection::Rejection;
+pub use app::request::Request;
+pub use app::response::{IntoResponse, Response};
+pub use app::router::Router;
+pub use app::sse::{Event, sse, sse_with};
+pub use app::upgraded::Upgraded;
+pub use app::{files, middleware};
+pub use background::{
+    AddError, BackgroundTasks, FailureKind, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask,
+};
+pub use conn::limits::Limits;
 #[cfg(feature = "signal")]
 pub use server::serve;
 pub use server::{Server, ShutdownReport};
-pub use sse::{Event, sse, sse_with};
-pub use upgrade::Upgraded;
+pub use wire::{chunked, parse};

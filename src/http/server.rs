@@ -4,305 +4,55 @@
 //!
 //! 1. The listener closes; idle connections close at once.
 //! 2. Answers that are being made are finished, and say `Connection: close`.
-//! 3. Background tasks run until none is left or `drain_limit` is over. What running handlers and tasks add is accepted until then.
+//! 3. Background tasks run until none is left or `Limits::drain_limit` is over. What running
+//!    handlers and tasks add is accepted until then.
 //! 4. Connections and tasks that are still there are cancelled, and reported by name.
 //!
 //! A second signal skips the waiting.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use slab::Slab;
 
-use super::background::{Ledger, Limits, TaskFailure, UnfinishedTask, say};
-use super::buffer::GrownBuffers;
-use super::chunked::BodyLimits;
-use super::closing::{self, Closing, Leftover};
-use super::connection::{Active, Connection};
-use super::parse;
-use super::router::Router;
+use super::app::router::Router;
+use super::background::{Ledger, TaskFailure, TaskLimits, UnfinishedTask, say};
+use super::conn::closing::{self, Leftover};
+use super::conn::connection::Connection;
+use super::conn::limits::Limits;
+use super::conn::places::Places;
+use super::conn::shared::Shared;
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
-use crate::{JoinHandle, spawn, time};
-
-/// How many connections' buffers are kept for the next that needs some.
-const SPARE: usize = 64;
-
-/// A head slower than this is no client's on any line that still exists; a client that means harm sends a byte a second or less.
-const HEADER_RATE: u32 = 256;
-/// Two lost packets and their repetitions fit into it.
-const HEADER_GRACE: Duration = Duration::from_secs(5);
-/// Bytes a second of bodies and answers, over a time that `body_timeout` and `write_timeout` say: slower than any modem.
-const RATE: u32 = 1024;
-/// A connection that waits costs about a kilobyte here and some more in the kernel, one that is busy 200 KiB at worst before its handler's own
-/// needs: ten thousand are no burden, a hundred thousand should be somebody's decision.
-const CONNECTIONS: usize = 16 * 1024;
-
-/// What the builder methods set.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) head: parse::Limits,
-    pub(crate) chunks: BodyLimits,
-    pub(crate) header_timeout: Duration,
-    pub(crate) header_rate: u32,
-    pub(crate) header_grace: Duration,
-    pub(crate) body_timeout: Duration,
-    pub(crate) body_rate: u32,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) write_rate: u32,
-    pub(crate) max_body: u64,
-    pub(crate) max_buffer: usize,
-    pub(crate) max_requests: u32,
-    max_connections: usize,
-    drain_limit: Duration,
-    tasks: Limits,
-}
-
-/// What the connections of a server share.
-pub(crate) struct Shared {
-    pub(crate) router: Router,
-    pub(crate) config: Config,
-    pub(crate) ledger: Rc<Ledger>,
-    /// Set once, when the server stops.
-    pub(crate) stopping: Cell<bool>,
-    /// Numbers requests.
-    requests: Cell<u64>,
-    connections: RefCell<Slab<Entry>>,
-    /// Buffers that no connection needs now. They know the server, so they must go when the last connection goes.
-    #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
-    spare: RefCell<Vec<Box<Active>>>,
-    pub(super) grown: GrownBuffers,
-    /// The task in `run`, which waits for connections to end.
-    waiter: RefCell<Option<Waker>>,
-    date: RefCell<Date>,
-    pub(super) closing: Closing,
-}
-
-/// One connection.
-#[derive(Default)]
-struct Entry {
-    /// Set while it is idle, to tell it that the server stops.
-    idle: Option<Waker>,
-    /// Its task, if it is one of the server's own.
-    task: Option<JoinHandle<()>>,
-}
-
-/// The text of the `Date` field, made once a second.
-struct Date {
-    second: u64,
-    text: String,
-}
-
-/// A connection's entry in the server's list.
-pub(super) struct Place {
-    shared: Rc<Shared>,
-    key: usize,
-}
-
-impl Place {
-    pub(super) fn key(&self) -> usize {
-        self.key
-    }
-
-    pub(super) fn shared(&self) -> &Rc<Shared> {
-        &self.shared
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.leave(self.key);
-    }
-}
-
-impl Shared {
-    pub(crate) fn next_request(&self) -> u64 {
-        self.requests.set(self.requests.get() + 1);
-        self.requests.get()
-    }
-
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
-        let key = self.connections.borrow_mut().insert(Entry::default());
-        Place { shared: Rc::clone(self), key }
-    }
-
-    fn leave(&self, key: usize) {
-        let (entry, last) = {
-            let mut connections = self.connections.borrow_mut();
-            let entry = connections.try_remove(key);
-            // At powers of two, so that the walk through the list is paid for by those who left since the last.
-            if connections.len().is_power_of_two() && connections.len() < connections.capacity() / 4 {
-                connections.shrink_to_fit();
-            }
-            (entry, connections.is_empty())
-        };
-        drop(entry);
-        if last {
-            *self.connections.borrow_mut() = Slab::new();
-            drop(self.spare.take());
-            self.grown.clear();
-        }
-        let waiter = self.waiter.borrow_mut().take();
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
-    }
-
-    /// Buffers that another connection has used.
-    pub(super) fn lend(&self) -> Option<Box<Active>> {
-        self.spare.borrow_mut().pop()
-    }
-
-    /// Keeps buffers for the next connection, but not too many.
-    pub(super) fn give_back(&self, active: Box<Active>) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE {
-            spare.push(active);
-            return;
-        }
-        drop(spare);
-        drop(active);
-    }
-
-    /// Whether the server stops; if not, the connection is woken when it does.
-    pub(super) fn is_stopping(&self, key: usize, cx: &Context<'_>) -> bool {
-        if self.stopping.get() {
-            return true;
-        }
-        let waker = cx.waker().clone();
-        let before = self.connections.borrow_mut().get_mut(key).and_then(|entry| entry.idle.replace(waker));
-        drop(before);
-        false
-    }
-
-    fn stop(&self) {
-        self.stopping.set(true);
-        let idle: Vec<Waker> =
-            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.idle.take()).collect();
-        idle.into_iter().for_each(Waker::wake);
-    }
-
-    /// Whether fewer connections are open than may be; if not, the task is woken when one ends.
-    fn has_room(&self, cx: &Context<'_>) -> bool {
-        if self.connections.borrow().len() < self.config.max_connections {
-            return true;
-        }
-        self.wait(cx);
-        false
-    }
-
-    fn wait(&self, cx: &Context<'_>) {
-        let waker = cx.waker().clone();
-        let before = self.waiter.borrow_mut().replace(waker);
-        drop(before);
-    }
-
-    fn start(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        // Answers are written whole: waiting for more to send only delays them. Failing to say so is no reason to hang up.
-        let _ = stream.set_nodelay(true);
-        let connection = Connection::new(Rc::clone(self), stream, Some(peer));
-        let key = connection.key();
-        let task = spawn(connection.serve(Leftover::close_later));
-        if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
-            entry.task = Some(task);
-        }
-    }
-
-    /// Ends the server's own connections; gives their number.
-    async fn cut(&self) -> usize {
-        let mut tasks: Vec<_> =
-            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
-        // Only their sockets wait to be closed.
-        tasks.retain(|task| !task.is_finished());
-        for task in &tasks {
-            task.abort();
-        }
-        let count = tasks.len();
-        for task in tasks {
-            let _ = task.await;
-        }
-        count
-    }
-
-    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
-        let now = SystemTime::now();
-        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut date = self.date.borrow_mut();
-        if date.second != second {
-            *date = Date { second, text: httpdate::fmt_http_date(now) };
-        }
-        out.extend_from_slice(b"date: ");
-        out.extend_from_slice(date.text.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-}
+use crate::{spawn, time};
 
 type Until = Pin<Box<dyn Future<Output = ()>>>;
 type Hook = Box<dyn Fn(&TaskFailure)>;
 
-/// A server on one address, with its limits.
-///
-/// # Limits
-///
-/// All are on unless said otherwise. An answer with one of these statuses says `Connection: close`, and the connection ends after it.
-///
-/// | limit | default | beyond it | set by |
-/// | --- | --- | --- | --- |
-/// | bytes of a head | 16 KiB | 431 | [`head_limits`](Self::head_limits) |
-/// | bytes of a target | 8 KiB | 414 | [`head_limits`](Self::head_limits) |
-/// | fields of a head | 100 | 431 | [`head_limits`](Self::head_limits) |
-/// | time for a head | 10 s | 408 | [`header_timeout`](Self::header_timeout) |
-/// | bytes a second of a head | 256 after 5 s | 408 | [`min_header_rate`](Self::min_header_rate) |
-/// | bytes of a body | 2 MiB | 413 | [`max_body`](Self::max_body), [`Router::max_body`] for a group of routes |
-/// | bytes of chunk extensions | 16 KiB a body | 413 | [`chunk_limits`](Self::chunk_limits) |
-/// | bytes and fields of trailers | 16 KiB, 100 | 431 | [`chunk_limits`](Self::chunk_limits) |
-/// | waiting for a body | 30 s, earned back by its bytes | 408 | [`body_timeout`](Self::body_timeout) |
-/// | bytes a second of a body | 1024 | 408 | [`min_body_rate`](Self::min_body_rate) |
-/// | body left unread by the handler | 64 KiB | closed after the answer | |
-/// | waiting for a client that reads slowly | 30 s, earned back by its bytes | closed | [`write_timeout`](Self::write_timeout) |
-/// | bytes a second it reads | 1024 | closed | [`min_write_rate`](Self::min_write_rate) |
-/// | answers that wait for it | 64 KiB and one piece | nothing more is read | [`max_buffer`](Self::max_buffer) |
-/// | time without a request | 60 s | closed | [`idle_timeout`](Self::idle_timeout) |
-/// | requests of a connection | 100 000 | closed after the answer | [`max_requests_per_connection`](Self::max_requests_per_connection) |
-/// | connections | 16 384 | they wait in the kernel's queue | [`max_connections`](Self::max_connections) |
-/// | open files | the system's | they wait, and are tried again every 100 ms | `ulimit -n` |
-/// | background tasks | 10 000, 1 000 a request | 503 with `Retry-After` | [`background_limits`](Self::background_limits) |
-/// | background tasks ready to run | half of that | requests wait, for a second at most | |
-/// | time to stop | 30 s | reported | [`drain_limit`](Self::drain_limit) |
-///
-/// A head or a body that is not what HTTP/1.1 asks is 400, an unknown transfer coding, an endless method or `CONNECT` 501, another major version
-/// 505, an expectation that is none 417.
-///
-/// Memory: a connection that waits for a request holds about a kilobyte. While it is served it holds what was read of a head or body (8 KiB,
-/// while a head is incomplete at most twice the limit of a head, while a body comes fast 128 KiB), the answers that wait, and whatever the handler
-/// collects, at most the limit of a body. What was freed the process's allocator may keep: glibc's does so with large bodies, unless
-/// `MALLOC_MMAP_THRESHOLD_` is set in its environment (mallopt(3)).
+/// A server on one address, with its [`Limits`].
 ///
 /// ```
-/// use postlude::http::{Router, Server};
+/// use postlude::http::{Limits, Router, Server};
 /// # fn main() -> std::io::Result<()> {
 /// let router = Router::new().get("/", async || "hello");
 /// let server = Server::bind("127.0.0.1:0", router)?
-///     .max_body(64 * 1024)
+///     .limits(Limits { max_body: 64 * 1024, ..Limits::default() })
 ///     .shutdown_on(async { /* a channel, a signal, a timer */ });
 /// let report = postlude::run(server.run())??;
-/// assert_eq!(report.unfinished().len(), 0);
+/// assert_eq!(report.unfinished.len(), 0);
 /// # Ok(())
 /// # }
 /// ```
 pub struct Server {
     listener: TcpListener,
-    config: Config,
+    limits: Limits,
     router: Cell<Router>,
     hook: Cell<Option<Hook>>,
     until: Option<Until>,
@@ -319,23 +69,15 @@ impl Server {
     /// # Errors
     ///
     /// If the address is taken, not ours, or malformed.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?;
-    /// assert_ne!(server.local_addr()?.port(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
         Ok(Self::from_listener(TcpListener::bind(address)?, router))
     }
 
     /// Serves a socket that listens already: one that was inherited, or made with other options.
     ///
-    /// A reason for one: the kernel's queue of connections that were not accepted yet holds 128, as everywhere in Rust. More than that may come at once
-    /// on a busy address; `socket2` makes listeners with a longer queue.
+    /// A reason for one: the kernel's queue of connections that were not accepted yet holds 128, as
+    /// everywhere in Rust. More than that may come at once on a busy address; `socket2` makes
+    /// listeners with a longer queue.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -354,24 +96,7 @@ impl Server {
     pub fn from_listener(listener: TcpListener, router: Router) -> Self {
         Self {
             listener,
-            config: Config {
-                head: parse::Limits::default(),
-                chunks: BodyLimits::default(),
-                header_timeout: Duration::from_secs(10),
-                header_rate: HEADER_RATE,
-                header_grace: HEADER_GRACE,
-                body_timeout: Duration::from_secs(30),
-                body_rate: RATE,
-                idle_timeout: Duration::from_secs(60),
-                write_timeout: Duration::from_secs(30),
-                write_rate: RATE,
-                max_body: 2 * 1024 * 1024,
-                max_buffer: 64 * 1024,
-                max_requests: 100_000,
-                max_connections: CONNECTIONS,
-                drain_limit: Duration::from_secs(30),
-                tasks: Limits { per_server: 10_000, per_request: 1_000, threads: 4 },
-            },
+            limits: Limits::default(),
             router: Cell::new(router),
             hook: Cell::new(None),
             until: None,
@@ -381,285 +106,16 @@ impl Server {
         }
     }
 
-    /// How many blocking background tasks run at once; 4 if not said. They have threads of their own.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.background_threads(2);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Sets the limits of time and size, all of them: start from [`Limits::default`] for the ones
+    /// to be kept.
     #[must_use]
-    pub fn background_threads(mut self, threads: usize) -> Self {
-        self.config.tasks.threads = threads;
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
-    /// How many background tasks may wait or run, in all and per request. Default 10 000 and 1 000; beyond that `add` gives
-    /// [`Full`](super::AddError::Full).
-    ///
-    /// While more than half as many are ready to run on the loop, the server pauses before it begins another request, for a second at
-    /// most, so that clients wait a moment instead of being refused. Tasks that wait for a timer, a thread or a socket pause
-    /// nothing.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.background_limits(100, 10);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn background_limits(mut self, per_server: usize, per_request: usize) -> Self {
-        self.config.tasks.per_server = per_server;
-        self.config.tasks.per_request = per_request;
-        self
-    }
-
-    /// How long the head of a request may take from its first byte to its last, however short the gaps; 10 s if not said. Then the answer
-    /// is 408. A head that comes slowly is cut off before: see [`min_header_rate`](Self::min_header_rate).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.header_timeout(Duration::from_secs(5));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn header_timeout(mut self, limit: Duration) -> Self {
-        self.config.header_timeout = limit;
-        self
-    }
-
-    /// How many bytes a second of a head must have come, on average, once it has taken `grace`; 256 after 5 s if not said, 0 for any number. Then
-    /// the answer is 408.
-    ///
-    /// So a client that sends a byte just in time holds its connection no longer than one that sends none.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.min_header_rate(1000, Duration::from_secs(2));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn min_header_rate(mut self, bytes_per_second: u32, grace: Duration) -> Self {
-        (self.config.header_rate, self.config.header_grace) = (bytes_per_second, grace);
-        self
-    }
-
-    /// How long a request body may be waited for; 30 s if not said. Then the answer is 408.
-    ///
-    /// Its bytes earn the time back, as [`min_body_rate`](Self::min_body_rate) says, so a body of any size may come. Only the time counts in which
-    /// the handler asks for bytes and there are none.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.body_timeout(Duration::from_secs(5));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn body_timeout(mut self, limit: Duration) -> Self {
-        self.config.body_timeout = limit;
-        self
-    }
-
-    /// How many bytes of a request body earn back a second of [`body_timeout`](Self::body_timeout), and so how many a second must come on average;
-    /// 1024 if not said. With 0 any byte earns all of it back, and a client may send one just in time for ever.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.min_body_rate(64 * 1024);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn min_body_rate(mut self, bytes_per_second: u32) -> Self {
-        self.config.body_rate = bytes_per_second;
-        self
-    }
-
-    /// How long answers may wait for a client that does not take them; 30 s if not said. Then the connection is closed, and background tasks that
-    /// asked for delivery learn that there was none.
-    ///
-    /// What it takes earns the time back, as [`min_write_rate`](Self::min_write_rate) says, so an answer of any size may be sent. What counts is what
-    /// the kernel takes: its buffer lets the client fall behind by some hundred kilobytes before anything waits here.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.write_timeout(Duration::from_secs(5));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn write_timeout(mut self, limit: Duration) -> Self {
-        self.config.write_timeout = limit;
-        self
-    }
-
-    /// How many bytes of answers earn back a second of [`write_timeout`](Self::write_timeout), and so how many a second a client must take on
-    /// average; 1024 if not said. With 0 any byte earns all of it back.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.min_write_rate(64 * 1024);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn min_write_rate(mut self, bytes_per_second: u32) -> Self {
-        self.config.write_rate = bytes_per_second;
-        self
-    }
-
-    /// How many requests one connection may send; 100 000 if not said, at least 1. The last answer says `Connection: close`, and the
-    /// connection ends after it; what a client sent behind that request it has to send again, as RFC 9112 section 9.6 says.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_requests_per_connection(1000);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn max_requests_per_connection(mut self, requests: u32) -> Self {
-        self.config.max_requests = requests.max(1);
-        self
-    }
-
-    /// How many bytes of answers may wait for one client before no further request of its is read and no further piece is asked of a
-    /// stream; 64 KiB if not said. One answer or one piece more than that may be held, since the handler has made it.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_buffer(16 * 1024);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn max_buffer(mut self, bytes: usize) -> Self {
-        self.config.max_buffer = bytes;
-        self
-    }
-
-    /// How long a connection may stay open without a request; 60 s if not said.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.idle_timeout(Duration::from_secs(5));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.config.idle_timeout = limit;
-        self
-    }
-
-    /// How long a request body may be; 2 MiB if not said. Beyond that the answer is 413.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_body(64 * 1024);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn max_body(mut self, bytes: u64) -> Self {
-        self.config.max_body = bytes;
-        self
-    }
-
-    /// What a request's head may hold: see [`Limits`](parse::Limits).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server, parse::Limits};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.head_limits(Limits { fields: 20, ..Limits::default() });
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn head_limits(mut self, limits: parse::Limits) -> Self {
-        self.config.head = limits;
-        self
-    }
-
-    /// What a chunked request body may hold beside its data: see [`BodyLimits`].
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server, chunked::BodyLimits};
-    /// let limits = BodyLimits { trailer_fields: 0, ..BodyLimits::default() };
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.chunk_limits(limits);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn chunk_limits(mut self, limits: BodyLimits) -> Self {
-        self.config.chunks = limits;
-        self
-    }
-
-    /// How many connections may be open; 16 384 if not said, at least 1. Further ones wait in the kernel's queue until one ends: nobody is
-    /// turned away. The same happens when the system gives no more open files (`ulimit -n`), whatever is said here.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.max_connections(1000);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.max_connections = connections.max(1);
-        self
-    }
-
-    /// How long a stop waits for answers and background tasks; 30 s if not said.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.drain_limit(Duration::from_secs(5));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn drain_limit(mut self, limit: Duration) -> Self {
-        self.config.drain_limit = limit;
-        self
-    }
-
-    /// Is told of background tasks that failed or were not run. Without it they are a line on stderr.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?
-    ///     .on_task_error(|failure| eprintln!("{} failed: {}", failure.name(), failure.message()));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Calls this for each background task that failed or was not run. Without it they are a line
+    /// on stderr.
     #[must_use]
     pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
@@ -667,30 +123,14 @@ impl Server {
     }
 
     /// Stops when this is ready.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async { /* whatever says so */ });
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn shutdown_on(mut self, stop: impl Future<Output = ()> + 'static) -> Self {
         self.until = Some(Box::pin(stop));
         self
     }
 
-    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here on; their default action comes back when `run`
-    /// is over.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on_signals();
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here
+    /// on; their default action comes back when `run` is over.
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
@@ -698,45 +138,34 @@ impl Server {
         self
     }
 
-    /// Where it listens: the port, if it was bound to port 0.
+    /// The address it listens on: the port, if it was bound to port 0.
     ///
     /// # Errors
     ///
     /// If the socket does not know.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let server = postlude::http::Server::bind("127.0.0.1:0", postlude::http::Router::new())?;
-    /// println!("listening on http://{}", server.local_addr()?);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     fn shared(&self) -> &Rc<Shared> {
         self.shared.get_or_init(|| {
-            Rc::new(Shared {
-                router: self.router.take().finished(),
-                config: self.config.clone(),
-                ledger: Rc::new(Ledger::new(self.config.tasks, self.hook.take())),
-                stopping: Cell::new(false),
-                requests: Cell::new(0),
-                connections: RefCell::default(),
-                spare: RefCell::default(),
-                grown: GrownBuffers::default(),
-                waiter: RefCell::default(),
-                date: RefCell::new(Date { second: u64::MAX, text: String::new() }),
-                closing: Closing::default(),
-            })
+            let router = self.router.take().finished();
+            let limits = self.limits.clone().normalised();
+            let tasks = TaskLimits {
+                per_server: limits.background_tasks,
+                per_request: limits.background_tasks_per_request,
+                threads: limits.background_threads,
+            };
+            let ledger = Rc::new(Ledger::new(tasks, self.hook.take()));
+            Rc::new(Shared::new(router, limits, ledger))
         })
     }
 
-    /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session, one end of a pipe.
+    /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session,
+    /// one end of a pipe.
     ///
-    /// What the builder methods say holds as it was at the first connection. Dropping the future drops the connection; the background tasks of
-    /// what it answered run on.
+    /// The settings are those of the first connection: later changes have no effect. Dropping the
+    /// future drops the connection; the background tasks of what it answered run on.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -754,31 +183,25 @@ impl Server {
     /// # }
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
-        Connection::new(Rc::clone(self.shared()), io, None).serve(Leftover::close).await;
+        let connection = Connection::new(Rc::clone(self.shared()), io, None);
+        connection.serve(async |leftover: Leftover<IO>, _: &Shared| leftover.close().await).await;
     }
 
-    /// Accepts and serves until it is told to stop, then drains: see the order in the module's text.
+    /// Accepts and serves until it is told to stop, then drains: see the order in the module's
+    /// text.
     ///
-    /// Dropping the future closes the listener; connections finish what they are answering and close, background tasks run on.
+    /// Dropping the future closes the listener; connections finish what they are answering and
+    /// close, background tasks run on.
     ///
     /// # Errors
     ///
-    /// If a signal handler cannot be installed or the listener fails for good. What is going on then is drained all the same.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// eprintln!("{report}");
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If a signal handler cannot be installed or the listener fails for good. What is going on
+    /// then is drained all the same.
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
         let mut stop = self.stop()?;
-        let stopping = Stopping { shared: &shared };
-        let _closing = spawn(closing::close(Rc::clone(&shared))).abort_on_drop();
+        let stopping = Stopping { places: &shared.places };
+        let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
         let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
         drop(self);
         drop(stopping);
@@ -802,9 +225,9 @@ impl Server {
         if stop.poll_first(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        while shared.has_room(cx) {
+        while shared.places.has_room(shared.limits.max_connections, cx) {
             match self.listener.poll_accept(cx) {
-                Poll::Ready(Ok((stream, peer))) => shared.start(stream, peer),
+                Poll::Ready(Ok((stream, peer))) => start(shared, stream, peer),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -813,18 +236,33 @@ impl Server {
     }
 }
 
+fn start(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    // Answers are written whole: waiting for more to send only delays them. Failing to say so is no
+    // reason to hang up.
+    let _ = stream.set_nodelay(true);
+    let connection = Connection::new(Rc::clone(shared), stream, Some(peer));
+    let key = connection.key();
+    shared.places.own(key, spawn(connection.serve(close_later)));
+}
+
+/// Leaves the closing of an idle connection's socket to the server's task.
+fn close_later(leftover: Leftover<TcpStream>, shared: &Shared) -> Ready<()> {
+    shared.closing.add(leftover);
+    ready(())
+}
+
 /// Tells the connections that the server stops, also when `run` is dropped.
 struct Stopping<'a> {
-    shared: &'a Shared,
+    places: &'a Places,
 }
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        self.shared.stop();
+        self.places.stop();
     }
 }
 
-/// What tells the server to stop.
+/// The events that stop the server.
 struct Stop {
     until: Option<Until>,
     #[cfg(feature = "signal")]
@@ -842,7 +280,7 @@ impl Stop {
         self.poll_signal(cx)
     }
 
-    /// A signal; a listener that fails is none.
+    /// Ready at a signal; a listener that fails counts as silent.
     #[cfg(feature = "signal")]
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let signals = self.signals.iter_mut().flatten();
@@ -861,24 +299,24 @@ impl Stop {
 
 async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
     let (completed, failed) = (shared.ledger.completed(), shared.ledger.failed());
-    let mut limit = time::sleep(shared.config.drain_limit);
+    let mut limit = time::sleep(shared.limits.drain_limit);
     poll_fn(|cx| {
-        shared.wait(cx);
-        let idle = shared.ledger.poll_idle(cx).is_ready() && shared.connections.borrow().is_empty();
+        shared.places.wait(cx);
+        let idle = shared.ledger.poll_idle(cx).is_ready() && shared.places.is_empty();
         if idle || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
     })
     .await;
-    let connections = shared.cut().await;
+    let connections_cut = shared.places.cut().await;
     let unfinished = shared.ledger.close().await;
     ShutdownReport {
         completed: shared.ledger.completed() - completed,
         failed: shared.ledger.failed() - failed,
-        connections,
+        connections_cut,
         unfinished,
     }
 }
 
-/// What a stop found to do, and what it had to leave.
+/// The work that a stop completed, and the work it had to leave.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -890,105 +328,47 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ShutdownReport {
-    completed: usize,
-    failed: usize,
-    connections: usize,
-    unfinished: Vec<UnfinishedTask>,
-}
-
-impl ShutdownReport {
     /// Background tasks completed during the drain.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert_eq!(report.completed(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn completed(&self) -> usize {
-        self.completed
-    }
-
+    pub completed: usize,
     /// Background tasks that failed during the drain.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert_eq!(report.failed(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn failed(&self) -> usize {
-        self.failed
-    }
-
+    pub failed: usize,
     /// Connections that had to be cut.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert_eq!(report.connections_cut(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn connections_cut(&self) -> usize {
-        self.connections
-    }
-
+    pub connections_cut: usize,
     /// Background tasks that were not finished, in the order they were added.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::{Router, Server};
-    /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-    /// let report = postlude::run(server.run())??;
-    /// assert!(report.unfinished().is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn unfinished(&self) -> &[UnfinishedTask] {
-        &self.unfinished
-    }
+    pub unfinished: Vec<UnfinishedTask>,
 }
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { completed, failed, connections, unfinished } = self;
+        let Self { completed, failed, connections_cut, unfinished } = self;
         write!(
             f,
             "stopped: {completed} background tasks completed, {failed} failed, {} not finished",
             unfinished.len()
         )?;
-        write!(f, "; {connections} connections cut")?;
+        write!(f, "; {connections_cut} connections cut")?;
         unfinished.iter().try_for_each(|task| write!(f, "\n  not finished: {task}"))
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("listener", &self.listener).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Server").field("listener", &self.listener).field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr. A second signal skips the drain.
+/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr. A second signal skips
+/// the drain.
 ///
-/// The signals have their default action again when it is over. Dropping the future stops accepting: see [`Server::run`].
+/// The signals have their default action again when it is over. Dropping the future stops
+/// accepting: see [`Server::run`].
 ///
 /// # Errors
 ///
-/// If the address cannot be bound, a signal handler not be installed, or the listener fails for good.
+/// If the address cannot be bound, a signal handler not be installed, or the listener fails for
+/// good.
 ///
 /// ```no_run
 /// use postlude::http::{self, Router};
@@ -999,6 +379,6 @@ impl fmt::Debug for Server {
 #[cfg(feature = "signal")]
 pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
     let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;
-    super::background::say(format_args!("{report}"));
+    say(format_args!("{report}"));
     Ok(())
 }

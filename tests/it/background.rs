@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use postlude::http::{
-    AddError, BackgroundTasks, Error, FromRequest, Path, Request, Response, Result, Router, Server, StatusCode,
+    AddError, BackgroundTasks, Error, FromRequest, Limits, Path, Request, Response, Result, Router, Server, StatusCode,
 };
 use postlude::net::{TcpStream, UnixStream};
 use postlude::task::yield_now;
@@ -159,6 +159,40 @@ fn errors_and_panics_are_reported_and_the_next_task_runs() {
 }
 
 #[test]
+fn a_failure_says_in_what_way_and_why() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let tell = Rc::clone(&told);
+    let router = Router::new()
+        .get("/", async |tasks: BackgroundTasks| {
+            tasks.task("one").run(async || Err::<(), _>("no disk"))?;
+            tasks.task("two").run(async || ())?;
+            tasks.stop_on_error();
+            tasks.task("three").run(async || ())?;
+            Ok::<_, Error>("answer")
+        })
+        .get("/failed", async |tasks: BackgroundTasks| {
+            tasks.task("four").run(async || ())?;
+            Err::<&str, _>(Error::new(422, "no"))
+        });
+    let server = server(router).on_task_error(move |failure| {
+        let line = format!("{} {:?} {} {}", failure.name, failure.kind, failure.message, failure.request);
+        tell.borrow_mut().push((failure.id, failure.number, line));
+    });
+    paused(async {
+        exchange_with(server, &format!("{}{}", get("/failed"), get("/"))).await;
+        time::sleep(Duration::from_secs(1)).await;
+    });
+    let told: Vec<_> = told.take().into_iter().map(|(id, number, line)| format!("{id} {number} {line}")).collect();
+    let lines = [
+        "1 1 four Skipped the handler failed with 422 GET /failed",
+        "2 2 one Error no disk GET /",
+        "3 2 two Skipped 'one' failed GET /",
+        "4 2 three Skipped 'one' failed GET /",
+    ];
+    assert_eq!(told, lines);
+}
+
+#[test]
 fn tasks_of_a_failed_handler_do_not_run_and_are_reported() {
     for (path, status) in [("/err", "404"), ("/panic", "500"), ("/answer", "404")] {
         let diary = Diary::default();
@@ -187,7 +221,14 @@ fn a_full_list_is_a_503_by_the_question_mark() {
         }
         Ok::<_, Error>("answer")
     });
-    let answer = paused(exchange_with(diary.server(router).background_limits(10, 2), &get("/")));
+    let answer = paused(exchange_with(
+        diary.server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 2,
+            ..Limits::default()
+        }),
+        &get("/"),
+    ));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     assert_eq!(diary.lines().len(), 2, "the accepted two are reported as not run");
 }
@@ -196,7 +237,14 @@ fn a_full_list_is_a_503_by_the_question_mark() {
 fn a_response_whose_tasks_do_not_fit_is_a_503() {
     let router = Router::new().get("/", async || Response::new(200).background(async {}).background(async {}));
     let diary = Diary::default();
-    let answer = paused(exchange_with(diary.server(router).background_limits(10, 1), &get("/")));
+    let answer = paused(exchange_with(
+        diary.server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 1,
+            ..Limits::default()
+        }),
+        &get("/"),
+    ));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
 }
 
@@ -255,7 +303,11 @@ fn while_more_than_half_of_the_limit_is_ready_to_run_no_request_begins() {
     let over = Rc::new(Cell::new(false));
     let router = busy_router(&over);
     paused(async {
-        let server = Rc::new(server(router).background_limits(10, 10));
+        let server = Rc::new(server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 10,
+            ..Limits::default()
+        }));
         let (first, second, third) = (connect(&server), connect(&server), connect(&server));
         ask(&first, "/busy/5", "busy").await;
         // Half of the limit is not more than half.
@@ -282,7 +334,11 @@ fn no_pause_lasts_longer_than_a_second() {
     let over = Rc::new(Cell::new(false));
     let router = busy_router(&over);
     paused(async {
-        let server = Rc::new(server(router).background_limits(10, 10));
+        let server = Rc::new(server(router).limits(Limits {
+            background_tasks: 10,
+            background_tasks_per_request: 10,
+            ..Limits::default()
+        }));
         let (first, second) = (connect(&server), connect(&server));
         ask(&first, "/busy/8", "busy").await;
         second.write_all(get("/busy/3").as_bytes()).await.unwrap();
@@ -349,7 +405,11 @@ fn however_small_the_limit_clients_that_share_it_wait_and_are_not_refused() {
             Ok::<_, Error>("answer")
         });
         paused(async {
-            let server = Rc::new(server(router).background_limits(limit, 1000));
+            let server = Rc::new(server(router).limits(Limits {
+                background_tasks: limit,
+                background_tasks_per_request: 1000,
+                ..Limits::default()
+            }));
             let clients: Vec<_> = (0..clients)
                 .map(|_| {
                     let client = connect(&server);
@@ -536,7 +596,9 @@ fn a_stalled_reader_aborts_the_answer_and_the_tasks_run_once() {
         Ok::<_, Error>(vec![b'x'; 4_000_000])
     });
     paused(async {
-        let client = connect(&Rc::new(diary.server(router).write_timeout(Duration::from_secs(5))));
+        let client = connect(&Rc::new(
+            diary.server(router).limits(Limits { write_timeout: Duration::from_secs(5), ..Limits::default() }),
+        ));
         client.write_all(get("/big").as_bytes()).await.unwrap();
         time::sleep(Duration::from_secs(4)).await;
         assert!(diary.lines().is_empty());
@@ -583,7 +645,9 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
     });
     paused(async {
         let server = diary.server(router);
-        let server = server.shutdown_on(time::sleep(Duration::from_secs(1))).drain_limit(Duration::from_secs(10));
+        let server = server
+            .shutdown_on(time::sleep(Duration::from_secs(1)))
+            .limits(Limits { drain_limit: Duration::from_secs(10), ..Limits::default() });
         let address = server.local_addr().unwrap();
         let begin = time::now();
         let running = spawn(server.run());
@@ -592,9 +656,9 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
         let report = running.await.unwrap().unwrap();
         assert_eq!(diary.lines(), ["short"]);
         assert_eq!((time::now() - begin).as_secs(), 11);
-        let left: Vec<_> = report.unfinished().iter().map(|task| (task.name(), task.started())).collect();
+        let left: Vec<_> = report.unfinished.iter().map(|task| (task.name.as_str(), task.started)).collect();
         assert_eq!(left, [("endless", true), ("behind it", false)]);
-        assert_eq!((report.completed(), report.connections_cut()), (1, 0));
+        assert_eq!((report.completed, report.connections_cut), (1, 0));
     });
 }
 
@@ -610,13 +674,14 @@ fn what_was_accepted_is_accounted_for_however_short_the_drain() {
     });
     paused(async {
         let until = async { stopped.await.unwrap() };
-        let server = diary.server(router).shutdown_on(until).drain_limit(Duration::ZERO);
+        let server =
+            diary.server(router).shutdown_on(until).limits(Limits { drain_limit: Duration::ZERO, ..Limits::default() });
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let client = TcpStream::connect(address).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let report = running.await.unwrap().unwrap();
-        assert_eq!(report.completed() + report.failed() + report.unfinished().len(), 1, "{report}");
+        assert_eq!(report.completed + report.failed + report.unfinished.len(), 1, "{report}");
     });
 }
 
@@ -702,13 +767,13 @@ fn a_stop_ends_a_concurrent_list_too_and_names_what_ran() {
     });
     paused(async {
         let server = diary.server(router).shutdown_on(time::sleep(Duration::from_secs(1)));
-        let server = server.drain_limit(Duration::from_secs(10));
+        let server = server.limits(Limits { drain_limit: Duration::from_secs(10), ..Limits::default() });
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let client = TcpStream::connect(address).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let report = running.await.unwrap().unwrap();
-        let left: Vec<_> = report.unfinished().iter().map(|task| (task.name(), task.started())).collect();
+        let left: Vec<_> = report.unfinished.iter().map(|task| (task.name.as_str(), task.started)).collect();
         assert_eq!(left, [("one", true), ("two", true)]);
     });
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
-use postlude::http::{Body, Form, IntoResponse, Json, Path, PeerAddr, Query, Request, Response, Router, Server, State};
+use postlude::http::{
+    Body, Form, IntoResponse, Json, Limits, Path, PeerAddr, Query, Request, Response, Router, Server, State,
+};
 use postlude::net::{TcpStream, UnixStream};
 use postlude::{Runtime, spawn, time};
 
@@ -465,7 +467,9 @@ fn connection_close_is_the_last_request() {
 
 #[test]
 fn a_body_beyond_the_limit_is_413() {
-    let echo = || server(Router::new().post("/", async |body: Vec<u8>| body)).max_body(8);
+    let echo = || {
+        server(Router::new().post("/", async |body: Vec<u8>| body)).limits(Limits { max_body: 8, ..Limits::default() })
+    };
     let declared = paused(exchange_with(echo(), &post("/", "", "123456789")));
     assert_eq!(statuses(&declared), ["413"]);
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n";
@@ -492,10 +496,14 @@ fn continue_is_said_when_the_body_is_asked_for_and_not_before() {
 #[test]
 fn time_limits_end_what_stands_still() {
     paused(async {
-        let limits = |server: Server| {
-            let server = server.header_timeout(Duration::from_secs(1)).body_timeout(Duration::from_secs(2));
-            Rc::new(server.idle_timeout(Duration::from_secs(3)))
+        let seconds = Duration::from_secs;
+        let limits = Limits {
+            header_timeout: seconds(1),
+            body_timeout: seconds(2),
+            idle_timeout: seconds(3),
+            ..Limits::default()
         };
+        let limits = |server: Server| Rc::new(server.limits(limits.clone()));
         let server = limits(server(plain().post("/", async |body: Vec<u8>| body)));
         let lasted = async |bytes: &str| {
             let client = connect(&server);
@@ -595,7 +603,7 @@ fn stopping_closes_idle_connections_at_once_and_finishes_answers() {
         assert!(answer.ends_with("slow") && answer.contains("connection: close"), "{answer}");
         drop(busy);
         let report = running.await.unwrap().unwrap();
-        assert_eq!((report.connections_cut(), report.unfinished().len()), (0, 0));
+        assert_eq!((report.connections_cut, report.unfinished.len()), (0, 0));
         assert_eq!((time::now() - begin).as_secs(), 5);
     });
 }
@@ -603,7 +611,9 @@ fn stopping_closes_idle_connections_at_once_and_finishes_answers() {
 #[test]
 fn connections_beyond_the_limit_wait_until_one_ends() {
     paused(async {
-        let server = server(plain()).max_connections(1).shutdown_on(std::future::pending());
+        let server = server(plain())
+            .limits(Limits { max_connections: 1, ..Limits::default() })
+            .shutdown_on(std::future::pending());
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let (first, second) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
@@ -623,7 +633,9 @@ fn connections_beyond_the_limit_wait_until_one_ends() {
 #[test]
 fn clients_who_hang_up_leave_room_for_others() {
     paused(async {
-        let server = server(plain()).max_connections(10).shutdown_on(std::future::pending());
+        let server = server(plain())
+            .limits(Limits { max_connections: 10, ..Limits::default() })
+            .shutdown_on(std::future::pending());
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let mut buffer = [0; 4096];

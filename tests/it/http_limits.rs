@@ -11,7 +11,9 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use futures_io::{AsyncRead, AsyncWrite};
 use postlude::http::chunked::{BodyLimits, Decoder};
 use postlude::http::parse::Framing;
-use postlude::http::{BackgroundTasks, Body, BodyError, Error, Response, Router, Server, ShutdownReport, Upgraded};
+use postlude::http::{
+    BackgroundTasks, Body, BodyError, Error, Limits, Response, Router, Server, ShutdownReport, Upgraded,
+};
 use postlude::net::{TcpStream, UnixStream};
 use postlude::task::AbortOnDrop;
 use postlude::{spawn, task, time};
@@ -52,7 +54,8 @@ fn a_head_that_trickles_in_is_408_after_its_grace_however_short_the_gaps() {
     let (answer, seconds) = paused(pour(server(plain()), "", head_of(1000), 1));
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!(seconds, 5);
-    let grace = server(plain()).min_header_rate(256, Duration::from_secs(2));
+    let grace =
+        server(plain()).limits(Limits { header_rate: 256, header_grace: Duration::from_secs(2), ..Limits::default() });
     assert_eq!(paused(pour(grace, "", head_of(1000), 100)).1, 2);
 }
 
@@ -61,7 +64,7 @@ fn a_head_pays_for_its_time_with_bytes_but_not_for_more_than_the_whole() {
     // 16 KiB would take a minute at the least rate; the time for the whole head is over before.
     let (answer, seconds) = paused(pour(server(plain()), "", head_of(16_000), 300));
     assert!(answer.starts_with("HTTP/1.1 408 ") && (10..=11).contains(&seconds), "{seconds}: {answer}");
-    let no_rate = server(plain()).min_header_rate(0, Duration::ZERO);
+    let no_rate = server(plain()).limits(Limits { header_rate: 0, header_grace: Duration::ZERO, ..Limits::default() });
     let (answer, seconds) = paused(pour(no_rate, "", head_of(1000), 1));
     assert!(answer.starts_with("HTTP/1.1 408 ") && (10..=11).contains(&seconds), "{seconds}: {answer}");
     let (answer, seconds) = paused(pour(server(plain()), "", head_of(1500) + "\r\n\r\n", 300));
@@ -99,10 +102,11 @@ fn a_body_earns_its_time_with_bytes_at_the_rate_that_is_set() {
     let (answer, seconds) = paused(pour(server(plain()), &body_of(200_000), body(), 2000));
     assert!(answer.starts_with("HTTP/1.1 200 ") && seconds >= 99, "{seconds}: {}", &answer[..40]);
     // Each second costs one and earns half of one.
-    let fast = server(plain()).min_body_rate(4000);
+    let fast = server(plain()).limits(Limits { body_rate: 4000, ..Limits::default() });
     let (answer, seconds) = paused(pour(fast, &body_of(200_000), body(), 2000));
     assert!(answer.starts_with("HTTP/1.1 408 ") && (58..=63).contains(&seconds), "{seconds}: {answer}");
-    let any = server(plain()).min_body_rate(0).body_timeout(Duration::from_secs(2));
+    let any =
+        server(plain()).limits(Limits { body_rate: 0, body_timeout: Duration::from_secs(2), ..Limits::default() });
     let (answer, seconds) = paused(pour(any, &body_of(100), "x".repeat(100), 1));
     assert!(answer.starts_with("HTTP/1.1 200 ") && seconds >= 99, "{seconds}: {answer}");
 }
@@ -214,9 +218,10 @@ fn a_client_that_takes_a_byte_just_in_time_is_cut_off_like_one_that_takes_none()
     assert!(bytes < 10 && (30..=31).contains(&seconds), "{bytes} in {seconds} s");
     let (bytes, seconds) = sip(server, 0x1000, 2);
     assert!(bytes > 100_000 && (48..=60).contains(&seconds), "2 KiB/s is served to the end: {bytes} in {seconds} s");
-    let (bytes, seconds) = sip(|router| server(router).min_write_rate(8192), 0x1000, 2);
+    let (bytes, seconds) =
+        sip(|router| server(router).limits(Limits { write_rate: 8192, ..Limits::default() }), 0x1000, 2);
     assert!(bytes < 100_000 && (38..=42).contains(&seconds), "2 KiB/s of 8: {bytes} in {seconds} s");
-    let (bytes, seconds) = sip(|router| server(router).min_write_rate(0), 1000, 25);
+    let (bytes, seconds) = sip(|router| server(router).limits(Limits { write_rate: 0, ..Limits::default() }), 1000, 25);
     assert!(bytes > 100_000 && seconds >= 2500, "any byte will do: {bytes} in {seconds} s");
 }
 
@@ -264,34 +269,45 @@ fn what_a_chunked_body_may_hold_is_the_servers_to_say() {
         [("5\r\nhello\r\n0\r\n\r\n", 200), ("5;a=b\r\nhello\r\n0\r\n\r\n", 413), ("0\r\nX: y\r\n\r\n", 431)]
     {
         let request = format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-        let answer = paused(exchange_with(server(plain()).chunk_limits(limits), &request));
+        let answer =
+            paused(exchange_with(server(plain()).limits(Limits { chunks: limits, ..Limits::default() }), &request));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
     }
 }
 
 #[test]
 fn the_defaults_are_what_the_documentation_says() {
-    let text = format!("{:?}", server(plain()));
-    for value in [
-        "head_bytes: 16384, target_bytes: 8192, fields: 100",
-        "extension_bytes: 16384, trailer_bytes: 16384, trailer_fields: 100",
-        "header_timeout: 10s, header_rate: 256, header_grace: 5s",
-        "body_timeout: 30s, body_rate: 1024",
-        "idle_timeout: 60s",
-        "write_timeout: 30s, write_rate: 1024",
-        "max_body: 2097152, max_buffer: 65536, max_requests: 100000, max_connections: 16384, drain_limit: 30s",
-        "per_server: 10000, per_request: 1000, threads: 4",
-    ] {
-        assert!(text.contains(value), "{value}: {text}");
+    let source = include_str!("../../src/http/conn/limits.rs");
+    let limits = format!("{:?}", Limits::default());
+    assert!(format!("{:?}", server(plain())).contains(&limits));
+    let mut told = Vec::new();
+    for row in source.lines().filter_map(|line| line.strip_prefix("/// | [`")) {
+        let (name, rest) = row.split_once('`').unwrap();
+        let text = rest.split('|').nth(1).unwrap().trim();
+        let name = name.rsplit('.').next().unwrap();
+        let value = match text.rsplit_once(' ') {
+            Some((number, "s")) => format!("{number}s"),
+            Some((number, "KiB")) => (number.parse::<u64>().unwrap() << 10).to_string(),
+            Some((number, "MiB")) => (number.parse::<u64>().unwrap() << 20).to_string(),
+            _ => text.replace(' ', ""),
+        };
+        let field = format!("{name}: {value}");
+        assert!(limits.split(['{', '}', ',']).any(|part| part.trim() == field), "{field}: {limits}");
+        told.push(name);
     }
+    // Each field but the two structs within, whose fields are told in their place.
+    assert_eq!(told.len(), limits.matches(": ").count() - 2, "{told:?}");
 }
 
 #[test]
 fn the_last_request_a_connection_may_send_is_answered_with_close() {
-    let answers = paused(exchange_with(server(plain()).max_requests_per_connection(3), &get("/").repeat(5)));
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
-    assert_eq!(answers.matches("connection: close\r\n").count(), 1, "{answers}");
-    assert!(answers[answers.rfind("HTTP/1.1").unwrap()..].contains("connection: close\r\n"), "{answers}");
+    for (max_requests, answered) in [(3, 3), (0, 1)] {
+        let server = server(plain()).limits(Limits { max_requests, ..Limits::default() });
+        let answers = paused(exchange_with(server, &get("/").repeat(5)));
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), answered, "{answers}");
+        assert_eq!(answers.matches("connection: close\r\n").count(), 1, "{answers}");
+        assert!(answers[answers.rfind("HTTP/1.1").unwrap()..].contains("connection: close\r\n"), "{answers}");
+    }
 }
 
 #[test]
@@ -307,7 +323,10 @@ fn a_client_that_takes_nothing_is_cut_off_and_its_tasks_run_once() {
         let (client, wire) = UnixStream::pair().unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let begin = time::now();
-        server(router).write_timeout(Duration::from_secs(7)).serve_connection(wire).await;
+        server(router)
+            .limits(Limits { write_timeout: Duration::from_secs(7), ..Limits::default() })
+            .serve_connection(wire)
+            .await;
         assert_eq!((time::now() - begin).as_secs(), 7);
         time::sleep(Duration::from_secs(1)).await;
         assert_eq!(runs.get(), 1);
@@ -319,7 +338,9 @@ fn a_client_that_takes_nothing_is_cut_off_and_its_tasks_run_once() {
 fn a_client_that_reads_slowly_but_does_is_served_to_the_end() {
     paused(async {
         let router = Router::new().get("/", async || vec![b'x'; 1024 * 1024]);
-        let client = connect(&Rc::new(server(router).write_timeout(Duration::from_secs(30))));
+        let client = connect(&Rc::new(
+            server(router).limits(Limits { write_timeout: Duration::from_secs(30), ..Limits::default() }),
+        ));
         client.write_all(get("/").as_bytes()).await.unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         let (mut all, mut buffer) = (0, vec![0; 64 * 1024]);
@@ -343,7 +364,11 @@ fn answers_that_wait_hold_back_the_requests_behind_them() {
         vec![b'x'; 4096]
     });
     paused(async {
-        let client = Rc::new(connect(&Rc::new(server(router).max_buffer(8 * 1024).write_timeout(Duration::MAX))));
+        let client = Rc::new(connect(&Rc::new(server(router).limits(Limits {
+            max_buffer: 8 * 1024,
+            write_timeout: Duration::MAX,
+            ..Limits::default()
+        }))));
         let writer = Rc::clone(&client);
         let flood = spawn(async move { writer.write_all(get("/").repeat(10_000).as_bytes()).await });
         time::sleep(Duration::from_secs(5)).await;
@@ -433,7 +458,9 @@ fn a_connection_that_is_always_ready_lets_the_others_run_every_three_mib() {
 #[test]
 fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     paused(async {
-        let client = connect(&Rc::new(server(plain()).idle_timeout(Duration::from_secs(4))));
+        let client = connect(&Rc::new(
+            server(plain()).limits(Limits { idle_timeout: Duration::from_secs(4), ..Limits::default() }),
+        ));
         for _ in 0..3 {
             time::sleep(Duration::from_secs(3)).await;
             client.write_all(get("/").as_bytes()).await.unwrap();
@@ -478,7 +505,9 @@ fn shouting() -> Router {
 #[test]
 fn an_upgrade_hands_over_the_socket_and_what_came_behind_the_request() {
     paused(async {
-        let client = connect(&Rc::new(server(shouting()).idle_timeout(Duration::from_secs(1))));
+        let client = connect(&Rc::new(
+            server(shouting()).limits(Limits { idle_timeout: Duration::from_secs(1), ..Limits::default() }),
+        ));
         client.write_all((get("/") + UPGRADE + "hel").as_bytes()).await.unwrap();
         let answers = read_until(&client, "\r\n\r\n").await;
         assert!(answers.contains("hello") && answers.contains("HTTP/1.1 101 Switching Protocols\r\n"), "{answers}");
@@ -595,7 +624,7 @@ fn a_connection_ends_though_its_socket_never_has_said_goodbye() {
 #[test]
 fn a_client_that_is_not_told_before_the_last_answer_that_it_was_may_go_on_sending_for_a_while() {
     paused(async {
-        let server = Rc::new(server(plain()).max_requests_per_connection(1));
+        let server = Rc::new(server(plain()).limits(Limits { max_requests: 1, ..Limits::default() }));
         let client = connect(&server);
         client.write_all(get("/").as_bytes()).await.unwrap();
         assert!(read_to_end(&client).await.contains("connection: close\r\n"));
@@ -628,7 +657,7 @@ async fn idle_clients(address: std::net::SocketAddr, count: usize) -> Vec<TcpStr
 
 /// A server, a hundred of its idle clients who have hung up just now, and one who has not.
 async fn hung_up() -> (AbortOnDrop<io::Result<ShutdownReport>>, Vec<TcpStream>, TcpStream) {
-    let server = server(plain()).idle_timeout(Duration::MAX);
+    let server = server(plain()).limits(Limits { idle_timeout: Duration::MAX, ..Limits::default() });
     let address = server.local_addr().unwrap();
     let running = spawn(server.run()).abort_on_drop();
     let mut clients = idle_clients(address, 101).await;

@@ -20,6 +20,7 @@ mod ecosystem;
 mod fairness;
 #[cfg(feature = "http")]
 mod files;
+#[cfg(feature = "http")]
 mod generate;
 mod hooks;
 #[cfg(feature = "http")]

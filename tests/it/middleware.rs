@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use postlude::http::{
-    BackgroundTasks, Error, Form, Json, Rejection, Request, Response, Router, Server, StatusCode, middleware,
+    BackgroundTasks, Error, Form, Json, Limits, Rejection, Request, Response, Router, Server, StatusCode, middleware,
 };
 use postlude::{spawn, time};
 
@@ -292,7 +292,12 @@ fn failing() -> Server {
         .get("/busy", async || Response::new(200).background(async {}))
         .post("/text", async |text: String| text)
         .get("/chosen", async || (StatusCode::NOT_FOUND, "chosen"));
-    server(app).background_limits(0, 0).max_body(4)
+    server(app).limits(Limits {
+        background_tasks: 0,
+        background_tasks_per_request: 0,
+        max_body: 4,
+        ..Limits::default()
+    })
 }
 
 #[test]
@@ -366,7 +371,7 @@ fn a_body_that_is_too_large_is_seen_by_layers_refused_and_ends_the_connection() 
     let called = Rc::new(RefCell::new(0));
     let count = Rc::clone(&called);
     let app = Router::new().post("/", async move || *count.borrow_mut() += 1);
-    let server = server(log.around(app)).max_body(4);
+    let server = server(log.around(app)).limits(Limits { max_body: 4, ..Limits::default() });
     let accept = "Accept: application/json\r\n";
     let answer = paused(exchange_with(server, &(post("/", accept, "12345") + &get("/"))));
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("application/problem+json"), "{answer}");
@@ -380,7 +385,7 @@ fn what_has_no_handler_is_told_so_and_not_that_its_body_is_too_large() {
     for layered in [false, true] {
         let app = || if layered { Router::new().with(layer) } else { Router::new() };
         for (path, status) in [("/none", "404"), ("/", "405")] {
-            let server = server(app().get("/", async || "")).max_body(4);
+            let server = server(app().get("/", async || "")).limits(Limits { max_body: 4, ..Limits::default() });
             let answer = paused(exchange_with(server, &(post(path, "", "12345") + &get("/"))));
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
             assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use futures_io::{AsyncRead, AsyncWrite};
-use postlude::http::{BackgroundTasks, Response, Router};
+use postlude::http::{BackgroundTasks, Limits, Response, Router};
 use postlude::net::UnixStream;
 use postlude::time;
 
@@ -166,7 +166,8 @@ fn a_quiet_stream_ends_with_the_client_it_cannot_be_written_to() {
         paused(async {
             let (client, wire) = UnixStream::pair().unwrap();
             client.write_all(get("/").as_bytes()).await.unwrap();
-            let server = server(quiet(&dropped, &ran)).write_timeout(Duration::from_secs(5));
+            let server = server(quiet(&dropped, &ran))
+                .limits(Limits { write_timeout: Duration::from_secs(5), ..Limits::default() });
             let serving = server.serve_connection(Stalling(wire, if stalls { 90 } else { usize::MAX }));
             let hanging_up = async {
                 if !stalls {

@@ -9,7 +9,9 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postlude::http::{BackgroundTasks, Error, Response, Router, Server, StatusCode, Upgraded, endpoint, middleware};
+use postlude::http::{
+    BackgroundTasks, Error, Limits, Response, Router, Server, StatusCode, Upgraded, endpoint, middleware,
+};
 use postlude::net::TcpStream;
 use postlude::{spawn, time};
 
@@ -157,7 +159,7 @@ fn a_time_limit_ends_an_upload_and_what_is_left_of_it_is_read_if_it_is_little() 
         let limit = middleware::timeout(Duration::from_secs(5));
         let router = Router::new().get("/hello", async || "hello").merge(Router::new().post("/", upload).with(limit));
         paused(async {
-            let server = server(router).max_body(1_000_000);
+            let server = server(router).limits(Limits { max_body: 1_000_000, ..Limits::default() });
             let client = Rc::new(connect(&Rc::new(server)));
             let begin = time::now();
             let first = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}{}", "x".repeat(500));

@@ -12,7 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use libfuzzer_sys::fuzz_target;
 use postlude::Runtime;
 use postlude::http::chunked::{BodyLimits, Decoder};
-use postlude::http::parse::{Framing, Head, HeadParser, Limits};
+use postlude::http::parse::{Framing, Head, HeadLimits, HeadParser};
 use postlude::http::{Body, Response, Router, Server};
 
 /// Polls of a connection before the runtime has its turn: most inputs need one turn, and the turn is what an input costs.
@@ -114,7 +114,7 @@ impl AsyncWrite for Wire {
 /// The methods of the requests that are on the wire, up to what is none, and whether one of them expects `100 Continue`.
 fn requests(mut wire: &[u8]) -> (Vec<String>, bool) {
     let (mut methods, mut expects) = (Vec::new(), false);
-    let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
+    let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());
     while let Ok(Some(length)) = parser.parse(wire, &mut head) {
         methods.push(head.method(wire).to_owned());
         expects |= head.expects_continue();

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postlude::http::parse::{Error, ErrorKind, Head, HeadParser, Limits, Version};
+use postlude::http::parse::{Error, ErrorKind, Head, HeadLimits, HeadParser, Version};
 
 fuzz_target!(|input: &[u8]| {
     let Some((cut, wire)) = postlude_fuzz::split(input) else { return };
@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn parse(wire: &[u8], ends: impl IntoIterator<Item = usize>) -> Result<Option<(usize, Head)>, Error> {
-    let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
+    let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());
     for end in ends {
         if let Some(length) = parser.parse(&wire[..end], &mut head)? {
             return Ok(Some((length, head)));

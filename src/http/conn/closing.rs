@@ -1,33 +1,39 @@
-//! Closing the sockets of clients who have gone, after what cannot wait.
+//! Closes the sockets of clients that have gone, after work that cannot wait.
 //!
-//! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang up in the same moment that is a tenth of a second,
-//! and a request that comes just then would wait behind all of them, although nobody waits for a single one. So a connection that ends while
-//! it is idle, because of its client, its time or the server's stop, leaves its socket here, and a task of the server closes them, one after the other.
+//! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang
+//! up in the same moment that is a tenth of a second, and a request that comes just then would wait
+//! behind all of them, although none of them is urgent. So a connection that ends while it is idle,
+//! because of its client, its time or the server's stop, leaves its socket here, and a task of the
+//! server closes them, one after the other.
 //!
-//! It must keep pace all the same, or a busy server whose clients hang up after each request would run out of descriptors. So each time the task
-//! is polled it goes on closing for as long as it had to wait for the others: half of the time is its own, if it needs it, however busy they are.
+//! It must keep pace all the same, or a busy server whose clients hang up after each request would
+//! run out of descriptors. So each time the task is polled it goes on closing for as long as it had
+//! to wait for the others: half of the time is its own, if it needs it, however busy they are.
 
 use std::cell::RefCell;
-use std::future::{Ready, poll_fn, ready};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_io::AsyncWrite;
 
-use super::server::{Place, Shared};
+use super::places::Place;
 use super::timer::LINGER;
 use crate::net::TcpStream;
 use crate::sync::Notify;
 use crate::task::yield_now;
 use crate::time::{now, timeout};
 
-/// How long a poll closes sockets at most. A handler that blocked the loop for a second has done enough harm.
+/// How long a poll closes sockets at most. A handler that blocked the loop for a second has done
+/// enough harm.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// What is left of a connection that ended while it was idle: its socket, and then its entry in the server's list.
-pub(super) struct Leftover<IO> {
+/// The remains of a connection that ended while it was idle: its socket, and then its entry in the
+/// server's list.
+pub(crate) struct Leftover<IO> {
     io: IO,
+    #[allow(dead_code, reason = "held until the socket is closed")]
     place: Place,
 }
 
@@ -37,30 +43,22 @@ impl<IO: AsyncWrite + Unpin> Leftover<IO> {
     }
 
     /// Says goodbye, if the socket has a way to, and closes it.
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         let _ = timeout(LINGER, poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx))).await;
-    }
-}
-
-impl Leftover<TcpStream> {
-    /// Leaves the closing to the server's task; closes now if there is none.
-    pub(super) fn close_later(self) -> Ready<()> {
-        let shared = Rc::clone(self.place.shared());
-        shared.closing.add(self);
-        ready(())
     }
 }
 
 /// The sockets that wait to be closed.
 #[derive(Default)]
-pub(super) struct Closing {
-    /// None while no task closes them. They know the server, so they must not stay behind.
+pub(crate) struct Closing {
+    /// None while no task closes them. They hold their places, so they must not stay behind.
     leftovers: RefCell<Option<Vec<Leftover<TcpStream>>>>,
     came: Notify,
 }
 
 impl Closing {
-    fn add(&self, leftover: Leftover<TcpStream>) {
+    /// Closes the socket now if there is no task to do it.
+    pub(crate) fn add(&self, leftover: Leftover<TcpStream>) {
         let refused = match self.leftovers.borrow_mut().as_mut() {
             None => Some(leftover),
             Some(list) => {
@@ -77,10 +75,9 @@ impl Closing {
     }
 }
 
-/// Closes what comes, until it is dropped.
-pub(super) async fn close(shared: Rc<Shared>) {
-    let closing = &shared.closing;
-    let _open = Open::new(closing);
+/// Closes sockets as they come, until it is dropped.
+pub(crate) async fn close(closing: Rc<Closing>) {
+    let _open = Open::new(&closing);
     loop {
         closing.came.notified().await;
         let mut end = now();

@@ -1,4 +1,7 @@
 //! The error a handler may give with `?`: a status and a text, or any other error as a 500.
+//!
+//! Every error of this module becomes a response here, so the files that define them need not know
+//! responses.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -6,12 +9,12 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::background::{AddError, RETRY_AFTER, say};
 use super::body::BodyError;
-use super::extract::Rejection;
+use super::rejection::Rejection;
 use super::response::{IntoResponse, Response};
+use crate::http::background::{AddError, RETRY_AFTER, say};
 
-/// What a handler returns that uses `?`.
+/// The result of a handler that uses `?`.
 ///
 /// ```
 /// async fn read() -> postlude::http::Result<Vec<u8>> {
@@ -21,11 +24,13 @@ use super::response::{IntoResponse, Response};
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as `application/problem+json` (RFC 9457) if that is
-/// what its `Accept` prefers. All errors of this module are answered so; those of a head that cannot be read are always text.
+/// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as
+/// `application/problem+json` (RFC 9457) if that is what its `Accept` prefers. All errors of this
+/// module are answered so; those of a head that cannot be read are always text.
 ///
-/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their status and text, an `AddError` its `Retry-After`, too; the rest are a 500 whose
-/// text stays on the server, on stderr.
+/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their
+/// status and text, an `AddError` its `Retry-After`, too; the rest are a 500 whose text stays on
+/// the server, on stderr.
 ///
 /// ```
 /// use postlude::http::{self, Error, Path};
@@ -40,16 +45,12 @@ pub struct Error {
     text: String,
     /// Whether the client is told when to try again.
     is_temporary: bool,
-    /// What went wrong on the server.
+    /// The error behind a 500, which stays on the server.
     source: Option<Box<dyn StdError>>,
 }
 
 impl Error {
-    /// An error with a status and a text for the client. A status that is none becomes 500.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Error::new(404, "no such file").status(), 404);
-    /// ```
+    /// An error with a status and a text for the client. An invalid status becomes 500.
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -57,10 +58,6 @@ impl Error {
     }
 
     /// The status.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Error::from(std::io::Error::other("no disk")).status(), 500);
-    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -97,6 +94,25 @@ impl IntoResponse for Error {
         }
         let response = Response::text(self.status, self.text);
         if self.is_temporary { response.with_field("retry-after", RETRY_AFTER) } else { response }
+    }
+}
+
+impl IntoResponse for AddError {
+    fn into_response(self) -> Response {
+        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
+        if self.is_temporary() { response.with_field("retry-after", RETRY_AFTER) } else { response }
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        Response::text(self.status(), self.to_string())
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        Response::text(self.status(), self.to_string())
     }
 }
 

@@ -1,11 +1,14 @@
 //! The connection's two buffers.
 //!
-//! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not yet written: small ones side by side in one buffer,
-//! so that a batch of pipelined answers is one write, and one big body behind it, which is not copied. An answer with background tasks, or whose
-//! end somebody wants to know of, leaves a mark there; when the count of written bytes passes it, the tasks start.
+//! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not
+//! yet written: small ones side by side in one buffer, so that a batch of pipelined answers is one
+//! write, and one big body behind it, which is not copied. An answer with background tasks, or with
+//! a callback for its end leaves a mark there; when the count of written bytes passes it, the tasks
+//! start.
 //!
-//! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's work on our thread. So bytes cost budget like
-//! operations do, and one connection moves at most two MiB before the others have their turn.
+//! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's
+//! work on our thread. So bytes cost budget like operations do, and one connection moves at most
+//! two MiB before the others have their turn.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,21 +19,23 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::background::{Outcome, Trigger};
-use super::delivery::Watch;
-use super::response::Payload;
 use super::timer::Patience;
+use crate::http::app::delivery::Watch;
+use crate::http::app::response::Payload;
+use crate::http::background::{AnswerOutcome, Trigger};
 use crate::task::{has_budget, spend};
 
-/// What a read asks for at first, and what buffers that wait for the next connection keep.
+/// Size of a read at first, and of buffers that wait for the next connection.
 const SMALL: usize = 8 * 1024;
-/// What it grows to while a client sends as fast as it is read.
+/// Size of a read while a client sends as fast as it is read.
 const LARGE: usize = 128 * 1024;
-/// The most that is written at once: half a budget. What a socket takes in one call need not wait in memory for another turn.
+/// The most that is written at once: half a budget. What a socket takes in one call need not wait
+/// in memory for another turn.
 const LARGEST_WRITE: usize = 1024 * 1024;
-/// Bytes that cost as much of a task's budget as an operation, because moving them takes about as long as a system call that moves one:
-/// over loopback 128 writes of a byte take some 300 µs, and so do two MiB. `cargo run --release --example load bytes` measures
-/// both, and what another client feels beside large bodies.
+/// Bytes that cost as much of a task's budget as an operation, because moving them takes about as
+/// long as a system call that moves one: over loopback 128 writes of a byte take some 300 µs, and
+/// so do two MiB. `cargo run --release --example load bytes` measures both, and what another client
+/// feels beside large bodies.
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
 /// Takes moved bytes off the task's budget.
@@ -49,7 +54,8 @@ fn poll_budget(cx: &Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each body again.
+/// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each
+/// body again.
 #[derive(Default)]
 pub(super) struct GrownBuffers(RefCell<Vec<Vec<u8>>>);
 
@@ -80,7 +86,7 @@ impl GrownBuffers {
 
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// Initialised throughout; its length is what there is room for.
+    /// Initialised throughout; its length is the capacity for input.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -106,14 +112,14 @@ impl Input {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Gives back what a big body needed.
+    /// Gives back the memory that a big body needed.
     pub(super) fn shrink(&mut self, grown: &GrownBuffers) {
         if self.is_empty() && self.buffer.len() > SMALL {
             grown.keep(std::mem::take(&mut self.buffer));
         }
     }
 
-    /// Reads once, behind what is there. A connection that ended gives 0.
+    /// Reads once, behind the bytes that are there. A connection that ended gives 0.
     pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
@@ -157,10 +163,10 @@ impl Input {
 
 /// Bodies longer than this are written from where they are.
 const COPIED: usize = 16 * 1024;
-/// What is kept of the buffer when it is empty.
+/// Capacity that the buffer keeps when it is empty.
 const KEPT: usize = 16 * 1024;
 
-/// The end of an answer that somebody waits for.
+/// The end of an answer that has tasks or callbacks.
 struct Mark {
     /// In the count of bytes.
     end: u64,
@@ -169,9 +175,9 @@ struct Mark {
 }
 
 impl Mark {
-    fn fire(self, outcome: Outcome, accepted: u64) {
+    fn fire(self, outcome: AnswerOutcome, accepted: u64) {
         if let Some(watch) = self.watch {
-            watch.end(outcome == Outcome::Delivered, accepted.min(self.end));
+            watch.end(outcome == AnswerOutcome::Delivered, accepted.min(self.end));
         }
         if let Some(trigger) = self.trigger {
             trigger.fire(outcome);
@@ -179,13 +185,13 @@ impl Mark {
     }
 }
 
-/// What is written at once.
+/// The part that one write takes.
 fn first(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(LARGEST_WRITE)]
 }
 
 pub(super) struct Output {
-    /// What may wait before it must be written.
+    /// Bytes that may wait before they must be written.
     limit: u64,
     /// Heads and small bodies. Everything before `sent` is written.
     buffer: Vec<u8>,
@@ -193,7 +199,8 @@ pub(super) struct Output {
     /// A big body, which comes after the buffer.
     big: Option<Payload>,
     big_sent: usize,
-    /// Bytes ever put here, bytes ever written, and how many of those were written when the last flush was done.
+    /// Bytes ever put here, bytes ever written, and how many of those were written when the last
+    /// flush was done.
     queued: u64,
     written: u64,
     flushed: u64,
@@ -253,7 +260,7 @@ impl Output {
         self.queued - self.written
     }
 
-    /// Appends what `write` writes. There must be no big body: it would come too early.
+    /// Appends the bytes that `write` writes. There must be no big body: it would come too early.
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(self.big.is_none(), "what follows a big body waits until it is written");
         let before = self.buffer.len();
@@ -286,7 +293,7 @@ impl Output {
         self.queued
     }
 
-    /// Somebody wants to know of the end of the answer that is being put here.
+    /// Notes the callbacks for the end of the answer that is being appended.
     pub(super) fn watch(&mut self, watch: Watch) {
         self.watch = Some(watch);
     }
@@ -298,7 +305,7 @@ impl Output {
             return;
         }
         if self.broken {
-            mark.fire(Outcome::Aborted, 0);
+            mark.fire(AnswerOutcome::Aborted, 0);
         } else {
             self.marks.push_back(mark);
             self.fire();
@@ -308,7 +315,7 @@ impl Output {
     fn fire(&mut self) {
         while self.marks.front().is_some_and(|mark| mark.end <= self.flushed) {
             if let Some(mark) = self.marks.pop_front() {
-                mark.fire(Outcome::Delivered, self.flushed);
+                mark.fire(AnswerOutcome::Delivered, self.flushed);
             }
         }
     }
@@ -393,7 +400,7 @@ impl Output {
         self.discard();
         let (marks, watch) = (std::mem::take(&mut self.marks), self.watch.take());
         for mark in marks {
-            mark.fire(Outcome::Aborted, accepted);
+            mark.fire(AnswerOutcome::Aborted, accepted);
         }
         if let Some(watch) = watch {
             watch.end(false, accepted);

@@ -1,12 +1,14 @@
-//! Values by type: what layers leave in a request for handlers, and what routers give them.
+//! Values by type: layers leave them in a request for handlers, and routers give them as state.
 //!
-//! A list that is searched from its begin, for there are seldom more than three. An empty one owns nothing. Unlike those of the `http` crate the
-//! values need not be `Send`, `Sync` or `Clone`: they stay on this thread, so an `Rc` is fine.
+//! A list that is searched from its begin, for there are seldom more than three. An empty one owns
+//! nothing. Unlike those of the `http` crate the values need not be `Send`, `Sync` or `Clone`: they
+//! stay on this thread, so an `Rc` is fine.
 
 use std::any::{Any, TypeId};
 use std::fmt;
 
-/// At most one value of each type: see [`Request::extensions_mut`](super::Request::extensions_mut).
+/// At most one value of each type: see
+/// [`Request::extensions_mut`](crate::http::Request::extensions_mut).
 ///
 /// ```
 /// let mut extensions = postlude::http::Extensions::default();
@@ -20,12 +22,6 @@ pub struct Extensions {
 
 impl Extensions {
     /// Puts a value in, and gives the one of this type that was there.
-    ///
-    /// ```
-    /// let mut extensions = postlude::http::Extensions::default();
-    /// extensions.insert("first");
-    /// assert_eq!(extensions.insert("second"), Some("first"));
-    /// ```
     pub fn insert<T: 'static>(&mut self, value: T) -> Option<T> {
         if let Some(known) = self.get_mut::<T>() {
             return Some(std::mem::replace(known, value));
@@ -35,10 +31,6 @@ impl Extensions {
     }
 
     /// The value of this type.
-    ///
-    /// ```
-    /// assert!(postlude::http::Extensions::default().get::<String>().is_none());
-    /// ```
     #[must_use]
     pub fn get<T: 'static>(&self) -> Option<&T> {
         let found = self.values.iter().find(|(kind, _)| *kind == TypeId::of::<T>());
@@ -46,25 +38,12 @@ impl Extensions {
     }
 
     /// The value of this type, to be changed.
-    ///
-    /// ```
-    /// let mut extensions = postlude::http::Extensions::default();
-    /// extensions.insert(vec!["a"]);
-    /// extensions.get_mut::<Vec<&str>>().unwrap().push("b");
-    /// assert_eq!(extensions.get::<Vec<&str>>().unwrap().len(), 2);
-    /// ```
     pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
         let found = self.values.iter_mut().find(|(kind, _)| *kind == TypeId::of::<T>());
         found.and_then(|(_, value)| value.downcast_mut())
     }
 
     /// Takes the value of this type out.
-    ///
-    /// ```
-    /// let mut extensions = postlude::http::Extensions::default();
-    /// extensions.insert(7_u32);
-    /// assert_eq!((extensions.remove::<u32>(), extensions.remove::<u32>()), (Some(7), None));
-    /// ```
     pub fn remove<T: 'static>(&mut self) -> Option<T> {
         let place = self.values.iter().position(|(kind, _)| *kind == TypeId::of::<T>())?;
         self.values.swap_remove(place).1.downcast().ok().map(|value| *value)

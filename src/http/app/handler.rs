@@ -1,46 +1,25 @@
 //! Handlers: async functions and async closures whose parameters are extractors.
 //!
-//! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the request, runs the extractors in order, lets the
-//! request go and awaits the function.
+//! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the
+//! request, runs the extractors in order, lets the request go and awaits the function.
 //!
-//! That the parameters are extractors and the output an answer is asked for beside the trait and not within it: of a function that is async but
-//! takes or gives something else the compiler then says which type that is, and not only that the function is no handler.
+//! The bounds on parameters and output sit on the callers, not on the trait: for an async function
+//! with another parameter or output the compiler then names the offending type, and not only the
+//! function.
 
-use std::pin::Pin;
 use std::rc::Rc;
 
+use super::call::Answer;
 use super::endpoint::Endpoint;
 use super::extract::FromRequest;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
 
-/// A handler as the router keeps it.
-pub(crate) type Call = Rc<dyn Fn(Request) -> Answering>;
-
-/// The future of one call.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer>>>;
-
-/// A response, and whether the handler failed.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) response: Response,
-    pub(crate) failed: bool,
-}
-
-impl Answer {
-    pub(crate) fn failed(response: Response) -> Self {
-        Self { response, failed: true }
-    }
-
-    pub(crate) fn of(answer: impl IntoResponse) -> Self {
-        let failed = answer.is_failure();
-        Self { response: answer.into_response(), failed }
-    }
-}
-
-/// An async function or closure that answers requests. Its parameters, at most eight, are extractors; its output implements [`IntoResponse`].
+/// An async function or closure that answers requests. Its parameters, at most eight, are
+/// extractors; its output implements [`IntoResponse`].
 ///
-/// It is implemented for what fits, and for an [`Endpoint`], and not meant to be implemented by hand.
+/// It is implemented for matching functions and closures and for [`Endpoint`], and not meant to be
+/// implemented by hand.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -55,7 +34,7 @@ impl Answer {
     note = "a handler is an `async fn` or async closure; its parameters, at most 8, implement `FromRequest`, its output implements `IntoResponse`"
 )]
 pub trait Handler<P>: Sized + 'static {
-    /// What it answers.
+    /// The answer.
     type Output: 'static;
 
     #[doc(hidden)]
@@ -95,6 +74,23 @@ impl Handler<(Request,)> for Endpoint {
     fn into_endpoint(self) -> Endpoint {
         self
     }
+}
+
+/// A handler with a body limit, a time limit, state and layers of its own, which go before those of
+/// the groups it is in.
+///
+/// ```
+/// use std::time::Duration;
+/// use postlude::http::{Router, State, endpoint};
+/// async fn upload(State(folder): State<&'static str>, file: Vec<u8>) -> String {
+///     format!("{} bytes for {folder}", file.len())
+/// }
+/// let router = Router::new()
+///     .post("/upload", endpoint(upload).max_body(64 << 20).timeout(Duration::from_secs(60)).state("/srv/uploads"))
+///     .get("/upload", async || "send a file");
+/// ```
+pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -> Endpoint {
+    handler.into_endpoint()
 }
 
 /// The parameters of a handler: a tuple of up to eight extractors, which are run in order.

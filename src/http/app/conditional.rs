@@ -1,22 +1,25 @@
-//! Conditional and partial answers: what a request for a known representation is to be answered with, by RFC 9110.
+//! Conditional and partial answers: how RFC 9110 answers a request for a known representation.
 //!
-//! A client that has a copy sends what it knows of it, and a client that has a part asks for the rest. [`decide`] compares that with what is known of the
-//! representation and gives one [`Verdict`]; it reads nothing but the request's fields, so whoever has the bytes need not be asked for them.
+//! A client that has a copy sends what it knows of it, and a client that has a part asks for the
+//! rest. [`decide`] compares that with what is known of the representation and gives one
+//! [`Verdict`]; it reads nothing but the request's fields, so the bytes need not be opened for it.
 //!
 //! # How it works
 //!
-//! The order is that of section 13.2.2: `If-Match`, or else `If-Unmodified-Since`; then `If-None-Match`, or else `If-Modified-Since`; then `Range`, if
-//! `If-Range` allows it. A date that cannot be read, and one of two fields that may come only once, is as if it were not there.
+//! The order is that of section 13.2.2: `If-Match`, or else `If-Unmodified-Since`; then
+//! `If-None-Match`, or else `If-Modified-Since`; then `Range`, if `If-Range` allows it. A date that
+//! cannot be read, and one of two fields that may come only once, is as if it were not there.
 //!
-//! Of `Range` one range is answered, whatever its form. A request for several gets the whole, as section 14.2 allows, unless only one of them is within
-//! the representation: several parts cost the server more than the client, and clients that resume or seek ask for one.
+//! Of `Range` one range is answered, whatever its form. A request for several gets the whole, as
+//! section 14.2 allows, unless only one of them is within the representation: several parts cost
+//! the server more than the client, and clients that resume or seek ask for one.
 
 use std::ops::Range;
 use std::time::SystemTime;
 
 use super::request::Request;
 
-/// What is known of the representation that is to be sent.
+/// The validators and the length of the representation to be sent.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) length: u64,
@@ -28,7 +31,7 @@ pub(super) struct Known {
     pub(super) modified: Option<SystemTime>,
 }
 
-/// What the request is to be answered with.
+/// How to answer the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// 200 and all of it.
@@ -37,13 +40,13 @@ pub(super) enum Verdict {
     Part(Range<u64>),
     /// 304: the client has it.
     NotModified,
-    /// 412: it is not what the client takes it for.
+    /// 412: it is not the representation that the client expects.
     Failed,
     /// 416: it has no such bytes.
     Unsatisfiable,
 }
 
-/// Says what the request is to be answered with if `known` is what it asks for.
+/// Decides how to answer a request for the representation `known`.
 pub(super) fn decide(request: &Request, known: &Known) -> Verdict {
     let reads = matches!(request.method_name(), "GET" | "HEAD");
     let matches = has_tag(request, "if-match", |weak, tag| !weak && known.strong && tag == known.tag.as_bytes());
@@ -64,7 +67,8 @@ pub(super) fn decide(request: &Request, known: &Known) -> Verdict {
     }
 }
 
-/// Whether a field lists a tag that `same` accepts, given whether it is weak; `*` stands for any. None: there is no such field.
+/// Whether a field lists a tag that `same` accepts, given whether it is weak; `*` stands for any.
+/// None: there is no such field.
 fn has_tag(request: &Request, name: &str, same: impl Fn(bool, &[u8]) -> bool) -> Option<bool> {
     let mut lines = lines(request, name).peekable();
     lines.peek()?;
@@ -81,7 +85,8 @@ fn only<'a>(request: &'a Request, name: &'a str) -> Option<&'a [u8]> {
     lines.next().filter(|_| lines.next().is_none())
 }
 
-/// The tags of a list, up to what is none; each in its quotes, with whether it is weak. A tag may have a comma in it.
+/// The tags of a list, up to the first malformed one; each in its quotes, with whether it is weak.
+/// A tag may have a comma in it.
 fn tags(mut list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     std::iter::from_fn(move || {
         while let [b' ' | b'\t' | b',', rest @ ..] = list {
@@ -105,7 +110,8 @@ fn date(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim_ascii()).ok()
 }
 
-/// Whether the part that the client has belongs to the representation as it is now, of which it could not be sure with a weak validator.
+/// Whether the part that the client has belongs to the representation as it is now, of which it
+/// could not be sure with a weak validator.
 fn allows_range(request: &Request, known: &Known) -> bool {
     if lines(request, "if-range").next().is_none() {
         return true;
@@ -126,7 +132,8 @@ fn part(ranges: &[u8], length: u64) -> Verdict {
     }
 }
 
-/// Those of the ranges that are within the length, cut to it. None: it is no list of ranges of bytes, or asks for none of an empty file's.
+/// Those of the ranges that are within the length, cut to it. None: it is no list of ranges of
+/// bytes, or asks for none of an empty file's.
 fn satisfiable(ranges: &str, length: u64) -> Option<Vec<Range<u64>>> {
     let (unit, list) = ranges.split_once('=')?;
     let mut list = list.split(',').map(|range| range.trim_matches([' ', '\t'])).filter(|range| !range.is_empty());

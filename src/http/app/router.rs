@@ -1,40 +1,26 @@
 //! Routing: a path's handler by method, and the state handlers share.
 //!
-//! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests (`/static/{*path}`). The parameters of a request are kept as places
-//! in its path and copied only if a handler extracts them.
+//! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests
+//! (`/static/{*path}`). The parameters of a request are kept as places in its path and copied only
+//! if a handler extracts them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use http::header;
 use http::{HeaderValue, StatusCode};
 
-use super::endpoint::Endpoint;
 use super::extensions::Extensions;
-use super::handler::{Answer, Call, Handler, Parameters};
+use super::handler::{Handler, Parameters};
 use super::middleware::{Layer, Next, layer_of};
 use super::pattern::Pattern;
 use super::request::{Record, Request};
 use super::response::{IntoResponse, Response};
+use super::route::{Route, RouteMatch, allow_of, allowing, not_found};
+use super::settings::RouteSettings;
 
-/// One path's handlers, or a group's fallback. With neither it is where layers see what is not found.
-#[derive(Default)]
-pub(crate) struct Route {
-    /// The parameters' names, in the order they stand in the path.
-    pub(crate) names: Vec<String>,
-    methods: Vec<(String, Rc<Endpoint>)>,
-    /// For every method, if it is a fallback.
-    any: Option<Rc<Endpoint>>,
-    /// Outermost first; complete once the server has the router.
-    layers: Rc<[Layer]>,
-    /// Of the groups around it, innermost first.
-    states: Vec<Rc<Extensions>>,
-    /// None: as the server says.
-    pub(crate) max_body: Option<u64>,
-}
-
-/// What answers below a prefix where there is no route, and where there are several the one whose prefix says most of the path.
+/// Answers below a prefix where there is no route. Of several that fit, the one with the most
+/// specific prefix answers.
 struct Fallback {
     /// Empty for the router's own one.
     prefix: String,
@@ -42,26 +28,24 @@ struct Fallback {
     route: Rc<Route>,
 }
 
-/// What becomes of a request.
-pub(crate) enum Found {
-    Handler(Next),
-    /// No handler: the answer is known at once.
-    Answer(Response),
-}
-
 /// Which handler answers which path and method.
 ///
-/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out. `OPTIONS` is answered with a 204 and `Allow` where it has
-/// no handler, also `OPTIONS *`, for all of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, a 404 if not said.
+/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out.
+/// `OPTIONS` is answered with a 204 and `Allow` where it has no handler, also `OPTIONS *`, for all
+/// of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, by
+/// default a 404.
 ///
-/// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see it, those of groups in it do not. The connection ends with
-/// the answer, for what follows the request is meant for somebody else.
+/// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see
+/// it, those of groups in it do not. The connection ends with the answer, since the bytes behind
+/// the request are meant for another server.
 ///
-/// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where only one has a route the other is not found; no
-/// request is redirected. `/a/{name}` and `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
+/// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where
+/// only one has a route the other is not found; no request is redirected. `/a/{name}` and
+/// `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
 ///
-/// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes wherever it is [nested](Self::nest) or
-/// [merged](Self::merge), in whatever order they were said. What holds for one handler alone is said with [`endpoint`](super::endpoint).
+/// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes
+/// wherever it is [nested](Self::nest) or [merged](Self::merge), in whatever order they were said.
+/// Settings of one handler alone go through [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Path, Router, State};
@@ -84,10 +68,6 @@ pub struct Router {
 
 impl Router {
     /// A router that knows no path.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new();
-    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -97,8 +77,9 @@ impl Router {
     ///
     /// # Panics
     ///
-    /// If the path is malformed or conflicts with another one, or the pair of method and path has a handler already; the text names it. If the method
-    /// is `CONNECT`, whose handler would never be called.
+    /// If the path is malformed or conflicts with another one, or the pair of method and path has a
+    /// handler already; the text names it. If the method is `CONNECT`, whose handler would never be
+    /// called.
     ///
     /// ```
     /// let router = postlude::http::Router::new().route("PURGE", "/cache/{*key}", async || "gone");
@@ -113,7 +94,7 @@ impl Router {
         assert!(method != CONNECT, "{CONNECT} {path} cannot be routed: a router opens no tunnels");
         let index = self.index_of(path);
         let endpoint = Rc::new(handler.into_endpoint().finished());
-        let route = Rc::get_mut(&mut self.routes[index]).expect("a router being built is not shared");
+        let route = mut_of(&mut self.routes[index]);
         assert!(route.methods.iter().all(|(known, _)| known != method), "{method} {path} has a handler already");
         route.methods.push((method.to_owned(), endpoint));
         self
@@ -127,7 +108,8 @@ impl Router {
         if let Err(error) = self.tree.insert(path, index) {
             panic!("the path {path:?} cannot be routed: {error}");
         }
-        self.routes.push(Rc::new(Route { names: Pattern::new(path).names().collect(), ..Route::default() }));
+        let settings = RouteSettings { names: names_of(path), ..RouteSettings::default() };
+        self.routes.push(Rc::new(Route { settings: Rc::new(settings), ..Route::default() }));
         self.known.insert(path.to_owned(), index);
         index
     }
@@ -137,10 +119,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn get<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("GET", path, handler)
@@ -151,10 +129,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().post("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn post<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("POST", path, handler)
@@ -165,10 +139,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().put("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn put<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PUT", path, handler)
@@ -179,10 +149,6 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().patch("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn patch<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PATCH", path, handler)
@@ -193,27 +159,21 @@ impl Router {
     /// # Panics
     ///
     /// As [`route`](Self::route).
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().delete("/thing", async || "done");
-    /// ```
     #[must_use]
     pub fn delete<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("DELETE", path, handler)
     }
 
-    /// Gives handlers a value: see [`State`](super::State). One per type; a second one takes the place of the first.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().state(7_u32);
-    /// ```
+    /// Gives handlers a value: see [`State`](crate::http::State). One per type; a second one takes
+    /// the place of the first.
     #[must_use]
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
     }
 
-    /// Answers what has no route in this group: unknown paths, with any method but `CONNECT`. A path that has a route, but not for the method, is a 405.
+    /// Answers requests that have no route in this group: unknown paths, with any method but
+    /// `CONNECT`. A path that has a route, but not for the method, is a 405.
     ///
     /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
     ///
@@ -241,20 +201,16 @@ impl Router {
         self.fallbacks.push(Fallback { prefix, pattern, route });
     }
 
-    /// How many bytes a request body may have in this group, instead of `Server::max_body`; beyond that the answer is 413. A nested router's own
-    /// limit goes first.
-    ///
-    /// ```
-    /// let upload = postlude::http::Router::new().post("/upload", async |body: Vec<u8>| body).max_body(64 << 20);
-    /// ```
+    /// How many bytes a request body may have in this group, instead of `Limits::max_body`; beyond
+    /// that the answer is 413. A nested router's own limit goes first.
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.max_body = Some(bytes);
         self
     }
 
-    /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one added is the outermost; a group's layers are
-    /// inside those of the router it is nested in.
+    /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one
+    /// added is the outermost; a group's layers are inside those of the router it is nested in.
     ///
     /// ```
     /// use postlude::http::{Next, Request, Router};
@@ -274,16 +230,18 @@ impl Router {
         self
     }
 
-    /// Adds another router's routes below a prefix, with their own state, limit, fallback and layers. Parameters in the prefix, whole segments or
-    /// parts of them as in `/v{major}`, are the first ones of each path in it.
+    /// Adds another router's routes below a prefix, with their own state, limit, fallback and
+    /// layers. Parameters in the prefix, whole segments or parts of them as in `/v{major}`, are the
+    /// first ones of each path in it.
     ///
-    /// Of a path without a route the fallback and the layers are those of the group whose prefix says most of it: of two prefixes that fit, the longer
-    /// one, or the one that has a text where the other has a parameter.
+    /// An unmatched path uses the fallback and the layers of the group with the most specific
+    /// prefix: the longer one wins, then a literal over a parameter.
     ///
     /// # Panics
     ///
-    /// If the prefix does not begin with `/` or ends with it, is malformed or has a rest in it, or a path conflicts with one that is there. If there is a
-    /// router with a fallback or layers at the same prefix, and this one has any.
+    /// If the prefix does not begin with `/` or ends with it, is malformed or has a rest in it, or
+    /// a path conflicts with one that is there. If there is a router with a fallback or layers at
+    /// the same prefix, and this one has any.
     ///
     /// ```
     /// use postlude::http::{Path, Router};
@@ -296,7 +254,8 @@ impl Router {
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "the prefix {prefix:?} must begin with / and not end with it"
         );
-        // A prefix without routes below it would not come to the tree, which knows what is malformed.
+        // A prefix without routes below it would not come to the tree, which knows what is
+        // malformed.
         if let Err(error) = matchit::Router::new().insert(format!("{prefix}/"), ()) {
             panic!("the prefix {prefix:?} cannot be routed: {error}");
         }
@@ -308,11 +267,6 @@ impl Router {
     /// # Panics
     ///
     /// If both have a fallback, or a path of one conflicts with one of the other.
-    ///
-    /// ```
-    /// use postlude::http::Router;
-    /// let router = Router::new().get("/a", async || "a").merge(Router::new().get("/b", async || "b"));
-    /// ```
     #[must_use]
     pub fn merge(self, router: Self) -> Self {
         self.take_in("", router.spread())
@@ -327,8 +281,7 @@ impl Router {
             }
             let mut route = Rc::clone(&router.routes[index]);
             router.routes[index] = Rc::default();
-            Rc::get_mut(&mut route).expect("a router being built is not shared").names =
-                Pattern::new(&path).names().collect();
+            mut_of(&mut route).settings_mut().names = names_of(&path);
             self.routes.push(route);
             self.known.insert(path, new);
         }
@@ -338,7 +291,8 @@ impl Router {
         self
     }
 
-    /// Completes a router that has its own part of the paths: its layers see what is not found there.
+    /// Completes a router that has its own part of the paths: its layers see what is not found
+    /// there.
     pub(crate) fn finished(mut self) -> Self {
         if self.own_fallback().is_none() && !self.layers.is_empty() {
             self.add_fallback(String::new(), Rc::default());
@@ -346,21 +300,22 @@ impl Router {
         self.spread()
     }
 
-    /// Gives each route what was said of its group. Nothing may be added after that.
+    /// Gives each route the settings of its group. Nothing may be added after that.
     fn spread(mut self) -> Self {
         let states = Rc::new(std::mem::take(&mut self.states));
         let fallbacks = self.fallbacks.iter_mut().map(|fallback| &mut fallback.route);
         for route in self.routes.iter_mut().chain(fallbacks) {
-            let route = Rc::get_mut(route).expect("a router being built is not shared");
+            let route = mut_of(route);
             route.layers = self.layers.iter().chain(&*route.layers).cloned().collect();
-            route.states.push(Rc::clone(&states));
-            route.max_body = route.max_body.or(self.max_body);
+            let settings = route.settings_mut();
+            settings.states.push(Rc::clone(&states));
+            settings.max_body = settings.max_body.or(self.max_body);
         }
         self
     }
 
     /// Finds the handler, and notes route and parameters in the record.
-    pub(crate) fn find(&self, record: &mut Record) -> Found {
+    pub(crate) fn find(&self, record: &mut Record) -> RouteMatch {
         let Record { bytes, head, route: taken, endpoint, parameters, .. } = record;
         if head.method(bytes) == CONNECT {
             return self.answer_for_all(no_tunnel, taken);
@@ -376,21 +331,27 @@ impl Router {
             let allow = self.allow_of_all();
             return self.answer_for_all(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()), taken);
         } else {
-            let Some(route) = self.fallback_of(path) else { return Found::Answer(not_found()) };
+            let Some(route) = self.fallback_of(path) else { return RouteMatch::Answer(not_found()) };
             route
         };
-        *taken = Some(Rc::clone(route));
-        *endpoint = route.endpoint(head.method(bytes)).map(Rc::clone);
-        match endpoint {
-            Some(endpoint) => Found::Handler(Next::new(&route.layers, &endpoint.call)),
+        *taken = Some(Rc::clone(&route.settings));
+        let found = route.endpoint(head.method(bytes));
+        *endpoint = found.map(|endpoint| Rc::clone(&endpoint.settings));
+        match found {
+            Some(endpoint) => RouteMatch::Handler(Next::new(&route.layers, &endpoint.call)),
             None => route.answer(head.method(bytes)),
         }
     }
 
-    /// The answer to what is asked of the server and not of a path, which the router's own layers see.
-    fn answer_for_all(&self, answer: impl Fn() -> Response + 'static, taken: &mut Option<Rc<Route>>) -> Found {
-        let Some(Fallback { route, .. }) = self.own_fallback() else { return Found::Answer(answer()) };
-        *taken = Some(Rc::clone(route));
+    /// The answer to a request for the server and not for a path, which the router's own layers
+    /// see.
+    fn answer_for_all(
+        &self,
+        answer: impl Fn() -> Response + 'static,
+        taken: &mut Option<Rc<RouteSettings>>,
+    ) -> RouteMatch {
+        let Some(Fallback { route, .. }) = self.own_fallback() else { return RouteMatch::Answer(answer()) };
+        *taken = Some(Rc::clone(&route.settings));
         route.refuse(answer)
     }
 
@@ -409,70 +370,22 @@ impl Router {
     }
 }
 
+fn mut_of(route: &mut Rc<Route>) -> &mut Route {
+    Rc::get_mut(route).expect("a router being built is not shared")
+}
+
+/// The names of a path's parameters, in order.
+fn names_of(path: &str) -> Vec<String> {
+    Pattern::new(path).names().collect()
+}
+
 /// No handler is called for it.
 const CONNECT: &str = "CONNECT";
-
-fn not_found() -> Response {
-    Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
-}
 
 /// The parser has the connection end with the answer, whatever layers make of it.
 fn no_tunnel() -> Response {
     let text = "this server opens no tunnels; send the request to the origin itself";
     Response::text(StatusCode::NOT_IMPLEMENTED, text)
-}
-
-impl Route {
-    pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
-        self.states.iter().find_map(|states| states.get())
-    }
-
-    fn endpoint(&self, method: &str) -> Option<&Rc<Endpoint>> {
-        let of = |method| self.methods.iter().find(|(known, _)| known == method).map(|(_, endpoint)| endpoint);
-        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or(self.any.as_ref())
-    }
-
-    /// The answer for a method that has no handler here.
-    fn answer(&self, method: &str) -> Found {
-        if self.methods.is_empty() {
-            return self.refuse(not_found);
-        }
-        let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
-        if method == "OPTIONS" {
-            return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
-        }
-        let text = "this path does not take this method";
-        self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))
-    }
-
-    /// An answer that no handler gives, which the layers see.
-    pub(crate) fn refuse(&self, answer: impl Fn() -> Response + 'static) -> Found {
-        if self.layers.is_empty() {
-            return Found::Answer(answer());
-        }
-        let call: Call = Rc::new(move |_| {
-            let response = answer();
-            Box::pin(async { Answer { response, failed: false } })
-        });
-        Found::Handler(Next::new(&self.layers, &call))
-    }
-}
-
-/// Which methods have an answer, each once: `HEAD` comes with `GET`, and `OPTIONS` with any.
-fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
-    let mut allow: Vec<&str> = methods.collect();
-    if allow.contains(&"GET") {
-        allow.push("HEAD");
-    }
-    allow.push("OPTIONS");
-    let mut seen = HashSet::new();
-    allow.retain(|method| seen.insert(*method));
-    HeaderValue::from_str(&allow.join(", ")).ok()
-}
-
-fn allowing(mut response: Response, allow: Option<&HeaderValue>) -> Response {
-    response.fields.extend(allow.map(|allow| (header::ALLOW, allow.clone())));
-    response
 }
 
 impl fmt::Debug for Router {

@@ -1,21 +1,29 @@
-//! Files as answers: found below a directory, compared with what the client has, sent in bounded pieces.
+//! Files as answers: found below a directory, compared with what the client has, sent in bounded
+//! pieces.
 //!
-//! A file is opened on the blocking pool, and what is said of it, whether it is a file at all, how long it is, when it was changed, is asked of the open
-//! handle and not of the path, which may lead elsewhere by then. The answer follows from that and the request's fields; see [`Dir`] for what is sent.
-//! The bytes come after it, a piece at a time, each read by the pool while the one before is being written.
+//! A file is opened on the blocking pool, and what is said of it, whether it is a file at all, how
+//! long it is, when it was changed, is asked of the open handle and not of the path, which may lead
+//! elsewhere by then. The answer follows from that and the request's fields; see [`Dir`] for what
+//! is sent. The bytes come after it, a piece at a time, each read by the pool while the one before
+//! is being written.
 //!
 //! # How it works
 //!
-//! 1. `relative`: a request's path becomes one below the root, or nothing: dots, separators and nulls in a segment are not looked for.
-//! 2. `open`: open, ask the handle, and look whether the path without symbolic links is below the root and still that same file.
+//! 1. `relative`: a request's path becomes one below the root, or nothing: dots, separators and
+//!    nulls in a segment are not looked for.
+//! 2. `open`: open, ask the handle, and look whether the path without symbolic links is below the
+//!    root and still that same file.
 //! 3. `conditional`: whole, part, 304, 412 or 416.
 //! 4. `Pieces`: the bytes.
 //!
 //! # Invariants
 //!
-//! - The length that is sent is the handle's. A file that became shorter breaks the connection off; what a file grows by is not sent.
-//! - Nothing outside of the root is sent, whatever was renamed or linked meanwhile. Hard links cannot be told apart from files.
-//! - Opening does not wait: a named pipe has no writer that one could wait for, and the pool few threads.
+//! - The length that is sent is the handle's. A file that became shorter breaks the connection off;
+//!   what a file grows by is not sent.
+//! - Nothing outside of the root is sent, whatever was renamed or linked meanwhile. Hard links
+//!   cannot be told apart from files.
+//! - Opening does not wait: a named pipe has no writer that one could wait for, and the pool few
+//!   threads.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -37,27 +45,35 @@ use super::response::Response;
 use crate::JoinHandle;
 use crate::blocking::spawn_blocking;
 
-/// What is in memory of a file at a time.
+/// Bytes of a file in memory at a time.
 const PIECE: u64 = 64 * 1024;
-/// How old a change must be so that another one would have another time: file systems count in steps of up to two seconds.
+/// How old a change must be so that another one would have another time: file systems count in
+/// steps of up to two seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A directory whose files are answers: a handler for a route that ends in a rest, `{*path}`, or for a path that stands for the directory itself.
+/// A directory whose files are answers: a handler for a route that ends in a rest, `{*path}`, or
+/// for a path that stands for the directory itself.
 ///
-/// The file is looked for by the path's last parameter, if that reaches to the end of the path, and else it is the directory's index.
+/// The file is looked for by the path's last parameter, if that reaches to the end of the path, and
+/// else it is the directory's index.
 ///
 /// What is sent:
 ///
-/// - 200 with the file's bytes, `Content-Type` by the name's ending, `Content-Length`, `ETag`, `Last-Modified` and `Accept-Ranges: bytes`.
-/// - 206 for one range. For several the whole is sent, which HTTP allows. 416 for a range beyond the end.
-/// - 304 and 412 as `If-None-Match`, `If-Modified-Since`, `If-Match` and `If-Unmodified-Since` ask. `If-Range` is heeded.
-/// - For a directory its index, `index.html` if not said otherwise, and a 301 to the path with `/` at its end where that is missing. Directories
-///   are not listed.
-/// - 404 for everything else: names that begin with a dot, but for `.well-known`; names with a separator or a null in them; empty segments; what is
-///   no file; what may not be read; and what a symbolic link leads out of the directory to. Links within it are followed.
+/// - 200 with the file's bytes, `Content-Type` by the name's ending, `Content-Length`, `ETag`,
+///   `Last-Modified` and `Accept-Ranges: bytes`.
+/// - 206 for one range. For several the whole is sent, which HTTP allows. 416 for a range beyond
+///   the end.
+/// - 304 and 412 as `If-None-Match`, `If-Modified-Since`, `If-Match` and `If-Unmodified-Since` ask.
+///   `If-Range` is heeded.
+/// - For a directory its index, `index.html` by default, and a 301 to the path with `/` at its end
+///   where that is missing. Directories are not listed.
+/// - 404 for everything else: names that begin with a dot, but for `.well-known`; names with a
+///   separator or a null in them; empty segments; what is no file; what may not be read; and what a
+///   symbolic link leads out of the directory to. Links within it are followed.
 ///
-/// The entity tag is made of the file's length and the time it was changed, so a file must not be replaced by another one with both the same. It is a
-/// weak one as long as the change is less than two seconds ago, when a second change might not show.
+/// The entity tag is made of the file's length and the time it was changed, so a file must not be
+/// replaced by another one with both the same. It is a weak one as long as the change is less than
+/// two seconds ago, when a second change might not show.
 ///
 /// ```
 /// use postlude::http::{Router, files::Dir};
@@ -72,30 +88,21 @@ pub struct Dir {
 
 impl Dir {
     /// The files below this directory. Nothing is opened yet; one that does not exist has no files.
-    ///
-    /// ```
-    /// let downloads = postlude::http::files::Dir::new("downloads");
-    /// ```
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), index: Some("index.html".to_owned()) }
     }
 
-    /// What is sent for a directory, `index.html` if not said; with None directories are not found.
-    ///
-    /// ```
-    /// use postlude::http::files::Dir;
-    /// let downloads = Dir::new("downloads").index(None);
-    /// let site = Dir::new("site").index("start.html");
-    /// ```
+    /// The file to send for a directory, `index.html` by default; with None directories are not
+    /// found.
     #[must_use]
     pub fn index<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.index = name.into().map(str::to_owned);
         self
     }
 
-    /// Answers a request with the file of this path below the directory, which may be percent-encoded as in the request. For a handler that looks at
-    /// the request first.
+    /// Answers a request with the file of this path below the directory, which may be
+    /// percent-encoded as in the request. For a handler that looks at the request first.
     ///
     /// # Panics
     ///
@@ -145,7 +152,8 @@ fn rest_of(request: &Request) -> &str {
         .unwrap_or_default()
 }
 
-/// Answers a request with the file that its path names below a directory, of which `prefix` is what stands before that name, as [`Dir`] does.
+/// Answers a request with the file that its path names below a directory, of which `prefix` is what
+/// stands before that name, as [`Dir`] does.
 ///
 /// # Panics
 ///
@@ -169,8 +177,9 @@ pub async fn serve(root: impl Into<PathBuf>, prefix: &str, request: &Request) ->
     Dir::new(root).serve(rest.strip_prefix('/').unwrap_or_default(), request).await
 }
 
-/// Answers a request with one file, wherever it is: dots and symbolic links in the path are followed, so it must not come from the request. Conditions,
-/// ranges and fields are as those of [`Dir`].
+/// Answers a request with one file, wherever it is: dots and symbolic links in the path are
+/// followed, so it must not come from the request. Conditions, ranges and fields are as those of
+/// [`Dir`].
 ///
 /// # Panics
 ///
@@ -227,7 +236,8 @@ struct Opened {
 
 enum Found {
     File(Opened),
-    /// There is one with an index, but the path has no slash at its end: names in the index would be taken for the directory's neighbours.
+    /// There is one with an index, but the path has no slash at its end: names in the index would
+    /// be taken for the directory's neighbours.
     Directory,
 }
 
@@ -263,7 +273,8 @@ fn open_within(root: &Path, path: &Path) -> io::Result<Opened> {
     if is_same && real.starts_with(root) { Ok(opened) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// Whether the error means that there is no such file for this client; others are the server's own trouble.
+/// Whether the error means that there is no such file for this client; others are the server's own
+/// trouble.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP, libc::ENAMETOOLONG, libc::ENXIO];
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error().is_some_and(|code| missing.contains(&code))
@@ -318,7 +329,8 @@ fn known(data: &Metadata, now: SystemTime) -> Known {
 fn with_slash(request: &Request) -> Response {
     let last = request.path().rsplit('/').next().unwrap_or_default();
     let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // Relative to the request, with a dot before it: nothing in a name can then be taken for a host or a scheme.
+    // Relative to the request, with a dot before it: nothing in a name can then be taken for a host
+    // or a scheme.
     Response::new(301).with_field("location", format!("./{last}/{query}"))
 }
 

@@ -1,6 +1,7 @@
 //! Path parameters through serde: one value, a tuple in the path's order, or a struct by name.
 //!
-//! Values stand percent-encoded in the path; each is decoded when it is visited, and borrowed if there is nothing to decode.
+//! Values stand percent-encoded in the path; each is decoded when it is visited, and borrowed if
+//! there is nothing to decode.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +10,7 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::extract::Rejection;
+use super::rejection::Rejection;
 
 /// Reads a `T` from the parameters of a path, given as pairs of name and encoded value.
 pub(crate) fn from_parameters<'a, T: DeserializeOwned>(

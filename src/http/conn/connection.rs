@@ -1,73 +1,79 @@
-//! One connection: read a head, call the handler, write the answer, in order, until one side ends it.
+//! One connection: read a head, call the handler, write the answer, in order, until one side ends
+//! it.
 //!
-//! The connection's task polls the handler's future itself, so a request costs no task. Whenever something is pending, the handler included, what
-//! was answered so far is flushed first; while requests arrive faster than that they are answered side by side in one buffer and go out in one
+//! The connection's task polls the handler's future itself, so a request costs no task. Whenever
+//! something is pending, the handler included, the answers so far are flushed first; while
+//! requests arrive faster than that they are answered side by side in one buffer and go out in one
 //! write. Request bodies are read when the handler asks for them and not before.
 //!
 //! # How it works
 //!
-//! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the time for the head runs.
+//! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the
+//!    time for the head runs.
 //! 2. `call`: route, run the handler. `drive` polls it, feeds it body bytes, flushes.
-//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the mark that starts the background tasks.
-//! 4. `finish_body`: throw away what the handler left of a body, if it is little.
+//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the
+//!    mark that starts the background tasks.
+//! 4. `finish_body`: throw away the rest of a body that the handler did not read, if it is little.
 //!
-//! What these steps need, buffers and the head's record, is one box, [`Active`]. A connection that waits for a request puts it into the server's
-//! store of spare ones and takes one when it is polled, so that ten thousand idle connections share a few and a busy one allocates nothing.
+//! The buffers and the head's record, which these steps need, are one box, [`Active`]; an idle
+//! connection lends it to others.
 //!
-//! Each step gives an [`End`] where the connection should not go on.
+//! A step returns an [`ConnectionEnd`] when the connection should not go on.
 //!
 //! # Invariants
 //!
-//! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks run.
-//! - A failure to write is not seen by handlers or tasks; the output throws away what comes after it.
-//! - An answer that closes the connection while the client may still be sending is followed by half-close and a short time of reading, or the
-//!   client's kernel would throw the answer away (RFC 9112 section 9.6).
+//! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks
+//!   run.
+//! - A failure to write is not seen by handlers or tasks; the output throws away the bytes after
+//!   it.
+//! - An answer that closes the connection while the client may still be sending is followed by
+//!   half-close and a short time of reading, or the client's kernel would throw the answer away
+//!   (RFC 9112 section 9.6).
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::background::{AddError, Trigger, discard, say, text_of};
-use super::body::{Body, BodyCell, BodyError, Wanted};
-use super::buffer::{GrownBuffers, Input, Output};
-use super::chunked::{self, Decoder};
+use super::active::{Active, Held};
 use super::closing::Leftover;
-use super::delivery::Watch;
-use super::handler::{Answer, Answering};
-use super::parse::{Framing, HeadParser, begins_with_head_method};
-use super::problem;
-use super::request::{Record, Request};
-use super::response::{IntoResponse, Payload, Pieces, Response};
-use super::router::Found;
-use super::server::{Place, Shared};
+use super::incoming::{DRAINED, Incoming};
+use super::places::Place;
+use super::shared::Shared;
 use super::timer::{self, LINGER, Patience, Timer};
-use super::upgrade::{self, OnUpgrade, Running, Upgraded};
+use super::upgrade;
+use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
+use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
+use crate::http::app::delivery::Watch;
+use crate::http::app::problem;
+use crate::http::app::request::{Record, Request};
+use crate::http::app::response::{IntoResponse, Payload, Pieces, Response};
+use crate::http::app::route::RouteMatch;
+use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
+use crate::http::background::{AddError, Trigger, discard, say, text_of};
+use crate::http::wire::chunked::{self, Decoder};
+use crate::http::wire::parse::{Framing, Version, begins_with_head_method};
+use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
-/// What a handler may leave unread of a body before the connection is closed rather than the rest read.
-const DRAINED: usize = 64 * 1024;
-/// How long a request may be put off because background tasks have piled up. Longer would help nobody: a task that finds no place then is
-/// refused, and its client told to come back after as long.
+/// How long a request may be put off because background tasks have piled up. A longer pause would
+/// not help: a task that finds no place then is refused, and its client told to come back after as
+/// long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// RFC 9110, section 15.2.1.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// What a client is told of a panic.
-pub(super) const UNANSWERED: &str = "the server could not answer";
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client has gone, or was silent for too long, or the server stops, and nothing is to be said.
+enum ConnectionEnd {
+    /// The client has gone, or was silent for too long, or the server stops: there is nothing to
+    /// write.
     Idle,
     /// Write what waits and close.
     Close,
@@ -79,23 +85,7 @@ enum End {
     Upgrade,
 }
 
-/// The body of the request that is being answered.
-struct Incoming {
-    decoder: Decoder,
-    cell: Rc<BodyCell>,
-    /// How much more data is acceptable.
-    allowance: u64,
-    /// What the head says is to come; None for chunks.
-    left: Option<u64>,
-    /// Whether the client waits for `100 Continue`.
-    expects_continue: bool,
-    ended: bool,
-    failed: bool,
-    /// How long the client may still let the handler wait.
-    patience: Patience,
-}
-
-pub(super) struct Connection<IO> {
+pub(crate) struct Connection<IO> {
     io: IO,
     shared: Rc<Shared>,
     place: Place,
@@ -106,112 +96,47 @@ pub(super) struct Connection<IO> {
     timer: Timer,
 }
 
-/// What a connection needs only while a request is on its way. An idle one gives it to the server, which lends it to the next that wakes up.
-pub(super) struct Active {
-    input: Input,
-    output: Output,
-    parser: HeadParser,
-    /// When the first byte of a head was seen that is not complete.
-    head_since: Option<Instant>,
-    record: Rc<Record>,
-    body: Option<Incoming>,
-    /// Set while a handler runs and its tasks have no trigger yet.
-    calling: bool,
-    /// Who gets the socket after the answer that is being written.
-    on_upgrade: Option<OnUpgrade>,
-}
-
-impl Active {
-    fn new(shared: &Rc<Shared>) -> Self {
-        let config = &shared.config;
-        Self {
-            input: Input::default(),
-            output: Output::new(config.max_buffer, Patience::new(config.write_timeout, config.write_rate)),
-            parser: HeadParser::new(config.head),
-            head_since: None,
-            record: Rc::new(Record::new(Rc::clone(shared), None)),
-            body: None,
-            calling: false,
-            on_upgrade: None,
-        }
-    }
-
-    /// What starts the tasks of the request being answered, if it has any.
-    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
-        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
-    }
-
-    /// Whether another connection could go on with it as well.
-    fn is_unused(&self) -> bool {
-        self.input.is_empty() && self.output.is_fresh() && self.body.is_none()
-    }
-}
-
-/// A connection's `Active`; none only while it is idle.
-struct Held(Option<Box<Active>>);
-
-impl Deref for Held {
-    type Target = Active;
-
-    fn deref(&self) -> &Active {
-        self.0.as_deref().expect("a connection that is not idle has its buffers")
-    }
-}
-
-impl DerefMut for Held {
-    fn deref_mut(&mut self) -> &mut Active {
-        self.0.as_deref_mut().expect("a connection that is not idle has its buffers")
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        if self.calling {
-            drop(self.trigger(None));
-            drop(Watch::new(self.record.take_watchers(), None, 0));
-        }
-    }
-}
-
 impl<IO> Connection<IO> {
-    pub(super) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
-            place: shared.enter(),
+            place: shared.places.enter(),
             peer,
-            active: Held(None),
-            requests_left: shared.config.max_requests,
+            active: Held::default(),
+            requests_left: shared.limits.max_requests,
             timer: Timer::default(),
             shared,
         }
     }
 
-    pub(super) fn key(&self) -> usize {
+    pub(crate) fn key(&self) -> usize {
         self.place.key()
     }
 
-    /// The record for the next request: the last one's if nobody holds it.
+    /// The record for the next request: the last one's unless a request still holds it.
     fn fresh_record(&mut self) {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared), self.peer)),
+            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared.ledger), self.peer)),
         }
     }
 
-    /// Gives the buffers back while there is nothing in them.
-    fn rest(&mut self) {
+    /// Gives the buffers back if they are empty.
+    fn release_buffers(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
-            active.input.shrink(&self.shared.grown);
+            active.input.shrink(&self.shared.places.spare.grown);
             active.output.reset();
-            self.shared.give_back(active);
+            self.shared.places.spare.give_back(active);
         }
     }
 
     /// Takes buffers, if it has none.
-    fn rise(&mut self) {
+    fn acquire_buffers(&mut self) {
         if self.active.0.is_none() {
-            let mut active = self.shared.lend().unwrap_or_else(|| Box::new(Active::new(&self.shared)));
+            let shared = &self.shared;
+            let lent = shared.places.spare.lend();
+            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.ledger)));
             if let Some(record) = Rc::get_mut(&mut active.record) {
                 record.peer = self.peer;
             }
@@ -224,15 +149,16 @@ impl<IO> Connection<IO> {
     }
 
     fn is_http10(&self) -> bool {
-        self.active.record.head.version() == super::parse::Version::Http10
+        self.active.record.head.version() == Version::Http10
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end. One that ends while it is idle is left to `close`.
-    pub(super) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>)) -> impl Future<Output = ()> {
+    pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &Shared)) -> impl Future<Output = ()> {
         let mut connection = self;
-        // A block and not an async function, whose future would hold the connection twice: as its parameter and as its variable.
+        // A block and not an async function, whose future would hold the connection twice: as its
+        // parameter and as its variable.
         async move {
             let end = loop {
                 if let Err(end) = connection.serve_one().await {
@@ -240,16 +166,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 }
             };
             match end {
-                End::Idle => close(Leftover::new(connection.io, connection.place)).await,
-                End::Broken => {}
-                End::Upgrade => connection.hand_over().await,
-                End::Close | End::Linger => connection.close(end == End::Linger).await,
+                ConnectionEnd::Idle => close(Leftover::new(connection.io, connection.place), &connection.shared).await,
+                ConnectionEnd::Broken => {}
+                ConnectionEnd::Upgrade => connection.hand_over().await,
+                ConnectionEnd::Close | ConnectionEnd::Linger => connection.close(end == ConnectionEnd::Linger).await,
             }
         }
     }
 
-    async fn serve_one(&mut self) -> Result<(), End> {
-        // A client may send hundreds of requests in one piece; each is an operation of the task's budget.
+    async fn serve_one(&mut self) -> Result<(), ConnectionEnd> {
+        // A client may send hundreds of requests in one piece; each is an operation of the task's
+        // budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
         if self.shared.ledger.is_loaded() {
@@ -262,8 +189,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.active.output.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// Puts the request off while the loop has more background tasks to run than it should, but not for long. The tasks of this
-    /// connection's answers are released first: they would not be counted.
+    /// Puts the request off while the loop has more background tasks to run than it should, but not
+    /// for long. The tasks of this connection's answers are released first: they would not be
+    /// counted.
     async fn wait_for_room(&mut self) {
         if self.active.output.holds_tasks() {
             // A client that has gone ends nothing but writing.
@@ -277,8 +205,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 1. The head.
 
-    async fn read_head(&mut self) -> Result<(), End> {
-        self.rise();
+    async fn read_head(&mut self) -> Result<(), ConnectionEnd> {
+        self.acquire_buffers();
         self.fresh_record();
         self.active.head_since = None;
         loop {
@@ -290,7 +218,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    fn parse_head(&mut self) -> Result<bool, End> {
+    fn parse_head(&mut self) -> Result<bool, ConnectionEnd> {
         let Active { input, parser, record, .. } = &mut *self.active;
         let record = Rc::get_mut(record).expect("a fresh record is the connection's alone");
         match parser.parse(input.bytes(), &mut record.head) {
@@ -306,64 +234,65 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as long as a head may take.
-    async fn read_more_head(&mut self) -> Result<(), End> {
+    /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as
+    /// long as a head may take.
+    async fn read_more_head(&mut self) -> Result<(), ConnectionEnd> {
         let idle = self.active.input.is_empty();
         if idle {
-            self.timer.set(self.shared.config.idle_timeout);
+            self.timer.set(self.shared.limits.idle_timeout);
         } else {
             let deadline = self.head_deadline();
             self.timer.set_at(deadline);
         }
         match poll_fn(|cx| self.poll_head_bytes(idle, cx)).await? {
-            0 => Err(if idle { End::Idle } else { End::Close }),
+            0 => Err(if idle { ConnectionEnd::Idle } else { ConnectionEnd::Close }),
             _ => Ok(()),
         }
     }
 
     fn head_deadline(&mut self) -> Option<Instant> {
         let Active { input, head_since, .. } = &mut *self.active;
-        let config = &self.shared.config;
+        let limits = &self.shared.limits;
         let since = *head_since.get_or_insert_with(now);
-        timer::head_deadline(since, input.bytes().len(), config.header_rate, config.header_grace, config.header_timeout)
+        timer::head_deadline(since, input.bytes().len(), limits.header_rate, limits.header_grace, limits.header_timeout)
     }
 
-    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
-        self.rise();
+    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
+        self.acquire_buffers();
         let polled = self.poll_fill_head(idle, cx);
         if idle {
-            self.rest();
+            self.release_buffers();
         }
         polled
     }
 
-    fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+    fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
         match self.active.input.poll_fill(&mut self.io, cx) {
-            Poll::Ready(read) => Poll::Ready(read.map_err(|_| End::Broken)),
+            Poll::Ready(read) => Poll::Ready(read.map_err(|_| ConnectionEnd::Broken)),
             // Only if nothing has arrived, as far as one may look: a request that has is answered.
-            Poll::Pending if idle && has_budget() && self.shared.is_stopping(self.place.key(), cx) => {
-                Poll::Ready(Err(End::Idle))
+            Poll::Pending if idle && has_budget() && self.place.is_stopping(cx) => {
+                Poll::Ready(Err(ConnectionEnd::Idle))
             }
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
-            Poll::Pending if idle => Poll::Ready(Err(End::Idle)),
+            Poll::Pending if idle => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
         }
     }
 
-    /// Answers what is no request, and asks for the connection's end.
-    fn refuse(&mut self, status: u16, text: &str) -> End {
+    /// Answers an invalid request, and ends the connection.
+    fn refuse(&mut self, status: u16, text: &str) -> ConnectionEnd {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
         self.write_head(&response, false, Length::Known(text.len() as u64));
         if !begins_with_head_method(self.active.input.bytes()) {
             self.active.output.append_payload(response.payload);
         }
-        End::Linger
+        ConnectionEnd::Linger
     }
 
     // 2. The handler.
 
-    async fn call(&mut self) -> Begun {
+    async fn call(&mut self) -> PendingAnswer {
         match self.route() {
             Err(begun) => begun,
             Ok(handler) => self.run(handler).await,
@@ -371,37 +300,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// The handler's future, or the answer that needs none.
-    fn route(&mut self) -> Result<Answering, Begun> {
+    fn route(&mut self) -> Result<AnswerFuture, PendingAnswer> {
         let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
         let body = self.begin_body();
         let has_handler = self.active.record.endpoint.is_some();
         let found = match &self.active.body {
-            Some(body) if body.failed && has_handler => self.instead(|| BodyError::TooLarge.into_response()),
+            Some(body) if body.failed && has_handler => found.instead(|| BodyError::TooLarge.into_response()),
             _ => found,
         };
         let next = match found {
-            Found::Handler(next) => next,
-            Found::Answer(response) => return Err(self.begin_answer(Answer { response, failed: false })),
+            RouteMatch::Handler(next) => next,
+            RouteMatch::Answer(response) => return Err(self.begin_answer(Answer { response, failed: false })),
         };
         self.active.calling = true;
         Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
     }
 
-    /// An answer in the place of the handler's, which the layers around it see.
-    fn instead(&self, answer: fn() -> Response) -> Found {
-        let route = self.active.record.route.as_ref();
-        route.map_or_else(|| Found::Answer(answer()), |route| route.refuse(answer))
-    }
-
-    async fn run(&mut self, handler: Answering) -> Begun {
+    async fn run(&mut self, handler: AnswerFuture) -> PendingAnswer {
         let record = Rc::clone(&self.active.record);
         let mut future = Some(handler);
         let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx), || None).await;
         self.begin_answer(answer)
     }
 
-    /// Prepares for the request's body. Without one there is nothing to prepare; one that says that it is too large has failed from the start.
+    /// Prepares for the request's body, if there is one. A body whose declared length is too large
+    /// has failed from the start.
     fn begin_body(&mut self) -> Body {
         let framing = self.active.record.head.framing();
         let left = match framing {
@@ -409,27 +333,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let allowance = self.active.record.max_body().unwrap_or(self.shared.config.max_body);
+        let allowance = self.active.record.max_body().unwrap_or(self.shared.limits.max_body);
         let too_large = left.is_some_and(|length| length > allowance);
         let cell = Rc::new(BodyCell::default());
         if too_large {
             cell.fail(BodyError::TooLarge);
         }
         self.active.body = Some(Incoming {
-            decoder: Decoder::new(framing, self.shared.config.chunks),
+            decoder: Decoder::new(framing, self.shared.limits.chunks),
             cell: Rc::clone(&cell),
             allowance,
             left,
             expects_continue: self.active.record.head.expects_continue(),
             ended: too_large,
             failed: too_large,
-            patience: Patience::new(self.shared.config.body_timeout, self.shared.config.body_rate),
+            patience: Patience::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
         });
         Body::new(cell)
     }
 
-    /// Polls what the handler made to its end, feeding it body bytes and flushing whenever it waits. What it comes to when nothing more can be
-    /// written is said by `broken`.
+    /// Polls the handler's future or stream to its end, feeding it body bytes and flushing whenever
+    /// it waits. Once nothing more can be written, `broken` decides the outcome.
     async fn drive<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -471,7 +395,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             return true;
         }
         let reading =
-            self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Wanted::Nothing);
+            self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Demand::Nothing);
         let Active { output, body, .. } = &mut *self.active;
         let deadline = match body {
             Some(body) if reading => body.patience.deadline(),
@@ -496,15 +420,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         reading
     }
 
-    /// Ready when the handler got what it asked for, or an error. Pending also when it asks for nothing.
+    /// Ready when the handler got what it asked for, or an error. Pending also when it asks for
+    /// nothing.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Active { input, output, body, .. } = &mut *self.active;
             let Some(body) = body.as_mut().filter(|body| !body.ended) else { return Poll::Pending };
-            if body.cell.wanted(cx) == Wanted::Nothing {
+            if body.cell.wanted(cx) == Demand::Nothing {
                 return Poll::Pending;
             }
-            if body.decode(input, &self.shared.grown, cx) {
+            if body.decode(input, &self.shared.places.spare.grown, cx) {
                 return Poll::Ready(());
             }
             if std::mem::take(&mut body.expects_continue) && input.is_empty() {
@@ -524,8 +449,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 3. The answer.
 
-    /// Puts down the head and what needs no waiting for.
-    fn begin_answer(&mut self, answer: Answer) -> Begun {
+    /// Appends the head and any body that is there already to the output.
+    fn begin_answer(&mut self, answer: Answer) -> PendingAnswer {
         let (mut response, failed) = self.gather_tasks(answer);
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if (switches || matches!(response.payload, Payload::Upgrade(_)))
@@ -536,7 +461,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         problem::settle(&mut response, &self.active.record);
         self.active.calling = false;
         if Rc::strong_count(&self.active.record) > 1 {
-            // The request is still held, and may be asked for its list after the answer: that one must be started too, to be closed.
+            // The request is still held, and may be asked for its list after the answer: that one
+            // must be started too, to be closed.
             self.active.record.tasks();
         }
         let trigger = self.active.trigger(failed.then_some(response.status));
@@ -559,11 +485,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             }
             payload => (None, self.active.output.append_payload(payload)),
         };
-        Begun { stream, big, length, keep, trigger }
+        PendingAnswer { stream, big, length, keep, trigger }
     }
 
-    /// What is needed for it is lent, for the futures of an idle connection have its place, too.
-    async fn finish_answer(&mut self, begun: &mut Begun) -> Result<(), End> {
+    /// Takes `begun` by reference: by value it would enlarge every idle connection's future.
+    async fn finish_answer(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         if begun.stream.is_some() {
             self.answer_stream(begun).await?;
         }
@@ -572,12 +498,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             self.flush().await?;
         }
         if self.active.on_upgrade.is_some() {
-            return Err(End::Upgrade);
+            return Err(ConnectionEnd::Upgrade);
         }
         self.go_on(begun.keep)
     }
 
-    /// The last moment to say `100 Continue`. A stream may read the body while it is written, so for one it is said now.
+    /// The last moment to say `100 Continue`. A stream may read the body while it is written, so
+    /// for one it is said now.
     fn settle_continue(&mut self, streams: bool) {
         let Active { input, output, body, .. } = &mut *self.active;
         let Some(body) = body else { return };
@@ -586,7 +513,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// From here on the output knows who is told of the answer's end.
+    /// Hands the callbacks for the answer's end to the output.
     fn begin_watch(&mut self, status: StatusCode) {
         let Active { output, record, .. } = &mut *self.active;
         if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
@@ -607,7 +534,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Whether the connection goes on after this answer, whose body may still read the request's if it `streams`.
+    /// Whether the connection goes on after this answer, whose body may still read the request's if
+    /// it `streams`.
     fn keeps_alive(&mut self, response: &Response, streams: bool) -> bool {
         let asked_to_close =
             response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
@@ -615,7 +543,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         record.head.keep_alive()
             && !asked_to_close
             && self.requests_left > 0
-            && !self.shared.stopping.get()
+            && !self.shared.places.are_stopping()
             && body.as_mut().is_none_or(|body| body.is_little(input) || streams && !body.failed)
     }
 
@@ -659,23 +587,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 (true, true) => write_field(out, "connection", b"keep-alive"),
                 (true, false) => {}
             }
-            shared.write_date(out);
+            write_date(out, &mut shared.date.borrow_mut(), SystemTime::now());
             out.extend_from_slice(b"\r\n");
         });
     }
 
     /// Sends a stream's pieces, up to the length if there is one.
-    async fn answer_stream(&mut self, begun: &mut Begun) -> Result<(), End> {
+    async fn answer_stream(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         while begun.length != Length::Known(0) {
             match self.drive(|cx| poll_piece(&mut begun.stream, cx), || Some(Ok(None))).await {
                 Err(text) => {
                     say(format_args!("a response's stream failed: {text}"));
                     let _ = self.flush().await;
-                    return Err(End::Broken);
+                    return Err(ConnectionEnd::Broken);
                 }
                 Ok(_) if self.active.output.is_broken() => {
                     discard(begun.stream.take());
-                    return Err(End::Broken);
+                    return Err(ConnectionEnd::Broken);
                 }
                 Ok(Some(piece)) => self.append_piece(piece, begun),
                 Ok(None) => break,
@@ -688,7 +616,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if let Length::Known(left @ 1..) = begun.length {
             say(format_args!("a response's stream ended {left} bytes before its length"));
             let _ = self.flush().await;
-            return Err(End::Broken);
+            return Err(ConnectionEnd::Broken);
         }
         if begun.length == Length::Chunks {
             self.active.output.append(chunked::write_last_chunk);
@@ -696,8 +624,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Ok(())
     }
 
-    /// A known length becomes what is left of it; what goes beyond it is cut off.
-    fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut Begun) {
+    /// A known length is counted down; bytes beyond it are cut off.
+    fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut PendingAnswer) {
         if let Length::Known(left) = &mut begun.length {
             if piece.len() as u64 > *left {
                 say(format_args!("a response's stream has more than its length; the rest is cut off"));
@@ -714,23 +642,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// Whether the next request's turn comes.
-    fn go_on(&self, keep: bool) -> Result<(), End> {
+    fn go_on(&self, keep: bool) -> Result<(), ConnectionEnd> {
         match (keep, &self.active.body) {
             (true, _) => Ok(()),
-            (false, Some(body)) if !body.ended || body.failed => Err(End::Linger),
-            (false, _) if !self.active.input.is_empty() => Err(End::Linger),
-            // It does not know yet that this was the last answer, or took it for a tunnel, and may be sending.
-            (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(End::Linger),
-            (false, _) => Err(End::Close),
+            (false, Some(body)) if !body.ended || body.failed => Err(ConnectionEnd::Linger),
+            (false, _) if !self.active.input.is_empty() => Err(ConnectionEnd::Linger),
+            // It does not know yet that this was the last answer, or took it for a tunnel, and may
+            // be sending.
+            (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(ConnectionEnd::Linger),
+            (false, _) => Err(ConnectionEnd::Close),
         }
     }
 
     /// Waits until all that was answered is written.
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), ConnectionEnd> {
         if !self.active.output.is_empty() {
             poll_fn(|cx| self.poll_flush_in_time(cx)).await;
         }
-        if self.active.output.is_broken() { Err(End::Broken) } else { Ok(()) }
+        if self.active.output.is_broken() { Err(ConnectionEnd::Broken) } else { Ok(()) }
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -746,9 +675,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    // 4. What is left of the body.
+    // 4. The rest of the body.
 
-    async fn finish_body(&mut self) -> Result<(), End> {
+    async fn finish_body(&mut self) -> Result<(), ConnectionEnd> {
         let Some(mut body) = self.active.body.take() else { return Ok(()) };
         if !body.ended {
             body.cell.abandon();
@@ -760,20 +689,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             let bytes = poll_fn(|cx| self.poll_drain(cx)).await?;
             body.patience.earn(bytes as u64);
         }
-        if body.failed { Err(End::Linger) } else { Ok(()) }
+        if body.failed { Err(ConnectionEnd::Linger) } else { Ok(()) }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
         match self.active.input.poll_fill(&mut self.io, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Broken)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(ConnectionEnd::Broken)),
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
-            Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(End::Close)),
+            Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(ConnectionEnd::Close)),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Gives the socket, and what was read of it, to who asked for it. In a box: few connections come here.
-    fn hand_over(self) -> Running {
+    /// Gives the socket, and the bytes read behind the request, to the upgrade's function. Boxed,
+    /// since few connections come here.
+    fn hand_over(self) -> UpgradeFuture {
         let Self { io, place, mut active, .. } = self;
         let on_upgrade = active.on_upgrade.take();
         let upgraded = Upgraded::new(io, active.input.bytes().to_vec());
@@ -798,7 +728,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// True if the client is told that nothing more comes.
+    /// True if the client learns that nothing more comes.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match Pin::new(&mut self.io).poll_close(cx) {
             Poll::Ready(closed) => Poll::Ready(closed.is_ok()),
@@ -818,85 +748,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 }
 
-impl Drop for Incoming {
-    /// Nothing more will come. Whoever still reads, in another task perhaps, learns it.
-    fn drop(&mut self) {
-        self.cell.abandon();
-    }
-}
-
-impl Incoming {
-    /// Takes body bytes out of the input and gives them to the handler. True: it has something to look at.
-    fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {
-        let grow = input.is_full();
-        let mut handed = false;
-        while !self.ended {
-            match self.step(input) {
-                Ok(0) => break,
-                Ok(_) => handed |= self.cell.wanted(cx) == Wanted::Nothing,
-                Err(error) => self.fail(error, cx),
-            }
-        }
-        if grow {
-            input.grow_for_body(grown);
-        }
-        if self.ended || handed {
-            self.cell.wake_reader(cx);
-        }
-        self.ended || handed
-    }
-
-    /// Decodes once; gives the number of bytes taken.
-    fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
-        let found = self.decoder.decode(input.bytes()).map_err(BodyError::Malformed)?;
-        let data = &input.bytes()[found.data];
-        let count = data.len() as u64;
-        self.allowance = self.allowance.checked_sub(count).ok_or(BodyError::TooLarge)?;
-        self.left = self.left.map(|left| left.saturating_sub(count));
-        if !data.is_empty() {
-            self.cell.push(data, self.left);
-        }
-        input.consume(found.consumed);
-        if found.complete {
-            self.ended = true;
-            self.cell.complete();
-        }
-        Ok(found.consumed)
-    }
-
-    fn fail(&mut self, error: BodyError, cx: &Context<'_>) {
-        (self.ended, self.failed) = (true, true);
-        self.cell.fail(error);
-        self.cell.wake_reader(cx);
-    }
-
-    /// Whether it is worth reading what the handler left. Looks at what was read already.
-    fn is_little(&mut self, input: &mut Input) -> bool {
-        if self.ended {
-            return !self.failed;
-        }
-        // A client that was not told to go on may go on or not: nobody can know where the next request begins.
-        if self.expects_continue && input.is_empty() {
-            return false;
-        }
-        self.left.is_none_or(|left| left <= DRAINED as u64)
-    }
-
-    /// Throws away what is there. True: the body has ended, or it is too much.
-    fn skip(&mut self, input: &mut Input) -> bool {
-        while !self.ended {
-            match self.step(input) {
-                Ok(0) => return false,
-                Ok(_) => self.cell.forget(),
-                Err(_) => (self.ended, self.failed) = (true, true),
-            }
-        }
-        true
-    }
-}
-
 /// Polls the handler's future; a panic, there or in its destructor, is a 500.
-fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
+fn poll_isolated(future: &mut Option<AnswerFuture>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
     let Some(running) = future else { return Poll::Pending };
     let answer = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
         Ok(Poll::Pending) => return Poll::Pending,
@@ -909,12 +762,6 @@ fn poll_isolated(future: &mut Option<Answering>, record: &Record, cx: &mut Conte
         tell_of_panic(&text, record);
         Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
     }))
-}
-
-/// Says on stderr that a handler panicked, and for which request.
-pub(super) fn tell_of_panic(text: &str, record: &Record) {
-    let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
-    say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
 }
 
 /// Polls a response's stream; a panic is an error like any other. When it has ended it is dropped.
@@ -933,10 +780,11 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
 }
 
 /// An answer whose head is in the output.
-struct Begun {
+struct PendingAnswer {
     /// Its body, if that is still to be asked for.
     stream: Option<Pieces>,
-    /// Whether what waits in the output must be written before anything follows: a big body, or the last of HTTP.
+    /// Whether the output must be flushed before anything follows: a big body, or the
+    /// last of HTTP.
     big: bool,
     length: Length,
     keep: bool,
@@ -968,33 +816,4 @@ fn is_ours(name: &HeaderName) -> bool {
 
 fn says_close(value: &HeaderValue) -> bool {
     value.to_str().is_ok_and(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")))
-}
-
-fn write_status(out: &mut Vec<u8>, status: StatusCode) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_length(out: &mut Vec<u8>, mut length: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(length % 10).unwrap_or_default();
-        length /= 10;
-        if length == 0 {
-            break;
-        }
-    }
-    write_field(out, "content-length", &digits[start..]);
 }

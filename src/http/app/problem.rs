@@ -1,14 +1,16 @@
 //! Error answers: a text, or problem details (RFC 9457) for a client that prefers JSON.
 //!
-//! Whatever goes wrong with a request that has a head, here or in a handler that gives an [`Error`](super::Error), becomes a response with
-//! `Payload::Problem`: its text. Only when the answer is written is it settled which form that takes, so that every error goes this one way
-//! and those who make one need not know the request.
+//! Whatever goes wrong with a request that has a head, here or in a handler that gives an
+//! [`Error`](crate::http::Error), becomes a response with `Payload::Problem`: its text. Only when
+//! the answer is written is it settled which form that takes, so that every error goes this one way
+//! and the code that makes one need not know the request.
 //!
 //! # How it works
 //!
-//! The request's `Accept` gives each form a weight, that of the most specific range that matches it (RFC 9110 section 12.5.1). The larger one wins.
-//! Where they are the same, a form that is named wins over one that only a wildcard stands for, and of two that are named the first;
-//! otherwise it is the text.
+//! The request's `Accept` gives each form a weight, that of the most specific range that matches it
+//! (RFC 9110 section 12.5.1). The larger one wins. Where they are the same, a form that is named
+//! wins over one that only a wildcard stands for, and of two that are named the first; otherwise it
+//! is the text.
 
 use http::header::{self, HeaderName, HeaderValue};
 
@@ -51,7 +53,7 @@ fn json_of(response: &Response, detail: &str) -> Vec<u8> {
     json.into_bytes()
 }
 
-/// What a form is worth to the client.
+/// The weight the client gives to a form.
 #[derive(Clone, Copy, Debug, Default)]
 struct Worth {
     /// How specific the range is that says so; 0: none does.

@@ -1,14 +1,15 @@
 //! The request body: bytes that arrive while the handler asks for them.
 //!
-//! The connection owns the socket, the handler owns a [`Body`], and a small cell between them holds what was decoded and not yet taken.
-//! The connection reads from the socket only while the handler wants bytes, so a slow handler slows the client down and nothing
-//! piles up in memory.
+//! The connection owns the socket, the handler owns a [`Body`], and a small cell between them holds
+//! the bytes that are decoded and not yet taken. The connection reads from the socket only while
+//! the handler wants bytes, so a slow handler slows the client down and nothing piles up in memory.
 //!
 //! # How it works
 //!
 //! - The handler polls its end; finding nothing it sets `wanted` and returns pending.
-//! - The connection, which polls the handler's future itself, sees `wanted`, reads, decodes, puts bytes into the cell and polls again. If the
-//!   body was moved to another task, two wakers do what the nested poll does otherwise.
+//! - The connection, which polls the handler's future itself, sees `wanted`, reads, decodes, puts
+//!   bytes into the cell and polls again. If the body was moved to another task, two wakers do what
+//!   the nested poll does otherwise.
 //! - A request without a body has no cell: that costs nothing.
 
 use std::cell::RefCell;
@@ -21,8 +22,7 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use http::StatusCode;
 
-use super::parse;
-use super::response::{IntoResponse, Response};
+use crate::http::wire::parse;
 
 /// Why the rest of a request body will not come.
 ///
@@ -33,11 +33,12 @@ use super::response::{IntoResponse, Response};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is longer than `Server::max_body` allows.
+    /// It is longer than `Limits::max_body` allows.
     TooLarge,
-    /// The client sent too little for as long as `Server::body_timeout` allows.
+    /// The client sent too little for as long as `Limits::body_timeout` allows.
     TimedOut,
-    /// Its framing breaks the rules of HTTP/1.1 or a limit of [`BodyLimits`](super::chunked::BodyLimits); what and where is in it, and so is the
+    /// Its framing breaks the rules of HTTP/1.1 or a limit of
+    /// [`BodyLimits`](crate::http::chunked::BodyLimits); the error says what and where, and has the
     /// status.
     Malformed(parse::Error),
     /// The connection ended in the middle of it.
@@ -46,11 +47,6 @@ pub enum BodyError {
 
 impl BodyError {
     /// The status of the answer that says so.
-    ///
-    /// ```
-    /// use postlude::http::BodyError;
-    /// assert_eq!(BodyError::TimedOut.status(), 408);
-    /// ```
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -86,16 +82,11 @@ impl From<BodyError> for io::Error {
     }
 }
 
-impl IntoResponse for BodyError {
-    fn into_response(self) -> Response {
-        Response::text(self.status(), self.to_string())
-    }
-}
-
-/// The handler's end of a request body. Take it as an extractor, or with [`Request::take_body`](super::Request::take_body).
+/// The handler's end of a request body. Take it as an extractor, or with
+/// [`Request::take_body`](crate::http::Request::take_body).
 ///
-/// It is a [`Stream`] of pieces as they arrive. What a handler leaves unread is read and thrown away up to 64 KiB; beyond that the
-/// connection closes after the answer.
+/// It is a [`Stream`] of pieces as they arrive. Bytes that a handler leaves unread are thrown away,
+/// up to 64 KiB; beyond that the connection closes after the answer.
 ///
 /// ```
 /// use postlude::http::{Body, Router};
@@ -109,7 +100,7 @@ impl IntoResponse for BodyError {
 /// ```
 #[derive(Default)]
 pub struct Body {
-    /// None: the request has no body, or somebody took it.
+    /// None: the request has no body, or an earlier call took it.
     cell: Option<Rc<BodyCell>>,
 }
 
@@ -123,30 +114,17 @@ impl Body {
     /// # Errors
     ///
     /// See [`BodyError`]. After an error there is no more.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::Body;
-    /// postlude::run(async { assert!(Body::default().next().await.is_none()) })
-    /// # }
-    /// ```
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, BodyError>> {
         let _asking = self.cell.clone().map(Asking);
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// All that is left of it, in one piece. Dropping the future loses nothing: the bytes stay for the next call.
+    /// All that is left of it, in one piece. Dropping the future loses nothing: the bytes stay for
+    /// the next call.
     ///
     /// # Errors
     ///
     /// See [`BodyError`].
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::http::Body;
-    /// postlude::run(async { assert_eq!(Body::default().collect().await.unwrap(), b"") })
-    /// # }
-    /// ```
     pub async fn collect(&mut self) -> Result<Vec<u8>, BodyError> {
         let Some(cell) = &self.cell else { return Ok(Vec::new()) };
         let _asking = Asking(Rc::clone(cell));
@@ -182,23 +160,24 @@ impl fmt::Debug for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if let Some(cell) = &self.cell {
-            cell.state.borrow_mut().wanted = Wanted::Nothing;
+            cell.state.borrow_mut().wanted = Demand::Nothing;
         }
     }
 }
 
-/// A handler that waits for bytes. One that gives up asks for nothing: the connection then neither reads nor counts the time.
+/// A handler that waits for bytes. One that gives up asks for nothing: the connection then neither
+/// reads nor counts the time.
 struct Asking(Rc<BodyCell>);
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.state.borrow_mut().wanted = Wanted::Nothing;
+        self.0.state.borrow_mut().wanted = Demand::Nothing;
     }
 }
 
 /// How much the handler asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum Demand {
     #[default]
     Nothing,
     /// Whatever comes next.
@@ -209,25 +188,25 @@ pub(crate) enum Wanted {
 
 /// How the body ended.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum BodyEnd {
     Complete,
     Failed(BodyError),
 }
 
-/// What lies between the connection and the handler's [`Body`].
+/// The cell between the connection and the handler's [`Body`].
 #[derive(Default)]
 pub(crate) struct BodyCell {
-    state: RefCell<State>,
+    state: RefCell<BodyState>,
 }
 
 #[derive(Default)]
-struct State {
+struct BodyState {
     /// Decoded and not taken. The connection writes, the body takes.
     bytes: Vec<u8>,
     /// None while more may come. Written by the connection.
-    end: Option<End>,
+    end: Option<BodyEnd>,
     /// Written by the body, cleared by the connection when it is met.
-    wanted: Wanted,
+    wanted: Demand,
     /// Whether the connection is polling the handler now, and so will look at `wanted` by itself.
     attended: bool,
     /// The connection's task, for a body that lives in another one.
@@ -243,11 +222,11 @@ impl BodyCell {
             return Poll::Ready(Some(Ok(std::mem::take(&mut state.bytes))));
         }
         match state.end {
-            Some(End::Complete) => Poll::Ready(None),
-            Some(End::Failed(error)) => Poll::Ready(Some(Err(error))),
+            Some(BodyEnd::Complete) => Poll::Ready(None),
+            Some(BodyEnd::Failed(error)) => Poll::Ready(Some(Err(error))),
             None => {
                 drop(state);
-                self.want(Wanted::Piece, cx);
+                self.want(Demand::Piece, cx);
                 Poll::Pending
             }
         }
@@ -256,17 +235,17 @@ impl BodyCell {
     fn poll_whole(&self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, BodyError>> {
         let mut state = self.state.borrow_mut();
         match state.end {
-            Some(End::Complete) => Poll::Ready(Ok(std::mem::take(&mut state.bytes))),
-            Some(End::Failed(error)) => Poll::Ready(Err(error)),
+            Some(BodyEnd::Complete) => Poll::Ready(Ok(std::mem::take(&mut state.bytes))),
+            Some(BodyEnd::Failed(error)) => Poll::Ready(Err(error)),
             None => {
                 drop(state);
-                self.want(Wanted::Whole, cx);
+                self.want(Demand::Whole, cx);
                 Poll::Pending
             }
         }
     }
 
-    fn want(&self, wanted: Wanted, cx: &Context<'_>) {
+    fn want(&self, wanted: Demand, cx: &Context<'_>) {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
         state.wanted = wanted;
@@ -284,8 +263,8 @@ impl BodyCell {
         self.state.borrow_mut().attended = attended;
     }
 
-    /// What the handler asks for; the connection is woken when that changes.
-    pub(crate) fn wanted(&self, cx: &Context<'_>) -> Wanted {
+    /// How much the handler asks for; the connection is woken when that changes.
+    pub(crate) fn wanted(&self, cx: &Context<'_>) -> Demand {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
         let before = state.connection.replace(waker);
@@ -295,30 +274,32 @@ impl BodyCell {
         wanted
     }
 
-    /// Adds decoded bytes, behind which so many will come if the head says it; hands them over if the handler wants pieces.
+    /// Adds decoded bytes, behind which so many will come if the head says it; hands them over if
+    /// the handler wants pieces.
     pub(crate) fn push(&self, bytes: &[u8], left: Option<u64>) {
         let mut state = self.state.borrow_mut();
         state.make_room(bytes.len(), left);
         state.bytes.extend_from_slice(bytes);
-        if state.wanted == Wanted::Piece {
+        if state.wanted == Demand::Piece {
             state.hand_over();
         }
     }
 
-    /// Throws away what nobody will take.
+    /// Throws away bytes that no reader will take.
     pub(crate) fn forget(&self) {
         self.state.borrow_mut().bytes.clear();
     }
 
     pub(crate) fn complete(&self) {
-        self.end(End::Complete);
+        self.end(BodyEnd::Complete);
     }
 
     pub(crate) fn fail(&self, error: BodyError) {
-        self.end(End::Failed(error));
+        self.end(BodyEnd::Failed(error));
     }
 
-    /// The connection is done with the body: what has not come will not, and the reader is woken, whoever it is.
+    /// The connection is done with the body: the rest will not come, and the reader is woken,
+    /// whichever task it is.
     pub(crate) fn abandon(&self) {
         self.fail(BodyError::Disconnected);
         let reader = self.state.borrow_mut().reader.take();
@@ -327,7 +308,7 @@ impl BodyCell {
         }
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: BodyEnd) {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);
         state.hand_over();
@@ -337,7 +318,7 @@ impl BodyCell {
     pub(crate) fn wake_reader(&self, cx: &Context<'_>) {
         let reader = {
             let mut state = self.state.borrow_mut();
-            if state.wanted == Wanted::Nothing { state.reader.take() } else { None }
+            if state.wanted == Demand::Nothing { state.reader.take() } else { None }
         };
         if let Some(reader) = reader.filter(|reader| !reader.will_wake(cx.waker())) {
             reader.wake();
@@ -345,13 +326,15 @@ impl BodyCell {
     }
 }
 
-/// The part of a body that must be there before room is made for all of it: what a client only announces must not cost memory.
+/// The part of a body that must be there before room is made for all of it: what a client only
+/// announces must not cost memory.
 const EARNEST: usize = 8;
 
-impl State {
-    /// Room for all of a body of known length, once it is known to come. Growing step by step copies it, needs twice its size and leaves holes.
+impl BodyState {
+    /// Room for all of a body of known length, once it is known to come. Growing step by step
+    /// copies it, needs twice its size and leaves holes.
     fn make_room(&mut self, more: usize, left: Option<u64>) {
-        if self.wanted != Wanted::Whole || self.bytes.capacity() - self.bytes.len() >= more {
+        if self.wanted != Demand::Whole || self.bytes.capacity() - self.bytes.len() >= more {
             return;
         }
         let whole = left.and_then(|left| usize::try_from(left).ok()).and_then(|left| left.checked_add(more));
@@ -361,7 +344,7 @@ impl State {
     }
 
     fn hand_over(&mut self) {
-        self.wanted = Wanted::Nothing;
+        self.wanted = Demand::Nothing;
     }
 }
 

@@ -1,10 +1,12 @@
-//! One deadline for a connection: a field that moves, and a sleep that is re-armed only when it fires.
+//! One deadline for a connection: a field that moves, and a sleep that is re-armed only when it
+//! fires.
 //!
-//! Moving the deadline away, which happens with every request, touches no timer. The sleep then fires at the old time, finds the deadline in the
-//! future and goes to sleep again.
+//! Moving the deadline away, which happens with every request, touches no timer. The sleep then
+//! fires at the old time, finds the deadline in the future and goes to sleep again.
 //!
-//! Where the deadline lies is said by two rules, so that a client that moves a byte just in time is no better off than one that moves none:
-//! [`head_deadline`] for heads, which are small, and [`Patience`] for bodies and answers, which may be of any size.
+//! Two rules say where the deadline lies, so that a client that moves a byte just in time gains
+//! nothing over one that moves none: [`head_deadline`] for heads, which are small, and [`Patience`]
+//! for bodies and answers, which may be of any size.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -12,19 +14,20 @@ use std::time::{Duration, Instant};
 
 use crate::time::{Sleep, now, sleep_until};
 
-/// How long the end of a connection may take: saying goodbye, and reading what a client that was told off goes on to send.
+/// How long the end of a connection may take: saying goodbye, and reading what a client that was
+/// told off goes on to send.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Timer {
-    /// None: nothing is waited for.
+    /// None while the connection waits for nothing.
     deadline: Option<Instant>,
     /// Made when the first deadline is waited for.
     sleep: Option<Sleep>,
 }
 
 impl Timer {
-    /// The deadline is so far away; a time beyond what an `Instant` can say is none.
+    /// Sets the deadline this far away; a time beyond the range of `Instant` means no deadline.
     pub(super) fn set(&mut self, limit: Duration) {
         self.set_at(now().checked_add(limit));
     }
@@ -59,8 +62,8 @@ pub(super) fn time_for(bytes: u64, rate: u32) -> Duration {
     Duration::try_from_secs_f64(bytes as f64 / f64::from(rate)).unwrap_or(Duration::MAX)
 }
 
-/// When a head that began at `since`, and of which so many bytes are there, must be complete: in `limit`, and, after a time of grace, not later
-/// than its bytes pay for.
+/// When a head that began at `since`, and of which `bytes` have come, must be complete: within
+/// `limit`, and, after a time of grace, not later than its bytes pay for.
 pub(super) fn head_deadline(
     since: Instant,
     bytes: usize,
@@ -71,16 +74,16 @@ pub(super) fn head_deadline(
     since.checked_add(time_for(bytes as u64, rate).max(grace).min(limit))
 }
 
-/// How much longer may be waited for a client: waiting uses it up, bytes earn it back.
+/// How much longer the server waits for a client: waiting uses the time up, bytes earn it back.
 ///
-/// So any number of bytes may be waited for, but not for long at less than the rate.
+/// So any number of bytes may come, but not for long at less than the rate.
 #[derive(Debug)]
 pub(super) struct Patience {
     left: Duration,
-    /// What it is at first, and never more than.
+    /// The time at first, and the most it can become.
     most: Duration,
     rate: u32,
-    /// Set while something is waited for.
+    /// Set while it waits.
     since: Option<Instant>,
 }
 
@@ -89,12 +92,12 @@ impl Patience {
         Self { left: most, most, rate, since: None }
     }
 
-    /// Begins to wait, or goes on; gives the end of it. None: beyond what an `Instant` can say.
+    /// Begins or continues to wait and returns the end of it. None: beyond the range of `Instant`.
     pub(super) fn deadline(&mut self) -> Option<Instant> {
         self.since.get_or_insert_with(now).checked_add(self.left)
     }
 
-    /// Nothing is waited for any more.
+    /// Stops waiting: from here on no time passes.
     pub(super) fn pause(&mut self) {
         if let Some(since) = self.since.take() {
             self.left = self.left.saturating_sub(now().saturating_duration_since(since));
@@ -109,7 +112,7 @@ impl Patience {
         }
     }
 
-    /// All is forgotten: another client's turn.
+    /// Starts anew for another client.
     pub(super) fn reset(&mut self) {
         (self.left, self.since) = (self.most, None);
     }

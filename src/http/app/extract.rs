@@ -1,24 +1,26 @@
-//! Extractors: what a handler's parameters take from the request.
+//! Extractors: the types that a handler's parameters take from the request.
 //!
-//! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own. They run in the order of the parameters, and one that
-//! rejects the request ends the call with its answer: 400 for what cannot be understood, 413, 415 and 422 for bodies, 500 for what the
+//! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own.
+//! They run in the order of the parameters, and one that rejects the request ends the call with its
+//! answer: 400 for what cannot be understood, 413, 415 and 422 for bodies, 500 for what the
 //! server's author forgot.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::background::BackgroundTasks;
-use super::body::{Body, BodyError};
+use super::body::Body;
 use super::path;
+use super::rejection::Rejection;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use crate::http::background::BackgroundTasks;
 
-/// What can be taken from a request. Write `async fn from_request` in your own implementation.
+/// An extractor: a type that handlers take from a request. Write `async fn from_request` in your
+/// own implementation.
 ///
 /// It may use other extractors, and [`BackgroundTasks`] among them: the list is the request's one.
 ///
@@ -50,88 +52,11 @@ pub trait FromRequest: Sized {
     type Rejection: IntoResponse;
 
     /// Takes it from the request.
-    ///
-    /// ```
-    /// use postlude::http::{FromRequest, Request};
-    /// struct Number(u64);
-    /// impl FromRequest for Number {
-    ///     type Rejection = std::convert::Infallible;
-    ///     async fn from_request(request: &mut Request) -> Result<Self, Self::Rejection> {
-    ///         Ok(Self(request.number()))
-    ///     }
-    /// }
-    /// ```
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
 }
 
-/// Why an extractor of this module gave up: a status and a text for the client.
-///
-/// ```
-/// use postlude::http::{IntoResponse, Rejection};
-/// assert_eq!(Rejection::new(422, "the date lies in the past").into_response().status(), 422);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    status: StatusCode,
-    text: String,
-}
-
-impl Rejection {
-    /// A rejection, for extractors of your own. A status that is none becomes 400.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Rejection::new(400, "no").status(), 400);
-    /// ```
-    #[must_use]
-    pub fn new(status: u16, text: impl Into<String>) -> Self {
-        Self::of(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)
-    }
-
-    fn of(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
-    }
-
-    pub(crate) fn bad_request(text: impl Into<String>) -> Self {
-        Self::of(StatusCode::BAD_REQUEST, text)
-    }
-
-    /// The server's author has to do something about it.
-    pub(crate) fn internal(text: impl Into<String>) -> Self {
-        Self::of(StatusCode::INTERNAL_SERVER_ERROR, text)
-    }
-
-    /// The status of the answer.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Rejection::new(422, "no").status(), 422);
-    /// ```
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Rejection {}
-
-impl From<BodyError> for Rejection {
-    fn from(error: BodyError) -> Self {
-        Self::of(error.status(), error.to_string())
-    }
-}
-
-impl IntoResponse for Rejection {
-    fn into_response(self) -> Response {
-        Response::text(self.status, self.text)
-    }
-}
-
-/// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by name.
+/// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by
+/// name.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -150,8 +75,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// What stands behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One that is not percent-encoded UTF-8 is a 400, and so
-/// is one that does not fit the type.
+/// The part behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One
+/// that is not percent-encoded UTF-8 is a 400, and so is one that does not fit the type.
 ///
 /// ```
 /// use postlude::http::{Query, Router};
@@ -204,12 +129,14 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     }
 }
 
-/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one that is not percent-encoded UTF-8 a 400, and one
-/// that does not fit the type a 422.
+/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one
+/// that is not percent-encoded UTF-8 a 400, and one that does not fit the type a 422.
 ///
-/// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%` without two digits behind it as it stands, and puts
-/// U+FFFD in the place of what is not UTF-8. Here both are refused, as in a path: no form of a page in UTF-8 sends them, and who does should know that
-/// it was not understood. Otherwise it is that parser: `+` is a space, a name without `=` has an empty value, and empty pairs are skipped.
+/// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%`
+/// without two digits behind it as it stands, and puts U+FFFD in the place of what is not UTF-8.
+/// Here both are refused, as in a path: no form of a page in UTF-8 sends them, and a client that
+/// does should learn that it was not understood. Otherwise it is that parser: `+` is a space, a
+/// name without `=` has an empty value, and empty pairs are skipped.
 ///
 /// ```
 /// use postlude::http::{Form, Router};
@@ -237,7 +164,8 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
     }
 }
 
-/// Refuses pairs of which the parser behind this would lose something. They are told apart by ASCII, so each is UTF-8 if all of them are.
+/// Refuses pairs that the parser behind this would not decode without loss. An ASCII character
+/// separates them, so each is UTF-8 if all of them are.
 fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
     const SHOWN: usize = 40;
     let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_some());
@@ -265,7 +193,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A clone of the value given to [`Endpoint::state`](super::Endpoint::state) or [`Router::state`](super::Router::state), the innermost one.
+/// A clone of the value given to [`Endpoint::state`](crate::http::Endpoint::state) or
+/// [`Router::state`](crate::http::Router::state), the innermost one.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -289,8 +218,9 @@ impl<T: Clone + 'static> FromRequest for State<T> {
     }
 }
 
-/// A clone of the value that a layer or another extractor put into the request: see [`Request::extensions_mut`]. Without one it is a 500, as with a
-/// [`State`] that is not there: somebody forgot the layer.
+/// A clone of the value that a layer or another extractor put into the request: see
+/// [`Request::extensions_mut`]. Without one it is a 500, as with a missing [`State`]: the layer was
+/// forgotten.
 ///
 /// ```
 /// use std::rc::Rc;

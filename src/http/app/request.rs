@@ -1,8 +1,8 @@
 //! The request: a view into the connection's head record.
 //!
-//! A head is parsed in place and copied once, as it stands, into a record that the connection keeps and uses again for the next request
-//! if the handler let go of it. A [`Request`] is a handle on that record, so it costs no allocation and can be kept as long as
-//! anybody likes.
+//! A head is parsed in place and copied once, as it stands, into a record that the connection keeps
+//! and uses again for the next request if the handler let go of it. A [`Request`] is a handle on
+//! that record, so it costs no allocation and can be kept as long as it is needed.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -12,40 +12,39 @@ use std::rc::Rc;
 
 use http::Method;
 
-use super::background::BackgroundTasks;
 use super::body::Body;
 use super::delivery::{Callback, Delivery};
-use super::endpoint::Endpoint;
 use super::extensions::Extensions;
-use super::parse::Head;
-use super::router::Route;
-use super::server::Shared;
+use super::settings::{EndpointSettings, RouteSettings};
+use crate::http::background::{BackgroundTasks, Ledger};
+use crate::http::wire::parse::Head;
 
-/// What a request's head says, and what belongs to the request.
+/// A request's head, and everything that belongs to the request.
 pub(crate) struct Record {
     /// The head as it was sent. Written by the connection before the handler starts.
     pub(crate) bytes: Vec<u8>,
     pub(crate) head: Head,
     /// Where the request went; None until it was routed.
-    pub(crate) route: Option<Rc<Route>>,
-    /// The handler that was found; None where there is none.
-    pub(crate) endpoint: Option<Rc<Endpoint>>,
+    pub(crate) route: Option<Rc<RouteSettings>>,
+    /// Those of the handler that was found; None where there is none.
+    pub(crate) endpoint: Option<Rc<EndpointSettings>>,
     /// The path's parameters, as places in the path, in the route's order.
     pub(crate) parameters: Vec<Range<usize>>,
     pub(crate) peer: Option<SocketAddr>,
     /// Counts the server's requests.
     pub(crate) number: u64,
-    /// The request's one list; empty until somebody asks for it.
+    /// The request's one list; empty until it is first asked for.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
-    /// Who is told of the answer's end. The connection takes them when the answer begins.
+    /// The callbacks for the answer's end. The connection takes them when the answer begins.
     watchers: RefCell<Vec<Callback>>,
-    /// Set then: nobody may be added.
+    /// Set then: further callbacks are dropped.
     answered: Cell<bool>,
-    pub(crate) shared: Rc<Shared>,
+    /// The books that the list of background tasks belongs to.
+    ledger: Rc<Ledger>,
 }
 
 impl Record {
-    pub(crate) fn new(shared: Rc<Shared>, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(ledger: Rc<Ledger>, peer: Option<SocketAddr>) -> Self {
         Self {
             bytes: Vec::new(),
             head: Head::default(),
@@ -57,7 +56,7 @@ impl Record {
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
             answered: Cell::new(false),
-            shared,
+            ledger,
         }
     }
 
@@ -71,7 +70,7 @@ impl Record {
         self.answered.set(false);
     }
 
-    /// Closes the list of those who are told, and gives it.
+    /// Closes the list of callbacks, and takes it.
     pub(crate) fn take_watchers(&self) -> Vec<Callback> {
         self.answered.set(true);
         self.watchers.take()
@@ -97,7 +96,7 @@ impl Record {
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);
-            BackgroundTasks::new(Rc::clone(&self.shared.ledger), line, self.number)
+            BackgroundTasks::new(Rc::clone(&self.ledger), line, self.number)
         })
     }
 }
@@ -122,59 +121,40 @@ impl Request {
     }
 
     /// The method's name, as it was sent.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.method_name().to_owned());
-    /// ```
     #[must_use]
     pub fn method_name(&self) -> &str {
         self.record.head.method(&self.record.bytes)
     }
 
     /// The method. Names longer than 15 bytes are copied.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.method().is_safe().to_string());
-    /// ```
     #[must_use]
     pub fn method(&self) -> Method {
         method_of(self.method_name())
     }
 
     /// The request target, as it was sent.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.target().to_owned());
-    /// ```
     #[must_use]
     pub fn target(&self) -> &str {
         self.record.head.target(&self.record.bytes)
     }
 
     /// The path, still percent-encoded.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/{*path}", async |request: postlude::http::Request| request.path().to_owned());
-    /// ```
     #[must_use]
     pub fn path(&self) -> &str {
         self.record.path()
     }
 
-    /// What stands behind the question mark, still percent-encoded.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.query().unwrap_or_default().to_owned());
-    /// ```
+    /// The part behind the question mark, still percent-encoded.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.record.head.query(&self.record.bytes)
     }
 
-    /// The host and port that the request is for, as they were sent: the target's own in absolute form, `GET http://a.example/`, and else those of `Host`,
-    /// which then must be ignored (RFC 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
+    /// The host and port that the request is for, as they were sent: the target's own in absolute
+    /// form, `GET http://a.example/`, and else those of `Host`, which then must be ignored (RFC
+    /// 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
     ///
-    /// It is what the client says. Whoever makes links of it should know the names of the server beforehand.
+    /// The client chooses it: before making links of it, compare it with the server's known names.
     ///
     /// ```
     /// use postlude::http::{Request, Response, Router};
@@ -189,56 +169,39 @@ impl Request {
     }
 
     /// The first field of this name, whatever its case.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.field("Accept").is_some().to_string());
-    /// ```
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.record.head.field(&self.record.bytes, name)
     }
 
     /// All fields, in the order they were sent.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.fields().count().to_string());
-    /// ```
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.record.head.fields(&self.record.bytes)
     }
 
-    /// Where the client's end of the connection is; unknown if the connection is no TCP socket of the server's.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| format!("{:?}", request.peer_addr()));
-    /// ```
+    /// Where the client's end of the connection is; unknown if the connection is no TCP socket of
+    /// the server's.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.record.peer
     }
 
     /// The request's number: requests of one server are counted from 1.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.number().to_string());
-    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.record.number
     }
 
-    /// The request's list of background tasks: the same one for everybody who asks.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| request.tasks().add(async {}).is_ok().to_string());
-    /// ```
+    /// The request's list of background tasks: the same one at every call.
     #[must_use]
     pub fn tasks(&self) -> BackgroundTasks {
         self.record.tasks().clone()
     }
 
-    /// Has a function called once, when the last byte of the answer was accepted by the socket, or when it is certain that this will not happen. It runs
-    /// on the loop between two writes, so it should not take long. One that is given after the answer has begun is dropped without being called.
+    /// Has a function called once, when the last byte of the answer was accepted by the socket, or
+    /// when it is certain that this will not happen. It runs on the loop between two writes, so it
+    /// should not take long. One that is given after the answer has begun is dropped without being
+    /// called.
     ///
     /// A panic of it ends there and is reported on stderr.
     ///
@@ -247,7 +210,7 @@ impl Request {
     /// use postlude::http::{Next, Request, Router};
     /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
     ///     let begin = Instant::now();
-    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes(), begin.elapsed()));
+    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes, begin.elapsed()));
     ///     next.run(request).await
     /// });
     /// ```
@@ -257,30 +220,21 @@ impl Request {
         }
     }
 
-    /// The body; whoever comes second gets an empty one.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |mut request: postlude::http::Request| request.take_body().collect().await);
-    /// ```
+    /// Takes the body; a second call gives an empty one.
     #[must_use]
     pub fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
     }
 
-    /// What layers and extractors put into the request.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().get("/", async |request: postlude::http::Request| {
-    ///     request.extensions().get::<u32>().is_none().to_string()
-    /// });
-    /// ```
+    /// The values that layers and extractors put into the request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// Where a layer or extractor leaves values for what comes after it: see [`Extension`](super::Extension). The first one costs two allocations, each
-    /// further one its own.
+    /// Where a layer or extractor leaves values for what comes after it: see
+    /// [`Extension`](crate::http::Extension). The first one costs two allocations, each further one
+    /// its own.
     ///
     /// ```
     /// use postlude::http::{Extension, Next, Request, Router};
@@ -296,7 +250,8 @@ impl Request {
         &mut self.extensions
     }
 
-    /// Takes all of the request out of the hands of the extractors that follow, which find its head but no body and no extensions.
+    /// Takes all of the request out of the hands of the extractors that follow, which find its head
+    /// but no body and no extensions.
     pub(crate) fn take(&mut self) -> Self {
         let extensions = std::mem::take(&mut self.extensions);
         Self { record: Rc::clone(&self.record), body: self.take_body(), extensions }

@@ -1,6 +1,7 @@
 //! Request bodies: where they end, and which bytes of the wire belong to them.
 //!
-//! The decoder is a small automaton that takes one byte of framing at a time and keeps none of them:
+//! The decoder is a small automaton that takes one byte of framing at a time and keeps none of
+//! them:
 //!
 //! ```text
 //! Size ─CR→ SizeLf ─LF→ Data ─n bytes→ DataCr ─CR→ DataLf ─LF→ Size …
@@ -8,22 +9,25 @@
 //!  └→ extension states         name ─:→ value ─CR→ TrailerLf ─LF→ TrailerStart
 //! ```
 //!
-//! Body bytes are never stepped over: as soon as a chunk begins, the longest run of it in the input is handed back
-//! as a range. Every framing byte moves the automaton exactly once, so the work is O(n) and the result (data,
-//! error, offset of the error) cannot depend on how the network cut the input.
+//! Body bytes are never stepped over: as soon as a chunk begins, the longest run of it in the input
+//! is handed back as a range. Every framing byte moves the automaton exactly once, so the work is
+//! O(n) and the result (data, error, offset of the error) cannot depend on how the network cut the
+//! input.
 //!
 //! # Invariants
 //!
-//! * Every line ends in CRLF. A bare LF or CR is an error wherever it stands (RFC 9112 section 7.1).
-//! * Only *no-data* bytes are limited here (extensions, superfluous zeros, trailers). How much data a route takes
-//!   is the route's business.
+//! * Every line ends in CRLF. A bare LF or CR is an error wherever it stands (RFC 9112 section
+//!   7.1).
+//! * Only *no-data* bytes are limited here (extensions, superfluous zeros, trailers). How much data
+//!   a route takes is the route's business.
 //! * Trailers are checked and dropped, never merged into the head (RFC 9110 section 6.5.1).
 
 use std::ops::Range;
 
 use super::parse::{Error, ErrorKind, Framing, is_tchar, is_value};
 
-/// Extensions mean nothing to anyone; 16 KiB of them in a body is room enough for every known sender.
+/// Extensions mean nothing to anyone; 16 KiB of them in a body is room enough for every known
+/// sender.
 const EXTENSION_BYTES: usize = 16 * 1024;
 /// Trailers get what a whole head gets by default.
 const TRAILER_BYTES: usize = 16 * 1024;
@@ -75,7 +79,7 @@ pub struct Decoded {
 
 /// Where the automaton stands. What each state waits for is in its name; see the drawing above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     /// A body of known length, `left` bytes of which are to come.
     Length,
     /// First digit of a chunk size.
@@ -111,8 +115,8 @@ enum State {
 
 /// Takes a body out of the bytes of a connection (RFC 9112 sections 6.3 and 7.1).
 ///
-/// Feed it what was read, take `data`, drop `consumed` bytes, go on until `complete`. It keeps no byte of the
-/// input, so nothing has to be fed twice.
+/// Feed it what was read, take `data`, drop `consumed` bytes, go on until `complete`. It keeps no
+/// byte of the input, so nothing has to be fed twice.
 ///
 /// ```
 /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
@@ -130,8 +134,9 @@ enum State {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    state: State,
-    /// Data bytes still to come: of the body (`Length`), or of the chunk whose size is being or was read.
+    state: DecoderState,
+    /// Data bytes still to come: of the body (`Length`), or of the chunk whose size is being or was
+    /// read.
     left: u64,
     /// Bytes consumed since the body began; gives errors their offset.
     offset: usize,
@@ -146,32 +151,21 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder for one body, framed as its head says (RFC 9112 section 6.3).
-    ///
-    /// ```
-    /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
-    /// assert!(Decoder::new(Framing::None, BodyLimits::default()).is_complete());
-    /// ```
     #[must_use]
     pub fn new(framing: Framing, limits: BodyLimits) -> Self {
         let (state, left) = match framing {
-            Framing::None | Framing::Length(0) => (State::Done, 0),
-            Framing::Length(n) => (State::Length, n),
-            Framing::Chunked => (State::SizeStart, 0),
+            Framing::None | Framing::Length(0) => (DecoderState::Done, 0),
+            Framing::Length(n) => (DecoderState::Length, n),
+            Framing::Chunked => (DecoderState::SizeStart, 0),
         };
         Self { state, left, offset: 0, extension_bytes: 0, trailer_bytes: 0, trailer_fields: 0, limits, failed: None }
     }
 
-    /// Whether the body has ended. If the connection ends before, the message was cut (RFC 9112 section 8).
-    ///
-    /// ```
-    /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
-    /// let mut decoder = Decoder::new(Framing::Length(2), BodyLimits::default());
-    /// decoder.decode(b"h").unwrap();
-    /// assert!(!decoder.is_complete());
-    /// ```
+    /// Whether the body has ended. If the connection ends before, the message was cut (RFC 9112
+    /// section 8).
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.state == State::Done
+        self.state == DecoderState::Done
     }
 
     /// Looks at `input`, which begins where the last call stopped (RFC 9112 section 7.1).
@@ -181,19 +175,13 @@ impl Decoder {
     /// # Errors
     ///
     /// The framing is broken or a limit is passed. There is no way back: answer and close.
-    ///
-    /// ```
-    /// use postlude::http::{chunked::{BodyLimits, Decoder}, parse::Framing};
-    /// let mut decoder = Decoder::new(Framing::Chunked, BodyLimits::default());
-    /// assert_eq!(decoder.decode(b"0x5\r\n").unwrap_err().status(), 400);
-    /// ```
     pub fn decode(&mut self, input: &[u8]) -> Result<Decoded, Error> {
         if let Some(error) = self.failed {
             return Err(error);
         }
         let mut at = 0;
         while at < input.len() && !self.is_complete() {
-            if matches!(self.state, State::Length | State::Data) {
+            if matches!(self.state, DecoderState::Length | DecoderState::Data) {
                 return Ok(self.take_data(at, input.len()));
             }
             self.step(input[at]).map_err(|kind| self.fail(kind, at))?;
@@ -207,8 +195,8 @@ impl Decoder {
         let here = usize::try_from(self.left).map_or(len - at, |left| left.min(len - at));
         self.left -= here as u64;
         if self.left == 0 {
-            let known = self.state == State::Length;
-            self.state = if known { State::Done } else { State::DataCr };
+            let known = self.state == DecoderState::Length;
+            self.state = if known { DecoderState::Done } else { DecoderState::DataCr };
         }
         self.found(at + here, at..at + here)
     }
@@ -227,60 +215,65 @@ impl Decoder {
     /// Moves the automaton by one framing byte.
     fn step(&mut self, byte: u8) -> Result<(), ErrorKind> {
         self.state = match self.state {
-            State::SizeStart | State::Size => self.step_size(byte)?,
-            State::SizeLf => self.end_size_line(byte)?,
-            State::DataCr => expect(byte, b'\r', State::DataLf)?,
-            State::DataLf => expect(byte, b'\n', State::SizeStart)?,
-            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf | State::EndLf => {
-                self.step_trailer(byte)?
-            }
-            State::Length | State::Data | State::Done => self.state,
+            DecoderState::SizeStart | DecoderState::Size => self.step_size(byte)?,
+            DecoderState::SizeLf => self.end_size_line(byte)?,
+            DecoderState::DataCr => expect(byte, b'\r', DecoderState::DataLf)?,
+            DecoderState::DataLf => expect(byte, b'\n', DecoderState::SizeStart)?,
+            DecoderState::TrailerStart
+            | DecoderState::TrailerName
+            | DecoderState::TrailerValue
+            | DecoderState::TrailerLf
+            | DecoderState::EndLf => self.step_trailer(byte)?,
+            DecoderState::Length | DecoderState::Data | DecoderState::Done => self.state,
             _ => self.step_extension(byte)?,
         };
         Ok(())
     }
 
-    fn step_size(&mut self, byte: u8) -> Result<State, ErrorKind> {
+    fn step_size(&mut self, byte: u8) -> Result<DecoderState, ErrorKind> {
         let Some(digit) = hex(byte) else {
             return match byte {
-                _ if self.state == State::SizeStart => Err(ErrorKind::InvalidChunkSize),
-                b'\r' => Ok(State::SizeLf),
+                _ if self.state == DecoderState::SizeStart => Err(ErrorKind::InvalidChunkSize),
+                b'\r' => Ok(DecoderState::SizeLf),
                 b';' | b' ' | b'\t' => self.step_extension(byte),
                 _ => Err(ErrorKind::InvalidChunkSize),
             };
         };
-        if self.state == State::Size && self.left == 0 {
+        if self.state == DecoderState::Size && self.left == 0 {
             self.count_extension()?; // one leading zero more: legal in any number, and worth nothing
         }
         let shifted = self.left.checked_mul(16).ok_or(ErrorKind::ChunkSizeOverflow)?;
         self.left = shifted | u64::from(digit);
-        Ok(State::Size)
+        Ok(DecoderState::Size)
     }
 
-    fn end_size_line(&mut self, byte: u8) -> Result<State, ErrorKind> {
-        let next = if self.left == 0 { State::TrailerStart } else { State::Data };
+    fn end_size_line(&mut self, byte: u8) -> Result<DecoderState, ErrorKind> {
+        let next = if self.left == 0 { DecoderState::TrailerStart } else { DecoderState::Data };
         expect(byte, b'\n', next)
     }
 
-    /// The extensions of RFC 9112 section 7.1.1, to be ignored once they are known to be well formed.
-    fn step_extension(&mut self, byte: u8) -> Result<State, ErrorKind> {
+    /// The extensions of RFC 9112 section 7.1.1, to be ignored once they are known to be well
+    /// formed.
+    fn step_extension(&mut self, byte: u8) -> Result<DecoderState, ErrorKind> {
         self.count_extension()?;
         let state = self.state;
-        let ends_part = matches!(state, State::Size | State::Token | State::QuoteEnd);
+        let ends_part = matches!(state, DecoderState::Size | DecoderState::Token | DecoderState::QuoteEnd);
         Ok(match (state, byte) {
-            (State::Quoted, b'"') => State::QuoteEnd,
-            (State::Quoted, b'\\') => State::Escape,
-            (State::Quoted | State::Escape, _) if is_value(byte) => State::Quoted,
-            (State::NameStart | State::Name, _) if is_tchar(byte) => State::Name,
-            (State::ValueStart | State::Token, _) if is_tchar(byte) => State::Token,
-            (State::ValueStart, b'"') => State::Quoted,
-            (State::NameStart | State::ValueStart | State::BeforeSemicolon, b' ' | b'\t') => state,
-            (State::Name | State::AfterName, b'=') => State::ValueStart,
-            (State::Name | State::AfterName, b' ' | b'\t') => State::AfterName,
-            (_, b' ' | b'\t') if ends_part => State::BeforeSemicolon,
-            (State::Name | State::AfterName | State::BeforeSemicolon, b';') => State::NameStart,
-            (_, b';') if ends_part => State::NameStart,
-            (State::Name | State::Token | State::QuoteEnd, b'\r') => State::SizeLf,
+            (DecoderState::Quoted, b'"') => DecoderState::QuoteEnd,
+            (DecoderState::Quoted, b'\\') => DecoderState::Escape,
+            (DecoderState::Quoted | DecoderState::Escape, _) if is_value(byte) => DecoderState::Quoted,
+            (DecoderState::NameStart | DecoderState::Name, _) if is_tchar(byte) => DecoderState::Name,
+            (DecoderState::ValueStart | DecoderState::Token, _) if is_tchar(byte) => DecoderState::Token,
+            (DecoderState::ValueStart, b'"') => DecoderState::Quoted,
+            (DecoderState::NameStart | DecoderState::ValueStart | DecoderState::BeforeSemicolon, b' ' | b'\t') => state,
+            (DecoderState::Name | DecoderState::AfterName, b'=') => DecoderState::ValueStart,
+            (DecoderState::Name | DecoderState::AfterName, b' ' | b'\t') => DecoderState::AfterName,
+            (_, b' ' | b'\t') if ends_part => DecoderState::BeforeSemicolon,
+            (DecoderState::Name | DecoderState::AfterName | DecoderState::BeforeSemicolon, b';') => {
+                DecoderState::NameStart
+            }
+            (_, b';') if ends_part => DecoderState::NameStart,
+            (DecoderState::Name | DecoderState::Token | DecoderState::QuoteEnd, b'\r') => DecoderState::SizeLf,
             _ => return Err(ErrorKind::InvalidChunkExtension),
         })
     }
@@ -293,44 +286,45 @@ impl Decoder {
         Ok(())
     }
 
-    /// The trailer section of RFC 9112 section 7.1.2: field lines by the rules of the head, then an empty line.
-    fn step_trailer(&mut self, byte: u8) -> Result<State, ErrorKind> {
+    /// The trailer section of RFC 9112 section 7.1.2: field lines by the rules of the head, then an
+    /// empty line.
+    fn step_trailer(&mut self, byte: u8) -> Result<DecoderState, ErrorKind> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > self.limits.trailer_bytes {
             return Err(ErrorKind::TrailersTooLarge);
         }
         match (self.state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
-            (State::TrailerStart, _) => self.start_trailer(byte),
-            (State::TrailerName, b':') => Ok(State::TrailerValue),
-            (State::TrailerName, b'\r') => Err(ErrorKind::MissingColon),
-            (State::TrailerName, b' ' | b'\t') => Err(ErrorKind::SpaceBeforeColon),
-            (State::TrailerName, _) if is_tchar(byte) => Ok(State::TrailerName),
-            (State::TrailerName, _) => Err(ErrorKind::InvalidFieldName),
-            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerValue, b'\n') => Err(ErrorKind::BareLf),
-            (State::TrailerValue, _) if is_value(byte) => Ok(State::TrailerValue),
-            (State::TrailerValue, _) => Err(ErrorKind::InvalidFieldValue),
-            (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
-            (State::EndLf, b'\n') => Ok(State::Done),
+            (DecoderState::TrailerStart, b'\r') => Ok(DecoderState::EndLf),
+            (DecoderState::TrailerStart, _) => self.start_trailer(byte),
+            (DecoderState::TrailerName, b':') => Ok(DecoderState::TrailerValue),
+            (DecoderState::TrailerName, b'\r') => Err(ErrorKind::MissingColon),
+            (DecoderState::TrailerName, b' ' | b'\t') => Err(ErrorKind::SpaceBeforeColon),
+            (DecoderState::TrailerName, _) if is_tchar(byte) => Ok(DecoderState::TrailerName),
+            (DecoderState::TrailerName, _) => Err(ErrorKind::InvalidFieldName),
+            (DecoderState::TrailerValue, b'\r') => Ok(DecoderState::TrailerLf),
+            (DecoderState::TrailerValue, b'\n') => Err(ErrorKind::BareLf),
+            (DecoderState::TrailerValue, _) if is_value(byte) => Ok(DecoderState::TrailerValue),
+            (DecoderState::TrailerValue, _) => Err(ErrorKind::InvalidFieldValue),
+            (DecoderState::TrailerLf, b'\n') => Ok(DecoderState::TrailerStart),
+            (DecoderState::EndLf, b'\n') => Ok(DecoderState::Done),
             _ => Err(ErrorKind::BareCr),
         }
     }
 
-    fn start_trailer(&mut self, byte: u8) -> Result<State, ErrorKind> {
+    fn start_trailer(&mut self, byte: u8) -> Result<DecoderState, ErrorKind> {
         self.trailer_fields += 1;
         match byte {
             _ if self.trailer_fields > self.limits.trailer_fields => Err(ErrorKind::TooManyFields),
             b' ' | b'\t' => Err(ErrorKind::ObsFold),
             b'\n' => Err(ErrorKind::BareLf),
-            _ if is_tchar(byte) => Ok(State::TrailerName),
+            _ if is_tchar(byte) => Ok(DecoderState::TrailerName),
             _ => Err(ErrorKind::InvalidFieldName),
         }
     }
 }
 
 /// A byte that admits no other, at the end of a size line or of data.
-fn expect(byte: u8, wanted: u8, next: State) -> Result<State, ErrorKind> {
+fn expect(byte: u8, wanted: u8, next: DecoderState) -> Result<DecoderState, ErrorKind> {
     if byte == wanted { Ok(next) } else { Err(ErrorKind::InvalidChunkEnd) }
 }
 
@@ -343,8 +337,8 @@ fn hex(byte: u8) -> Option<u8> {
     }
 }
 
-/// Appends `data` to `out` as one chunk; empty data appends nothing, for an empty chunk would end the body
-/// (RFC 9112 section 7.1).
+/// Appends `data` to `out` as one chunk; empty data appends nothing, for an empty chunk would end
+/// the body (RFC 9112 section 7.1).
 ///
 /// ```
 /// use postlude::http::chunked::write_chunk;
@@ -386,7 +380,8 @@ mod tests {
 
     type Outcome = Result<(Vec<u8>, usize, bool), (Vec<u8>, Error)>;
 
-    /// Decodes `wire`, which arrives in pieces that end at `cuts`: data, bytes consumed, whether complete.
+    /// Decodes `wire`, which arrives in pieces that end at `cuts`: data, bytes consumed, whether
+    /// complete.
     fn run(framing: Framing, limits: BodyLimits, wire: &[u8], cuts: &[usize]) -> Outcome {
         let mut decoder = Decoder::new(framing, limits);
         let (mut body, mut at) = (Vec::new(), 0);

@@ -1,12 +1,14 @@
-//! Path patterns: what a route's path or a group's prefix says of the paths that belong to it.
+//! Path patterns: which paths belong to a route or below a group's prefix.
 //!
-//! Routes are found by `matchit`, which does not tell which groups a path without a route is in. So a prefix is taken apart once, when it is said,
-//! into segments: literal text, or one parameter with literal text before and behind it, `v{major}.json`. Doubled braces are text. The rules are those of
-//! `matchit`, and a test holds them against it.
+//! Routes are found by `matchit`, which does not tell which groups a path without a route is in. So
+//! a prefix is taken apart once, when it is said, into segments: literal text, or one parameter
+//! with literal text before and behind it, `v{major}.json`. Doubled braces are text. The rules are
+//! those of `matchit`, and a test holds them against it.
 
 use std::cmp::Ordering;
 
-/// A path or a prefix, segment by segment. A segment without a parameter has the same text in every path.
+/// A path or a prefix, segment by segment. A segment without a parameter has the same text in every
+/// path.
 pub(crate) struct Pattern(Vec<Segment>);
 
 #[derive(Default)]
@@ -45,7 +47,8 @@ impl Pattern {
         self.0.iter().map(Segment::literals).eq(other.0.iter().map(Segment::literals))
     }
 
-    /// Of two that hold for a path the greater one says more of it: the longer one, or the one with more text in the first segment that differs.
+    /// Of two that hold for a path the greater one says more of it: the longer one, or the one with
+    /// more text in the first segment that differs.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
         let weights = self.0.iter().map(Segment::weight);
         self.0.len().cmp(&other.0.len()).then_with(|| weights.cmp(other.0.iter().map(Segment::weight)))

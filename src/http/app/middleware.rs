@@ -1,11 +1,14 @@
 //! Middleware: async closures around the handlers of a group of routes.
 //!
-//! A layer takes the request and a [`Next`], which stands for everything inside of it: the layers added after it, then the handler, the fallback, or
-//! the 404 or 405. It is given to [`Router::with`](super::Router::with), or to [`Endpoint::with`](super::Endpoint::with) for one route. A route without
-//! layers pays nothing for their existence; one with layers pays an allocation for each and one for the whole.
+//! A layer takes the request and a [`Next`], which stands for everything inside of it: the layers
+//! added after it, then the handler, the fallback, or the 404 or 405. It is given to
+//! [`Router::with`](crate::http::Router::with), or to
+//! [`Endpoint::with`](crate::http::Endpoint::with) for one route. A route without layers pays
+//! nothing for their existence; one with layers pays an allocation for each and one for the whole.
 //!
-//! A layer sees an error's answer as a text; whether it goes out as one or as JSON is settled when it is written. What is never a call is not seen:
-//! a head that is malformed, too large or too slow.
+//! A layer sees an error's answer as a text; whether it goes out as one or as JSON is settled when
+//! it is written. What is never a call is not seen: a head that is malformed, too large or too
+//! slow.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,12 +20,11 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use super::background::text_of;
-use super::connection::{UNANSWERED, tell_of_panic};
+use super::call::{Answer, AnswerFuture, Call, UNANSWERED, tell_of_panic};
 use super::delivery::Delivery;
-use super::handler::{Answer, Answering, Call};
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use crate::http::background::text_of;
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
 
@@ -43,7 +45,7 @@ where
     })
 }
 
-/// What is inside of a layer: the layers after it and the handler.
+/// The inside of a layer: the layers after it and the handler.
 ///
 /// ```
 /// use postlude::http::{Next, Request, Router};
@@ -65,16 +67,21 @@ impl Next {
         Self { layers: Rc::clone(layers), at: 0, call: Rc::clone(call) }
     }
 
+    pub(super) fn layers(&self) -> &Rc<[Layer]> {
+        &self.layers
+    }
+
     /// As [`run`](Self::run), for the connection. Without layers it is the call itself.
-    pub(crate) fn start(self, request: Request) -> Answering {
+    pub(crate) fn start(self, request: Request) -> AnswerFuture {
         if self.layers.is_empty() {
             return (self.call)(request);
         }
         Box::pin(async { Answer::of(self.run(request).await) })
     }
 
-    /// Runs what is inside, and gives its response. If the handler failed, the response remembers it: its background tasks do not run as long as
-    /// the layer passes this response on and not one of its own.
+    /// Runs the layers inside and the handler, and returns the response. If the handler failed, the
+    /// response remembers it: its background tasks do not run as long as the layer passes this
+    /// response on and not one of its own.
     ///
     /// # Cancel safety
     ///
@@ -107,8 +114,8 @@ impl fmt::Debug for Next {
     }
 }
 
-/// A layer that answers 503 if what is inside takes longer than this; its future is dropped then, the background tasks added until then do not run.
-/// Streams of a response are not part of it.
+/// A layer that answers 503 if what is inside takes longer than this; its future is dropped then,
+/// the background tasks added until then do not run. Streams of a response are not part of it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -131,11 +138,13 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
     }
 }
 
-/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer like any other; the panic is told on stderr with the
-/// request's line, and background tasks that were added until then do not run.
+/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer
+/// like any other; the panic is reported on stderr with the request's line, and background tasks
+/// that were added until then do not run.
 ///
-/// Without it a panic ends the whole call, layers included, and the connection answers 500: the client sees the same, but no layer adds its fields
-/// to the answer. Neither is about the stream of a response, which runs when the layers have returned; a panic there breaks the answer off.
+/// Without it a panic ends the whole call, layers included, and the connection answers 500: the
+/// client sees the same, but no layer adds its fields to the answer. Neither is about the stream of
+/// a response, which runs when the layers have returned; a panic there breaks the answer off.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -148,7 +157,8 @@ pub fn catch_panic() -> impl AsyncFn(Request, Next) -> Response + 'static {
     catch_panic_with(|_| Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
 }
 
-/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before you send that to the client.
+/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before
+/// you send that to the client.
 ///
 /// ```
 /// use postlude::http::{Response, Router, middleware};
@@ -203,7 +213,8 @@ impl<F: Future> Future for Caught<F> {
     }
 }
 
-/// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128 letters, digits or `-_.`, else the request's number.
+/// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128
+/// letters, digits or `-_.`, else the request's number.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -222,11 +233,13 @@ fn is_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
-/// A layer that reports each request when its answer has ended: not when the handler gave it, but when the socket accepted the last byte, or when
-/// that became impossible. A client that hangs up, a handler that panics and a connection that is dropped are reported, too.
+/// A layer that reports each request when its answer has ended: not when the handler gave it, but
+/// when the socket accepted the last byte, or when that became impossible. A client that hangs up,
+/// a handler that panics and a connection that is dropped are reported, too.
 ///
-/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never becomes a call of this group is not seen:
-/// a request that cannot be parsed or does not arrive in time. As the first layer of the outermost router it sees all the others.
+/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never
+/// becomes a call of this group is not seen: a request that cannot be parsed or does not arrive in
+/// time. As the first layer of the outermost router it sees all the others.
 ///
 /// ```
 /// use std::io::Write;
@@ -250,10 +263,10 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
     }
 }
 
-/// One request and what became of its answer: see [`access_log`].
+/// One request and the end of its answer: see [`access_log`].
 ///
-/// As text it is one line without its end, whose columns are the client, method, target, status, body bytes, seconds, and `complete` or `aborted`;
-/// `-` stands for what is not known.
+/// As text it is one line without its end, whose columns are the client, method, target, status,
+/// body bytes, seconds, and `complete` or `aborted`; `-` stands for what is not known.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -274,66 +287,36 @@ pub struct Access {
 
 impl Access {
     /// The method's name, as it was sent.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.method()));
-    /// ```
     #[must_use]
     pub fn method(&self) -> &str {
         &self.line[..self.method]
     }
 
     /// The request target, as it was sent: graphic ASCII without quotes.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.target()));
-    /// ```
     #[must_use]
     pub fn target(&self) -> &str {
         &self.line[self.method + 1..]
     }
 
     /// The client's end of the connection, if it is known: see [`Request::peer_addr`].
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{:?}", access.peer_addr()));
-    /// ```
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
     /// The request's number: see [`Request::number`].
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.number()));
-    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
     /// From the layer's call, when the head was there, to the answer's end.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{:?}", access.time()));
-    /// ```
     #[must_use]
     pub fn time(&self) -> Duration {
         self.time
     }
 
     /// Status, bytes, and whether the answer is complete.
-    ///
-    /// ```
-    /// # use postlude::http::middleware::access_log;
-    /// let layer = access_log(|access| eprintln!("{}", access.delivery().is_complete()));
-    /// ```
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.delivery
@@ -346,11 +329,11 @@ impl fmt::Display for Access {
             Some(peer) => write!(f, "{peer} {} ", self.line)?,
             None => write!(f, "- {} ", self.line)?,
         }
-        match self.delivery.status() {
+        match self.delivery.status {
             Some(status) => f.write_str(status.as_str())?,
             None => f.write_str("-")?,
         }
-        let ending = if self.delivery.is_complete() { "complete" } else { "aborted" };
-        write!(f, " {} {:.6} {ending}", self.delivery.bytes(), self.time.as_secs_f64())
+        let ending = if self.delivery.complete { "complete" } else { "aborted" };
+        write!(f, " {} {:.6} {ending}", self.delivery.bytes, self.time.as_secs_f64())
     }
 }

@@ -1,67 +1,35 @@
-//! What became of an answer, for whoever asked to be told.
+//! How an answer ended, reported to the callbacks that ask for it.
 //!
-//! A callback given to [`Request::on_delivery`](super::Request::on_delivery) waits in the request's record until the answer's head is written, then
-//! in the output until the count of accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
+//! A callback given to [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the
+//! request's record until the answer's head is written, then in the output until the count of
+//! accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
 //! there is never an answer or never an end. A request without callbacks pays for an empty list.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use http::StatusCode;
 
-use super::background::{say, text_of};
+use crate::http::background::{say, text_of};
 
 /// How an answer ended.
 ///
 /// ```
 /// use postlude::http::{Request, Router};
 /// let router = Router::new().get("/", async |request: Request| {
-///     request.on_delivery(|delivery| eprintln!("{:?}, {} bytes", delivery.status(), delivery.bytes()));
+///     request.on_delivery(|delivery| eprintln!("{:?}, {} bytes", delivery.status, delivery.bytes));
 ///     "hello"
 /// });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Delivery {
-    status: Option<StatusCode>,
-    bytes: u64,
-    complete: bool,
-}
-
-impl Delivery {
-    /// The status that went out; none if the connection was dropped before there was an answer.
-    ///
-    /// ```
-    /// # let _ = |delivery: postlude::http::Delivery|
-    /// assert_eq!(delivery.status().unwrap(), 200)
-    /// # ;
-    /// ```
-    #[must_use]
-    pub fn status(&self) -> Option<StatusCode> {
-        self.status
-    }
-
-    /// How many bytes of the body the socket accepted; the framing of chunks counts.
-    ///
-    /// ```
-    /// # let _ = |delivery: postlude::http::Delivery|
-    /// assert!(delivery.bytes() > 0)
-    /// # ;
-    /// ```
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Whether the socket accepted the answer to its last byte. False: the client went away, was too slow, or the body's stream failed.
-    ///
-    /// ```
-    /// # let _ = |delivery: postlude::http::Delivery|
-    /// assert!(delivery.is_complete())
-    /// # ;
-    /// ```
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
+    /// The status that went out; None if the connection was dropped before there was an answer.
+    pub status: Option<StatusCode>,
+    /// Bytes of the body that the socket accepted; the framing of chunks counts.
+    pub bytes: u64,
+    /// Whether the socket accepted the answer to its last byte. False: the client went away, was
+    /// too slow, or the body's stream failed.
+    pub complete: bool,
 }
 
 pub(crate) type Callback = Box<dyn FnOnce(Delivery)>;
@@ -76,7 +44,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// None if nobody asked.
+    /// None without callbacks.
     pub(crate) fn new(callbacks: Vec<Callback>, status: Option<StatusCode>, start: u64) -> Option<Self> {
         (!callbacks.is_empty()).then_some(Self { callbacks, status, start })
     }

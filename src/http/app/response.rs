@@ -1,8 +1,8 @@
-//! The response, and what can be turned into one.
+//! The response, and the conversions into it.
 //!
-//! A response is a status, a list of fields and a payload. A payload whose length is known goes out with `Content-Length`, a stream whose length is
-//! not in chunks.
-//! The connection writes `Date`, `Connection` and the framing fields itself.
+//! A response is a status, a list of fields and a payload. A payload whose length is known goes out
+//! with `Content-Length`, a stream whose length is not in chunks. The connection writes `Date`,
+//! `Connection` and the framing fields itself.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -14,8 +14,8 @@ use futures_core::Stream;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::background::{Entry, TaskOutput};
-use super::upgrade::OnUpgrade;
+use super::upgraded::{OnUpgrade, Upgraded};
+use crate::http::background::{QueuedTask, TaskOutput};
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -28,12 +28,12 @@ pub(crate) enum Payload {
     Empty,
     Static(&'static [u8]),
     Bytes(Vec<u8>),
-    /// What went wrong, in words; the client's `Accept` says in which form it goes out.
+    /// The text of an error; the client's `Accept` decides in which form it goes out.
     Problem(String),
     Stream(Pieces),
     /// A stream, and how many of its bytes are the body.
     Sized(u64, Pieces),
-    /// None: the connection's socket goes to this function.
+    /// No body: the socket is handed to this function.
     Upgrade(OnUpgrade),
 }
 
@@ -62,7 +62,7 @@ impl Payload {
     }
 }
 
-/// What a handler answers.
+/// The response of a handler.
 ///
 /// ```
 /// use postlude::http::Response;
@@ -74,7 +74,7 @@ pub struct Response {
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     pub(crate) payload: Payload,
     /// Tasks that came with the response; they run after those that extractors and handler added.
-    pub(crate) tasks: Vec<Entry>,
+    pub(crate) tasks: Vec<QueuedTask>,
     /// Whether the handler behind it failed; a layer passes it on.
     pub(crate) failed: bool,
 }
@@ -84,11 +84,8 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// "status N is not within 200..=999": an interim status is not a response, and anything else no status.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::Response::new(204).status(), 204);
-    /// ```
+    /// "status N is not within 200..=999": an interim status is not a response, and anything else
+    /// no status.
     #[must_use]
     pub fn new(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
@@ -104,13 +101,16 @@ impl Response {
         (status, with(TEXT, Payload::Problem(text.into()))).into_response()
     }
 
-    /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a client that speaks HTTP/1.0.
+    /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a
+    /// client that speaks HTTP/1.0.
     ///
-    /// An error of the stream ends the connection, so that the client cannot take the part for the whole; one that speaks HTTP/1.0 has no other mark
-    /// of the end, and does. Where the length is known, [`stream_sized`](Self::stream_sized) is the better one.
+    /// An error of the stream ends the connection, so that the client cannot take the part for the
+    /// whole; one that speaks HTTP/1.0 has no other mark of the end, and does. Where the length is
+    /// known, [`stream_sized`](Self::stream_sized) is the better one.
     ///
-    /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing the client may go unnoticed: one that is quiet
-    /// for long should say something now and then, as [`sse`](super::sse()) does.
+    /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing
+    /// the client may go unnoticed: one that is quiet for long should say something now and then,
+    /// as [`sse`](crate::http::sse()) does.
     ///
     /// ```
     /// # use std::{io, pin::Pin, task::{Context, Poll}};
@@ -132,12 +132,14 @@ impl Response {
         response
     }
 
-    /// A response whose bytes come from a stream of which it is known how many bytes they are: with `Content-Length`, so that the client can
-    /// show its progress and the connection goes on for clients that speak HTTP/1.0, too.
+    /// A response whose bytes come from a stream of which it is known how many bytes they are: with
+    /// `Content-Length`, so that the client can show its progress and the connection goes on for
+    /// clients that speak HTTP/1.0, too.
     ///
-    /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream that ends earlier or fails breaks the
-    /// connection off, so that the client cannot take the part for the whole. Of a piece that goes beyond, the rest is cut off, and the
-    /// connection closes after the answer, for its length and its bytes do not belong together. Both are told on stderr.
+    /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream
+    /// that ends earlier or fails breaks the connection off, so that the client cannot take the
+    /// part for the whole. A piece that goes beyond is cut off, and the connection closes after the
+    /// answer, since its length and its bytes disagree. Both are reported on stderr.
     ///
     /// ```
     /// use postlude::http::Response;
@@ -152,43 +154,56 @@ impl Response {
         response
     }
 
-    /// The status.
+    /// 101: the connection goes on with another protocol, spoken by `run`, which gets the socket.
+    ///
+    /// Only if the client asked for it: a request of HTTP/1.1 without a body, with
+    /// `Connection: upgrade` and this protocol in its `Upgrade` field. Otherwise the answer is 426
+    /// and `run` is dropped. Background tasks start when the 101 is written. A panic of `run` ends
+    /// the connection and is a line on stderr.
+    ///
+    /// # Panics
+    ///
+    /// "not a field": if the protocol holds a control character.
     ///
     /// ```
-    /// assert_eq!(postlude::http::Response::new(404).status(), 404);
+    /// use postlude::http::{Response, Upgraded};
+    /// let response = Response::upgrade("websocket", async |_socket: Upgraded| ()).with_field("sec-websocket-accept", "…key…");
+    /// assert_eq!(response.status(), 101);
     /// ```
+    #[must_use]
+    pub fn upgrade<F>(protocol: &str, run: F) -> Self
+    where
+        F: AsyncFnOnce(Upgraded) + 'static,
+    {
+        let mut response = Self::of(StatusCode::SWITCHING_PROTOCOLS).with_field(header::UPGRADE, protocol);
+        response.payload = Payload::Upgrade(Box::new(|upgraded| Box::pin(async move { run(upgraded).await })));
+        response
+    }
+
+    /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Another status.
+    /// Sets the status code.
     ///
     /// # Panics
     ///
     /// As [`new`](Self::new).
-    ///
-    /// ```
-    /// use postlude::http::{IntoResponse, Response};
-    /// assert_eq!("later".into_response().with_status(202).status(), 202);
-    /// ```
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Self::new(status).status;
         self
     }
 
-    /// One more field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's business and left out when it is written.
+    /// Adds a header field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's
+    /// business and left out when it is written.
     ///
     /// # Panics
     ///
-    /// "not a field": if the name is no token or the value holds a control character. For values that come from outside, make a
-    /// `HeaderValue` first.
-    ///
-    /// ```
-    /// let response = postlude::http::Response::new(200).with_field("cache-control", "no-store");
-    /// assert_eq!(response.field("cache-control").unwrap(), "no-store");
-    /// ```
+    /// "not a field": if the name is not a token or the value holds a control character. For values
+    /// that come from outside, make a `HeaderValue` first.
     #[must_use]
     pub fn with_field<N, V>(mut self, name: N, value: V) -> Self
     where
@@ -202,7 +217,8 @@ impl Response {
         self
     }
 
-    /// Another body. Its type is `text/plain` for texts and `application/octet-stream` for bytes unless a field already says what it is.
+    /// Sets the body. Its type is `text/plain` for texts and `application/octet-stream` for bytes
+    /// unless a field already says what it is.
     ///
     /// ```
     /// let response = postlude::http::Response::new(200).with_field("content-type", "text/html").with_body("<p>hello");
@@ -222,16 +238,13 @@ impl Response {
     }
 
     /// The first field of this name.
-    ///
-    /// ```
-    /// assert!(postlude::http::Response::new(200).field("location").is_none());
-    /// ```
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&HeaderValue> {
         self.fields.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Adds a background task to the request's one list; it runs after those of extractors and handler.
+    /// Adds a background task to the request's one list; it runs after those of extractors and
+    /// handler.
     ///
     /// If the list is full when the response is sent, the answer is a 503 instead.
     ///
@@ -245,15 +258,12 @@ impl Response {
         F: Future + 'static,
         F::Output: TaskOutput,
     {
-        self.tasks.push(Entry::future(task));
+        self.tasks.push(QueuedTask::future(task));
         self
     }
 
-    /// As [`background`](Self::background), for a closure that blocks: it runs on the server's background threads.
-    ///
-    /// ```
-    /// let response = postlude::http::Response::new(200).background_blocking(|| println!("the answer is out"));
-    /// ```
+    /// As [`background`](Self::background), for a closure that blocks: it runs on the server's
+    /// background threads.
     #[must_use]
     #[track_caller]
     pub fn background_blocking<F, T>(mut self, task: F) -> Self
@@ -261,7 +271,7 @@ impl Response {
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        self.tasks.push(Entry::blocking(task));
+        self.tasks.push(QueuedTask::blocking(task));
         self
     }
 }
@@ -277,7 +287,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What can be answered.
+/// Converts a value into a response.
 ///
 /// ```
 /// use postlude::http::{IntoResponse, Response};
@@ -295,13 +305,10 @@ impl fmt::Debug for Response {
 )]
 pub trait IntoResponse {
     /// Turns it into a response.
-    ///
-    /// ```
-    /// assert_eq!(postlude::http::IntoResponse::into_response("hello").status(), 200);
-    /// ```
     fn into_response(self) -> Response;
 
-    /// Whether this means that the handler failed: then background tasks do not run. Only the `Err` of a `Result` says so, whatever the status.
+    /// Whether this means that the handler failed: then background tasks do not run. Only the `Err`
+    /// of a `Result` says so, whatever the status.
     ///
     /// ```
     /// use postlude::http::IntoResponse;

@@ -1,6 +1,7 @@
 //! Request heads: from the bytes of a connection to ranges and decided facts.
 //!
-//! The idea: a head is a sequence of lines, and each line is looked at once, when its end has arrived.
+//! The idea: a head is a sequence of lines, and each line is looked at once, when its end has
+//! arrived.
 //!
 //! ```text
 //! loop:
@@ -10,24 +11,27 @@
 //!      otherwise:       an empty line ends the head, anything else is a field
 //! ```
 //!
-//! What is learned goes into a [`Head`], a record of `u32` byte ranges that the caller owns and reuses: no byte is copied
-//! and, once the record has grown to the size of usual requests, nothing is allocated. The fields that decide about
-//! framing and the connection (Host, Content-Length, Transfer-Encoding, Connection, Expect, Upgrade) are
-//! judged as they pass, so nothing is searched for afterwards.
+//! What is learned goes into a [`Head`], a record of `u32` byte ranges that the caller owns and
+//! reuses: no byte is copied and, once the record has grown to the size of usual requests, nothing
+//! is allocated. The fields that decide about framing and the connection (Host, Content-Length,
+//! Transfer-Encoding, Connection, Expect, Upgrade) are judged as they pass, so nothing is searched
+//! for afterwards.
 //!
 //! # How it works
 //!
-//! [`HeadParser`] has two states, request line and fields, and remembers where the line at hand begins and how far it was searched. A request
-//! line is method, target, version; the target is sorted into one of four forms. A field is name, colon, value. At the empty line the head is
-//! complete, [`Head::framing`] says how its body ends, and a [`Decoder`](super::chunked::Decoder) takes that from the bytes behind it:
+//! [`HeadParser`] has two states, request line and fields, and remembers where the line at hand
+//! begins and how far it was searched. A request line is method, target, version; the target is
+//! sorted into one of four forms. A field is name, colon, value. At the empty line the head is
+//! complete, [`Head::framing`] says how its body ends, and a [`Decoder`](super::chunked::Decoder)
+//! takes that from the bytes behind it:
 //!
 //! ```
 //! use postlude::http::chunked::{BodyLimits, Decoder};
-//! use postlude::http::parse::{Head, HeadParser, Limits};
+//! use postlude::http::parse::{Head, HeadParser, HeadLimits};
 //!
 //! let wire = b"PUT /a HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
 //! let mut head = Head::default();
-//! let length = HeadParser::new(Limits::default()).parse(wire, &mut head)?.expect("the head is whole");
+//! let length = HeadParser::new(HeadLimits::default()).parse(wire, &mut head)?.expect("the head is whole");
 //! assert_eq!((head.method(wire), head.path(wire)), ("PUT", "/a"));
 //!
 //! let (mut decoder, mut rest, mut body) = (Decoder::new(head.framing(), BodyLimits::default()), &wire[length..], Vec::new());
@@ -42,7 +46,8 @@
 //!
 //! # Errors
 //!
-//! An [`Error`] has a [kind](ErrorKind), the [offset](Error::offset) of the byte (from the beginning of the head, or of the body), and a status:
+//! An [`Error`] has a [kind](ErrorKind), the [offset](Error::offset) of the byte (from the
+//! beginning of the head, or of the body), and a status:
 //!
 //! | kinds | status |
 //! | --- | --- |
@@ -56,18 +61,21 @@
 //!
 //! # Invariants
 //!
-//! * The result (value, error kind, error offset) is the same for every way of cutting the input into calls. An
-//!   error is decided from whole lines, or from the first bytes of a line up to its limit, never from where a call
-//!   happened to end.
+//! * The result (value, error kind, error offset) is the same for every way of cutting the input
+//!   into calls. An error is decided from whole lines, or from the first bytes of a line up to its
+//!   limit, never from where a call happened to end.
 //! * Each byte is searched for LF once and classified once: O(n), whatever the cuts.
-//! * What two readers could understand in two ways is refused (RFC 9112 section 11.2): bare LF, bare CR,
-//!   folded fields, space before a colon, repeated framing fields, Content-Length beside Transfer-Encoding.
+//! * What two readers could understand in two ways is refused (RFC 9112 section 11.2): bare LF,
+//!   bare CR, folded fields, space before a colon, repeated framing fields, Content-Length beside
+//!   Transfer-Encoding.
 //!
 //! # Liberties
 //!
-//! * Browsers send ``[ ] { } | ^ ` `` unescaped in targets. They cannot be misunderstood and are let through.
+//! * Browsers send ``[ ] { } | ^ ` `` unescaped in targets. They cannot be misunderstood and are
+//!   let through.
 //! * `HTTP/1.2` to `HTTP/1.9` are processed as 1.1 (RFC 9110 section 2.5).
-//! * IP literals are IPv6 addresses; the `v1.` forms of RFC 3986, which nobody uses, are refused.
+//! * IP literals are IPv6 addresses; the `v1.` forms of RFC 3986, which are not in use, are
+//!   refused.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -85,19 +93,21 @@ const FIELDS: usize = 100;
 const METHOD_BYTES: usize = 64;
 /// Two spaces, `HTTP/1.1` and the line end.
 const REQUEST_LINE_REST: usize = 12;
-/// Old clients send an empty line after a body (RFC 9112 section 2.2 asks to ignore one); a flood of them is not a request.
+/// Old clients send an empty line after a body (RFC 9112 section 2.2 asks to ignore one); a flood
+/// of them is not a request.
 const EMPTY_LINES: u8 = 4;
 
 /// How large a head may be (RFC 9112 section 3, RFC 9110 section 5.4).
 ///
 /// ```
-/// use postlude::http::parse::Limits;
-/// let limits = Limits { fields: 32, ..Limits::default() };
+/// use postlude::http::parse::HeadLimits;
+/// let limits = HeadLimits { fields: 32, ..HeadLimits::default() };
 /// assert_eq!(limits.head_bytes, 16 * 1024);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of the whole head, its last line end included; above it, 431. Values above `u32::MAX` count as that.
+pub struct HeadLimits {
+    /// Bytes of the whole head, its last line end included; above it, 431. Values above `u32::MAX`
+    /// count as that.
     pub head_bytes: usize,
     /// Bytes of the request target; above it, 414.
     pub target_bytes: usize,
@@ -105,7 +115,7 @@ pub struct Limits {
     pub fields: usize,
 }
 
-impl Default for Limits {
+impl Default for HeadLimits {
     fn default() -> Self {
         Self { head_bytes: HEAD_BYTES, target_bytes: TARGET_BYTES, fields: FIELDS }
     }
@@ -146,8 +156,8 @@ pub enum Framing {
 /// Why a message was refused.
 ///
 /// ```
-/// use postlude::http::parse::{ErrorKind, Head, HeadParser, Limits};
-/// let mut parser = HeadParser::new(Limits::default());
+/// use postlude::http::parse::{ErrorKind, Head, HeadParser, HeadLimits};
+/// let mut parser = HeadParser::new(HeadLimits::default());
 /// let error = parser.parse(b"GET / HTTP/2.0\r\n", &mut Head::default()).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::UnsupportedVersion); // RFC 9110 section 15.6.6
 /// ```
@@ -168,15 +178,15 @@ pub enum ErrorKind {
     MethodTooLong,
     /// The target has no form its method allows, or a byte no target has (RFC 9112 section 3.2).
     InvalidTarget,
-    /// The target is longer than [`Limits::target_bytes`] (RFC 9112 section 3).
+    /// The target is longer than [`HeadLimits::target_bytes`] (RFC 9112 section 3).
     TargetTooLong,
     /// The version is not `HTTP/` digit `.` digit (RFC 9112 section 2.3).
     InvalidVersion,
     /// A version other than 1.x (RFC 9110 section 15.6.6).
     UnsupportedVersion,
-    /// The head is larger than [`Limits::head_bytes`] (RFC 6585 section 5).
+    /// The head is larger than [`HeadLimits::head_bytes`] (RFC 6585 section 5).
     HeadTooLarge,
-    /// More fields than [`Limits::fields`] (RFC 6585 section 5).
+    /// More fields than [`HeadLimits::fields`] (RFC 6585 section 5).
     TooManyFields,
     /// A line begins with white space: a folded field (RFC 9112 section 5.2).
     ObsFold,
@@ -287,11 +297,12 @@ impl ErrorKind {
     }
 }
 
-/// A message refused: why, where, and the status to answer with. The connection cannot go on (RFC 9112 section 2.2).
+/// A message refused: why, where, and the status to answer with. The connection cannot go on (RFC
+/// 9112 section 2.2).
 ///
 /// ```
-/// use postlude::http::parse::{Head, HeadParser, Limits};
-/// let mut parser = HeadParser::new(Limits::default());
+/// use postlude::http::parse::{Head, HeadParser, HeadLimits};
+/// let mut parser = HeadParser::new(HeadLimits::default());
 /// let error = parser.parse(b"GET / HTTP/1.1\r\nHost : a\r\n", &mut Head::default()).unwrap_err();
 /// assert_eq!((error.status(), error.offset()), (400, 20));
 /// assert_eq!(error.to_string(), "white space before `:`: leave it out (RFC 9112 section 5.1, at byte 20)");
@@ -308,38 +319,20 @@ impl Error {
     }
 
     /// Why (RFC 9112 sections 2 to 7).
-    ///
-    /// ```
-    /// use postlude::http::parse::{ErrorKind, Head, HeadParser, Limits};
-    /// let error = HeadParser::new(Limits::default()).parse(b"\n", &mut Head::default()).unwrap_err();
-    /// assert_eq!(error.kind(), ErrorKind::BareLf);
-    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Where: bytes from the beginning of the head, or of the body. The byte itself when one is to blame, else the
-    /// beginning of the line or value, or the limit that was passed (RFC 9112 section 2.1).
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let error = HeadParser::new(Limits::default()).parse(b"G\x00T / HTTP/1.1\r\n", &mut Head::default());
-    /// assert_eq!(error.unwrap_err().offset(), 1);
-    /// ```
+    /// Where: bytes from the beginning of the head, or of the body. The byte itself when one is to
+    /// blame, else the beginning of the line or value, or the limit that was passed (RFC 9112
+    /// section 2.1).
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// The status to answer with: 400, 413, 414, 417, 431, 501 or 505 (RFC 9110 section 15.5).
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let limits = Limits { target_bytes: 3, ..Limits::default() };
-    /// let error = HeadParser::new(limits).parse(b"GET /abc HTTP/1.1\r\n", &mut Head::default());
-    /// assert_eq!(error.unwrap_err().status(), 414);
-    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         self.kind.status()
@@ -355,7 +348,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-// ---- classes of bytes -----------------------------------------------------------------------------------------
+// ---- classes of bytes ---------------------------------------------------------------------------
 
 /// Bytes of a token: methods and field names (RFC 9110 section 5.6.2).
 const TCHAR: u8 = 1;
@@ -421,7 +414,8 @@ pub(super) fn is_value(byte: u8) -> bool {
     CLASS[usize::from(byte)] & VALUE != 0
 }
 
-/// Length of the longest prefix of `bytes` in `class`. Eight table reads at a time do not wait for each other.
+/// Length of the longest prefix of `bytes` in `class`. Eight table reads at a time do not wait for
+/// each other.
 fn span(bytes: &[u8], class: u8) -> usize {
     let all = |chunk: &&[u8]| chunk.iter().fold(class, |all, &b| all & CLASS[usize::from(b)]) != 0;
     let whole = 8 * bytes.chunks_exact(8).take_while(all).count();
@@ -429,8 +423,8 @@ fn span(bytes: &[u8], class: u8) -> usize {
     rest.map_or(bytes.len(), |n| whole + n)
 }
 
-/// The first byte that no value may have. The blocks test `VALUE` in arithmetic, which the compiler turns into
-/// vector instructions; the table has the last word.
+/// The first byte that no value may have. The blocks test `VALUE` in arithmetic, which the compiler
+/// turns into vector instructions; the table has the last word.
 fn first_bad_value(value: &[u8]) -> Option<usize> {
     const BLOCK: usize = 16;
     let good = |block: &&[u8]| !block.iter().fold(false, |bad, &b| bad | ((b < b' ') & (b != b'\t')) | (b == 0x7f));
@@ -439,7 +433,7 @@ fn first_bad_value(value: &[u8]) -> Option<usize> {
     rest.map(|n| whole + n)
 }
 
-// ---- the record -----------------------------------------------------------------------------------------------
+// ---- the record ---------------------------------------------------------------------------------
 
 /// A range of the head, as small as it can be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -480,17 +474,18 @@ enum Form {
     Asterisk,
 }
 
-/// A parsed request head: ranges into the bytes it was parsed from, and what they mean (RFC 9112 section 2.1).
+/// A parsed request head: ranges into the bytes it was parsed from, and what they mean (RFC 9112
+/// section 2.1).
 ///
-/// The views take those bytes. Given other bytes they answer nonsense or nothing, but do not panic. Make one per
-/// connection and reuse it.
+/// The views take those bytes. Given other bytes they answer nonsense or nothing, but do not panic.
+/// Make one per connection and reuse it.
 ///
 /// ```
-/// use postlude::http::parse::{Framing, Head, HeadParser, Limits, Version};
+/// use postlude::http::parse::{Framing, Head, HeadParser, HeadLimits, Version};
 ///
 /// let bytes = b"POST /a?b=c HTTP/1.1\r\nHost: t.example\r\nContent-Length: 5\r\n\r\nhello";
 /// let mut head = Head::default();
-/// let n = HeadParser::new(Limits::default()).parse(bytes, &mut head)?.expect("whole");
+/// let n = HeadParser::new(HeadLimits::default()).parse(bytes, &mut head)?.expect("whole");
 ///
 /// assert_eq!(&bytes[n..], b"hello");
 /// assert_eq!((head.method(bytes), head.path(bytes), head.query(bytes)), ("POST", "/a", Some("b=c")));
@@ -525,26 +520,12 @@ pub struct Head {
 
 impl Head {
     /// The method, as sent: methods are case-sensitive (RFC 9110 section 9.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"BREW / HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.method(bytes), "BREW");
-    /// ```
     #[must_use]
     pub fn method<'a>(&self, bytes: &'a [u8]) -> &'a str {
         self.method.str(bytes)
     }
 
     /// The whole target, as sent (RFC 9112 section 3.2).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET http://a/b?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.target(bytes), "http://a/b?c");
-    /// ```
     #[must_use]
     pub fn target<'a>(&self, bytes: &'a [u8]) -> &'a str {
         self.target.str(bytes)
@@ -555,14 +536,8 @@ impl Head {
         Span { start: self.method.start, end: self.target.end }.of(bytes)
     }
 
-    /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for CONNECT (RFC 9110 section 4.2.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET http://a?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.path(bytes), "/");
-    /// ```
+    /// The path, not decoded: `/` if an absolute target has none, `*` for `OPTIONS *`, empty for
+    /// CONNECT (RFC 9110 section 4.2.3).
     #[must_use]
     pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
         match self.path.str(bytes) {
@@ -572,24 +547,18 @@ impl Head {
     }
 
     /// What follows the first `?`, not decoded (RFC 9112 section 3.2.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET /a?b?c HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.query(bytes), Some("b?c"));
-    /// ```
     #[must_use]
     pub fn query<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
         self.query.map(|query| query.str(bytes))
     }
 
-    /// Host and port the request is for: the target's if it names one, else the Host field's (RFC 9112 section 3.3).
+    /// Host and port the request is for: the target's if it names one, else the Host field's (RFC
+    /// 9112 section 3.3).
     ///
     /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
+    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let (bytes, mut head) = (b"GET http://a:80/ HTTP/1.1\r\nHost: ignored\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
+    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
     /// assert_eq!(head.authority(bytes), Some("a:80"));
     /// ```
     #[must_use]
@@ -598,38 +567,18 @@ impl Head {
     }
 
     /// The version to process the request as (RFC 9112 section 2.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits, Version};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.version(), Version::Http10);
-    /// ```
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Every field line in order: the name as sent, the value without white space around it (RFC 9112 section 5).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\nA: 1\r\na:2 \r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(head.fields(bytes).eq([("A", &b"1"[..]), ("a", b"2")]));
-    /// ```
+    /// Every field line in order: the name as sent, the value without white space around it (RFC
+    /// 9112 section 5).
     pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.fields.iter().map(|field| (field.name.str(bytes), field.value.of(bytes)))
     }
 
     /// The value of the first field of that name, whatever its case (RFC 9110 section 5.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.0\r\nAccept: a\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.field(bytes, "accept"), Some(&b"a"[..]));
-    /// ```
     #[must_use]
     pub fn field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let same = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
@@ -637,13 +586,6 @@ impl Head {
     }
 
     /// How the body that follows ends (RFC 9112 section 6.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Framing, Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"PUT / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.framing(), Framing::Chunked);
-    /// ```
     #[must_use]
     pub fn framing(&self) -> Framing {
         match (self.chunked, self.content_length) {
@@ -653,55 +595,30 @@ impl Head {
         }
     }
 
-    /// Whether another request may follow this one: the client wants to go on (RFC 9112 section 9.3), and it is no CONNECT, behind which come bytes for
-    /// somebody else (RFC 9110 section 9.3.6).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.1\r\nHost:\r\nConnection: x, Close\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(!head.keep_alive());
-    /// ```
+    /// Whether another request may follow this one: the client wants to go on (RFC 9112 section
+    /// 9.3), and it is no CONNECT, behind which come bytes for somebody else (RFC 9110 section
+    /// 9.3.6).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         !self.close && self.form != Form::Authority && (self.version == Version::Http11 || self.keep_alive)
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body. Never so without a body, nor in HTTP/1.0
-    /// (RFC 9110 section 10.1.1).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (bytes, mut head) = (b"GET / HTTP/1.1\r\nHost:\r\nExpect: 100-continue\r\n\r\n", Head::default());
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(!head.expects_continue());
-    /// ```
+    /// Whether the client waits for `100 Continue` before it sends the body. Never so without a
+    /// body, nor in HTTP/1.0 (RFC 9110 section 10.1.1).
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.expect && !matches!(self.framing(), Framing::None | Framing::Length(0))
     }
 
-    /// Whether the client offers another protocol: an Upgrade field that Connection names, in HTTP/1.1 (RFC 9110 section 7.8).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let bytes = b"GET / HTTP/1.1\r\nHost:\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    /// let mut head = Head::default();
-    /// HeadParser::new(Limits::default()).parse(bytes, &mut head).unwrap();
-    /// assert!(head.has_upgrade());
-    /// ```
+    /// Whether the client offers another protocol: an Upgrade field that Connection names, in
+    /// HTTP/1.1 (RFC 9110 section 7.8).
     #[must_use]
     pub fn has_upgrade(&self) -> bool {
         self.upgrade_field && self.upgrade_option && self.version == Version::Http11
     }
 
-    /// Forgets the request and keeps the room for the next one (RFC 9112 section 2.1). [`HeadParser::parse`] does so by itself.
-    ///
-    /// ```
-    /// let mut head = postlude::http::parse::Head::default();
-    /// head.clear();
-    /// assert_eq!(head.fields(b"").count(), 0);
-    /// ```
+    /// Forgets the request and keeps the room for the next one (RFC 9112 section 2.1).
+    /// [`HeadParser::parse`] does so by itself.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -709,14 +626,14 @@ impl Head {
     }
 }
 
-// ---- the parser -----------------------------------------------------------------------------------------------
+// ---- the parser ---------------------------------------------------------------------------------
 
 /// A kind, and where in the line or value at hand.
 type Fault = (ErrorKind, usize);
 
 /// What the next line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ParserStage {
     /// The request line, or one of a few empty lines before it.
     RequestLine { empty_lines: u8 },
     /// A field, or the empty line that ends the head.
@@ -726,9 +643,9 @@ enum Stage {
 /// Reads request heads, line by line, from input that may arrive in pieces (RFC 9112 section 2.2).
 ///
 /// ```
-/// use postlude::http::parse::{Head, HeadParser, Limits};
+/// use postlude::http::parse::{Head, HeadParser, HeadLimits};
 ///
-/// let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
+/// let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());
 /// let bytes = b"GET / HTTP/1.1\r\nHost: t.example\r\n\r\nrest";
 /// assert_eq!(parser.parse(&bytes[..20], &mut head)?, None); // cut: call again with more
 /// assert_eq!(parser.parse(bytes, &mut head)?, Some(35));
@@ -736,8 +653,8 @@ enum Stage {
 /// ```
 #[derive(Clone, Debug)]
 pub struct HeadParser {
-    limits: Limits,
-    stage: Stage,
+    limits: HeadLimits,
+    stage: ParserStage,
     /// Where the line at hand begins. Zero: a new head, and the record is to be cleared.
     line: usize,
     /// No LF between `line` and here.
@@ -746,45 +663,31 @@ pub struct HeadParser {
 
 impl HeadParser {
     /// A parser at the beginning of a head (RFC 9112 section 2.2).
-    ///
-    /// ```
-    /// use postlude::http::parse::{HeadParser, Limits};
-    /// let parser = HeadParser::new(Limits { head_bytes: 4096, ..Limits::default() });
-    /// # let _ = parser;
-    /// ```
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HeadLimits) -> Self {
         let head_bytes = limits.head_bytes.min(u32::MAX as usize);
-        let limits = Limits { head_bytes, ..limits };
-        Self { limits, stage: Stage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
+        let limits = HeadLimits { head_bytes, ..limits };
+        Self { limits, stage: ParserStage::RequestLine { empty_lines: 0 }, line: 0, scanned: 0 }
     }
 
-    /// Back to the beginning of a head. A completed head does it by itself; needed after an error, or when a head is
-    /// abandoned (RFC 9112 section 2.2).
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
-    /// let (mut parser, mut head) = (HeadParser::new(Limits::default()), Head::default());
-    /// assert_eq!(parser.parse(b"GET / HT", &mut head), Ok(None));
-    /// parser.reset();
-    /// assert_eq!(parser.parse(b"GET / HTTP/1.0\r\n\r\n", &mut head), Ok(Some(18)));
-    /// ```
+    /// Back to the beginning of a head. A completed head does it by itself; needed after an error,
+    /// or when a head is abandoned (RFC 9112 section 2.2).
     pub fn reset(&mut self) {
         *self = Self::new(self.limits);
     }
 
-    /// Goes on with the head at the beginning of `input`: `Some(n)` if it is complete in the first `n` bytes, `None` if
-    /// more is needed. Then call again with the same bytes and more behind them, and the same `head`
-    /// (RFC 9112 section 2.2).
+    /// Goes on with the head at the beginning of `input`: `Some(n)` if it is complete in the first
+    /// `n` bytes, `None` if more is needed. Then call again with the same bytes and more behind
+    /// them, and the same `head` (RFC 9112 section 2.2).
     ///
     /// # Errors
     ///
     /// The head is malformed, ambiguous or too large. Answer with [`Error::status`] and close.
     ///
     /// ```
-    /// use postlude::http::parse::{Head, HeadParser, Limits};
+    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
     /// let mut head = Head::default();
-    /// let answer = HeadParser::new(Limits::default()).parse(b"GET / HTTP/1.1\r\n\r\n", &mut head);
+    /// let answer = HeadParser::new(HeadLimits::default()).parse(b"GET / HTTP/1.1\r\n\r\n", &mut head);
     /// assert_eq!(answer.unwrap_err().to_string(), "missing `Host`: send exactly one (RFC 9112 section 3.2, at byte 16)");
     /// ```
     pub fn parse(&mut self, input: &[u8], head: &mut Head) -> Result<Option<usize>, Error> {
@@ -794,7 +697,7 @@ impl HeadParser {
         while let Some(lf) = self.find_lf(input)? {
             let line = self.line..without_cr(input, self.line, lf)?;
             let next = lf + 1;
-            if self.stage == Stage::Fields && line.is_empty() {
+            if self.stage == ParserStage::Fields && line.is_empty() {
                 check_host(head).map_err(|kind| Error::new(kind, line.start))?;
                 self.reset();
                 return Ok(Some(next));
@@ -823,36 +726,36 @@ impl HeadParser {
     fn line_cap(&self) -> usize {
         let request_line = self.limits.target_bytes.saturating_add(METHOD_BYTES + REQUEST_LINE_REST);
         match self.stage {
-            Stage::RequestLine { .. } => self.line.saturating_add(request_line).min(self.limits.head_bytes),
-            Stage::Fields => self.limits.head_bytes,
+            ParserStage::RequestLine { .. } => self.line.saturating_add(request_line).min(self.limits.head_bytes),
+            ParserStage::Fields => self.limits.head_bytes,
         }
     }
 
     /// Which limit a line passed, of which `line` is the part before the limit.
     fn too_long(&self, line: &[u8]) -> ErrorKind {
         match self.stage {
-            Stage::Fields => ErrorKind::HeadTooLarge,
-            Stage::RequestLine { .. } if line.iter().take(METHOD_BYTES + 1).any(|&b| b == b' ') => {
+            ParserStage::Fields => ErrorKind::HeadTooLarge,
+            ParserStage::RequestLine { .. } if line.iter().take(METHOD_BYTES + 1).any(|&b| b == b' ') => {
                 ErrorKind::TargetTooLong
             }
-            Stage::RequestLine { .. } => ErrorKind::MethodTooLong,
+            ParserStage::RequestLine { .. } => ErrorKind::MethodTooLong,
         }
     }
 
     fn take_line(&mut self, input: &[u8], line: Range<usize>, head: &mut Head) -> Result<(), Error> {
         let start = line.start;
         let result = match self.stage {
-            Stage::RequestLine { empty_lines: EMPTY_LINES } if line.is_empty() => Err((ErrorKind::EmptyLines, 0)),
-            Stage::RequestLine { empty_lines } if line.is_empty() => {
-                self.stage = Stage::RequestLine { empty_lines: empty_lines + 1 };
+            ParserStage::RequestLine { empty_lines: EMPTY_LINES } if line.is_empty() => Err((ErrorKind::EmptyLines, 0)),
+            ParserStage::RequestLine { empty_lines } if line.is_empty() => {
+                self.stage = ParserStage::RequestLine { empty_lines: empty_lines + 1 };
                 Ok(())
             }
-            Stage::RequestLine { .. } => {
-                self.stage = Stage::Fields;
+            ParserStage::RequestLine { .. } => {
+                self.stage = ParserStage::Fields;
                 take_request_line(&input[line], start, &self.limits, head)
             }
-            Stage::Fields if head.fields.len() >= self.limits.fields => Err((ErrorKind::TooManyFields, 0)),
-            Stage::Fields => take_field(&input[line], start, head),
+            ParserStage::Fields if head.fields.len() >= self.limits.fields => Err((ErrorKind::TooManyFields, 0)),
+            ParserStage::Fields => take_field(&input[line], start, head),
         };
         result.map_err(|(kind, at)| Error::new(kind, start + at))
     }
@@ -870,12 +773,14 @@ fn check_host(head: &Head) -> Result<(), ErrorKind> {
     }
 }
 
-// ---- the request line -----------------------------------------------------------------------------------------
+// ---- the request line ---------------------------------------------------------------------------
 
-/// Whether a head that was refused, or has not come to its end, is a HEAD's: its answer has no content (RFC 9110 section 9.3.2).
+/// Whether a head that was refused, or has not come to its end, is a HEAD's: its answer has no
+/// content (RFC 9110 section 9.3.2).
 ///
-/// The empty lines before it are those the parser skips and no more, or the answer hung on what had arrived behind the error.
-pub(super) fn begins_with_head_method(input: &[u8]) -> bool {
+/// The empty lines before it are those the parser skips and no more, or the answer hung on what had
+/// arrived behind the error.
+pub(crate) fn begins_with_head_method(input: &[u8]) -> bool {
     let mut line = input;
     for _ in 0..EMPTY_LINES {
         line = line.strip_prefix(b"\r\n").unwrap_or(line);
@@ -884,7 +789,7 @@ pub(super) fn begins_with_head_method(input: &[u8]) -> bool {
 }
 
 /// `line` begins at `base` in the head.
-fn take_request_line(line: &[u8], base: usize, limits: &Limits, head: &mut Head) -> Result<(), Fault> {
+fn take_request_line(line: &[u8], base: usize, limits: &HeadLimits, head: &mut Head) -> Result<(), Fault> {
     let method = take_method(line)?;
     let start = method + 1;
     let Some(len) = memchr(b' ', &line[start..]) else {
@@ -948,7 +853,8 @@ fn take_target(method: &[u8], target: &[u8], base: usize, head: &mut Head) -> Re
     }
 }
 
-/// Every `%` begins an octet of two hexadecimal digits; on error, where one does not (RFC 3986 section 2.1).
+/// Every `%` begins an octet of two hexadecimal digits; on error, where one does not (RFC 3986
+/// section 2.1).
 fn check_percent(bytes: &[u8]) -> Result<(), usize> {
     let mut at = 0;
     while let Some(i) = memchr(b'%', &bytes[at..]) {
@@ -979,7 +885,8 @@ fn take_connect(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize
     }
 }
 
-/// `http://authority/path?query` (RFC 9112 section 3.2.2). A user in it is an error (RFC 9110 section 4.2.4).
+/// `http://authority/path?query` (RFC 9112 section 3.2.2). A user in it is an error (RFC 9110
+/// section 4.2.4).
 fn take_absolute(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize> {
     let start = scheme(target).ok_or(0_usize)?;
     let len = target[start..].iter().position(|b| matches!(b, b'/' | b'?'));
@@ -1039,7 +946,7 @@ fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
-// ---- fields ---------------------------------------------------------------------------------------------------
+// ---- fields -------------------------------------------------------------------------------------
 
 /// `line` begins at `base` in the head.
 fn take_field(line: &[u8], base: usize, head: &mut Head) -> Result<(), Fault> {
@@ -1077,7 +984,8 @@ fn trim(line: &[u8], start: usize) -> Range<usize> {
     }
 }
 
-/// Judges the fields that decide about framing and the connection. Their lengths tell nearly all others apart.
+/// Judges the fields that decide about framing and the connection. Their lengths tell nearly all
+/// others apart.
 fn take_known(name: &[u8], value: &[u8], span: Span, head: &mut Head) -> Result<(), ErrorKind> {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.len() {
@@ -1121,7 +1029,8 @@ fn take_expect(value: &[u8], head: &mut Head) -> Result<(), ErrorKind> {
     }
 }
 
-/// Options are compared whole; the ones not known here are for somebody else (RFC 9110 section 7.6.1).
+/// Options are compared whole; the ones not known here are for somebody else (RFC 9110 section
+/// 7.6.1).
 fn take_connection(value: &[u8], head: &mut Head) {
     for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
         head.close |= option.eq_ignore_ascii_case(b"close");
@@ -1158,7 +1067,8 @@ fn take_transfer_encoding(value: &[u8], head: &mut Head) -> Result<(), ErrorKind
     Ok(())
 }
 
-/// Why a coding is refused: a list of tokens that ends in its only `chunked` is well framed and just not known here.
+/// Why a coding is refused: a list of tokens that ends in its only `chunked` is well framed and
+/// just not known here.
 fn other_coding(value: &[u8]) -> ErrorKind {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let mut codings = value.split(|&b| b == b',').map(<[u8]>::trim_ascii).rev();
@@ -1175,7 +1085,7 @@ mod tests {
     type Outcome = Result<Option<(usize, Head)>, Error>;
 
     /// Parses `input`, which arrives in pieces that end at `cuts`.
-    fn run(limits: Limits, input: &[u8], cuts: &[usize]) -> Outcome {
+    fn run(limits: HeadLimits, input: &[u8], cuts: &[usize]) -> Outcome {
         let (mut parser, mut head) = (HeadParser::new(limits), Head::default());
         for end in cuts.iter().copied().chain([input.len()]) {
             if let Some(n) = parser.parse(&input[..end], &mut head)? {
@@ -1186,12 +1096,12 @@ mod tests {
     }
 
     fn whole(input: &[u8]) -> Head {
-        let outcome = run(Limits::default(), input, &[]);
+        let outcome = run(HeadLimits::default(), input, &[]);
         outcome.unwrap_or_else(|e| panic!("{}: {e}", input.escape_ascii())).expect("whole").1
     }
 
     fn refused(input: &[u8]) -> ErrorKind {
-        run(Limits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind()
+        run(HeadLimits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind()
     }
 
     fn line(line: &str) -> Vec<u8> {
@@ -1271,7 +1181,7 @@ mod tests {
             "GET / HTTP/1.1\r",
             "GET / HTTPS/1.1",
         ] {
-            let error = run(Limits::default(), &line(request), &[]).expect_err(request);
+            let error = run(HeadLimits::default(), &line(request), &[]).expect_err(request);
             assert_eq!(error.status(), 400, "{request}");
         }
         assert_eq!(refused(b"PRI * HTTP/2.0\r\n\r\n"), ErrorKind::UnsupportedVersion);
@@ -1402,7 +1312,7 @@ mod tests {
         assert_eq!(refused(&with("X: v\r\n".repeat(100).trim_end())), ErrorKind::TooManyFields);
         assert_eq!(refused(&with(&format!("X: {}", "v".repeat(1 << 15)))), ErrorKind::HeadTooLarge);
         let bytes = line("GET / HTTP/1.1");
-        let limits = |head_bytes| Limits { head_bytes, ..Limits::default() };
+        let limits = |head_bytes| HeadLimits { head_bytes, ..HeadLimits::default() };
         assert!(run(limits(bytes.len()), &bytes, &[]).is_ok());
         assert_eq!(run(limits(bytes.len() - 1), &bytes, &[]).unwrap_err().kind(), ErrorKind::HeadTooLarge);
     }
@@ -1461,8 +1371,8 @@ mod tests {
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
             small in any::<bool>(),
         ) {
-            let tiny = Limits { head_bytes: 60, target_bytes: 4, fields: 3 };
-            let limits = if small { tiny } else { Limits::default() };
+            let tiny = HeadLimits { head_bytes: 60, target_bytes: 4, fields: 3 };
+            let limits = if small { tiny } else { HeadLimits::default() };
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
             cuts.sort_unstable();
             let bytes: Vec<_> = (0..input.len()).collect();
@@ -1485,7 +1395,7 @@ mod tests {
             let mut fields = [httparse::EMPTY_HEADER; 64];
             let mut peer = httparse::Request::new(&mut fields);
             let theirs = peer.parse(&input);
-            match (run(Limits::default(), &input, &[]), theirs) {
+            match (run(HeadLimits::default(), &input, &[]), theirs) {
                 (Ok(Some((n, head))), Ok(httparse::Status::Complete(m))) => {
                     prop_assert_eq!(n, m);
                     prop_assert_eq!(Some(head.method(&input)), peer.method);
@@ -1505,7 +1415,7 @@ mod tests {
 
         #[test]
         fn any_bytes_end_in_an_answer(input in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = run(Limits::default(), &input, &[input.len() / 2]);
+            let _ = run(HeadLimits::default(), &input, &[input.len() / 2]);
         }
     }
 }

@@ -1,0 +1,60 @@
+//! Why an extractor refuses a request: a status and a text for the client.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use super::body::BodyError;
+
+/// Why an extractor refuses a request: a status and a text for the client.
+///
+/// ```
+/// use postlude::http::{IntoResponse, Rejection};
+/// assert_eq!(Rejection::new(422, "the date lies in the past").into_response().status(), 422);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    status: StatusCode,
+    text: String,
+}
+
+impl Rejection {
+    /// A rejection, for extractors of your own. An invalid status becomes 400.
+    #[must_use]
+    pub fn new(status: u16, text: impl Into<String>) -> Self {
+        Self::of(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)
+    }
+
+    pub(crate) fn of(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    pub(crate) fn bad_request(text: impl Into<String>) -> Self {
+        Self::of(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// The server's author has to do something about it.
+    pub(crate) fn internal(text: impl Into<String>) -> Self {
+        Self::of(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<BodyError> for Rejection {
+    fn from(error: BodyError) -> Self {
+        Self::of(error.status(), error.to_string())
+    }
+}

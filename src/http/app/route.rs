@@ -1,0 +1,104 @@
+//! One path's handlers by method, and the answer where there is none.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use http::header;
+use http::{HeaderValue, StatusCode};
+
+use super::call::{Answer, Call};
+use super::endpoint::Endpoint;
+use super::middleware::{Layer, Next};
+use super::response::Response;
+use super::settings::RouteSettings;
+
+/// One path's handlers, or a group's fallback. With neither it is where layers see what is not
+/// found.
+#[derive(Default)]
+pub(crate) struct Route {
+    pub(super) settings: Rc<RouteSettings>,
+    pub(super) methods: Vec<(String, Rc<Endpoint>)>,
+    /// For every method, if it is a fallback.
+    pub(super) any: Option<Rc<Endpoint>>,
+    /// Outermost first; complete once the server has the router.
+    pub(super) layers: Rc<[Layer]>,
+}
+
+/// Where the router leads a request.
+pub(crate) enum RouteMatch {
+    Handler(Next),
+    /// No handler: the answer is known at once.
+    Answer(Response),
+}
+
+impl RouteMatch {
+    /// An answer that no handler gives, which the layers see.
+    fn refused(layers: &Rc<[Layer]>, answer: impl Fn() -> Response + 'static) -> Self {
+        if layers.is_empty() {
+            return Self::Answer(answer());
+        }
+        let call: Call = Rc::new(move |_| {
+            let response = answer();
+            Box::pin(async { Answer { response, failed: false } })
+        });
+        Self::Handler(Next::new(layers, &call))
+    }
+
+    /// Another answer in the place of this one, which the layers around it see.
+    pub(crate) fn instead(self, answer: fn() -> Response) -> Self {
+        match self {
+            Self::Handler(next) => Self::refused(next.layers(), answer),
+            Self::Answer(_) => Self::Answer(answer()),
+        }
+    }
+}
+
+pub(super) fn not_found() -> Response {
+    Response::text(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+impl Route {
+    pub(super) fn endpoint(&self, method: &str) -> Option<&Rc<Endpoint>> {
+        let of = |method| self.methods.iter().find(|(known, _)| known == method).map(|(_, endpoint)| endpoint);
+        of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or(self.any.as_ref())
+    }
+
+    /// The answer for a method that has no handler here.
+    pub(super) fn answer(&self, method: &str) -> RouteMatch {
+        if self.methods.is_empty() {
+            return self.refuse(not_found);
+        }
+        let allow = allow_of(self.methods.iter().map(|(method, _)| method.as_str()));
+        if method == "OPTIONS" {
+            return self.refuse(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()));
+        }
+        let text = "this path does not take this method";
+        self.refuse(move || allowing(Response::text(StatusCode::METHOD_NOT_ALLOWED, text), allow.as_ref()))
+    }
+
+    pub(super) fn refuse(&self, answer: impl Fn() -> Response + 'static) -> RouteMatch {
+        RouteMatch::refused(&self.layers, answer)
+    }
+
+    /// The settings, to be changed while the router is being built.
+    pub(super) fn settings_mut(&mut self) -> &mut RouteSettings {
+        Rc::get_mut(&mut self.settings).expect("a router being built is not shared")
+    }
+}
+
+/// Which methods have an answer, each once: `HEAD` comes with `GET`, and `OPTIONS` with any.
+pub(super) fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+    let mut allow: Vec<&str> = methods.collect();
+    if allow.contains(&"GET") {
+        allow.push("HEAD");
+    }
+    allow.push("OPTIONS");
+    let mut seen = HashSet::new();
+    allow.retain(|method| seen.insert(*method));
+    HeaderValue::from_str(&allow.join(", ")).ok()
+}
+
+pub(super) fn allowing(mut response: Response, allow: Option<&HeaderValue>) -> Response {
+    response.fields.extend(allow.map(|allow| (header::ALLOW, allow.clone())));
+    response
+}

@@ -1,0 +1,92 @@
+//! The socket of a connection that has left HTTP, as the function that speaks the next protocol
+//! sees it.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+/// Runs on the socket after the 101.
+pub(crate) type OnUpgrade = Box<dyn FnOnce(Upgraded) -> UpgradeFuture>;
+pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+trait Io: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Io for T {}
+
+/// A connection that left HTTP: its socket, preceded by the bytes that the client had sent behind
+/// its request.
+///
+/// It implements `futures_io::{AsyncRead, AsyncWrite}`. The server's limits of time and size do not
+/// hold for it any more. When the server stops, it is waited for as long as `Limits::drain_limit`
+/// says and then cut. Dropping it closes the connection.
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use postlude::http::{Response, Router, Upgraded};
+/// let router = Router::new().get("/shout", async || {
+///     Response::upgrade("shout", async |mut client: Upgraded| {
+///         let mut word = [0; 5];
+///         if client.read_exact(&mut word).await.is_ok() {
+///             let _ = client.write_all(&word.to_ascii_uppercase()).await;
+///         }
+///     })
+/// });
+/// ```
+pub struct Upgraded {
+    io: Box<dyn Io + Unpin>,
+    /// Read and not taken; everything before `taken` is.
+    left: Vec<u8>,
+    taken: usize,
+}
+
+impl Upgraded {
+    pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Unpin + 'static, left: Vec<u8>) -> Self {
+        Self { io: Box::new(io), left, taken: 0 }
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let left = &self.left[self.taken..];
+        if left.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let count = left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.taken += count;
+        if self.taken == self.left.len() {
+            (self.left, self.taken) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").field("left", &(self.left.len() - self.taken)).finish_non_exhaustive()
+    }
+}

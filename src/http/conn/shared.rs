@@ -1,0 +1,41 @@
+//! The state that all connections of a server share: the server builds it, its connections use it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::closing::Closing;
+use super::limits::Limits;
+use super::places::Places;
+use crate::http::app::router::Router;
+use crate::http::background::Ledger;
+use crate::http::wire::write::Date;
+
+pub(crate) struct Shared {
+    pub(crate) router: Router,
+    pub(crate) limits: Limits,
+    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) places: Rc<Places>,
+    pub(crate) closing: Rc<Closing>,
+    pub(super) date: RefCell<Date>,
+    /// Numbers requests.
+    requests: Cell<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new(router: Router, limits: Limits, ledger: Rc<Ledger>) -> Self {
+        Self {
+            router,
+            limits,
+            ledger,
+            places: Rc::default(),
+            closing: Rc::default(),
+            date: RefCell::default(),
+            requests: Cell::new(0),
+        }
+    }
+
+    pub(super) fn next_request(&self) -> u64 {
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+}
