@@ -25,6 +25,7 @@ mod scope;
 mod set;
 pub(crate) mod stage;
 pub(crate) mod table;
+pub(crate) mod wake;
 
 use std::future::Future;
 use std::panic::Location;

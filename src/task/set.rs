@@ -24,6 +24,7 @@ use slab::Slab;
 
 use super::join::{JoinError, JoinHandle};
 use super::table::Class;
+use super::wake::{discard, wake_all};
 use super::{TaskId, budget, spawn_as};
 
 /// A set of tasks whose outputs come in the order in which they finish. Dropping it aborts those that are left.
@@ -164,7 +165,7 @@ impl<T: 'static> JoinSet<T> {
         let Some(number) = self.first_ended() else {
             let waker = cx.waker().clone();
             let before = self.shared.borrow_mut().waker.replace(waker);
-            drop(before);
+            discard(before);
             return Poll::Pending;
         };
         ready!(budget::poll_available(cx));
@@ -349,9 +350,7 @@ impl Drop for Notice {
         ended.numbers.push_back(self.number);
         let waker = ended.waker.take();
         drop(ended);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake_all(waker);
     }
 }
 

@@ -36,6 +36,7 @@ mod merge;
 mod middleware;
 mod order;
 mod panic;
+mod panicking_wakers;
 mod property;
 mod reactor;
 mod readers;
