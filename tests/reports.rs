@@ -1,7 +1,10 @@
 //! What is written to stderr: this binary runs itself with the name of a scenario and reads what that writes.
 
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::pin;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -199,4 +202,27 @@ fn a_misuse_names_the_line_it_is_in() {
     let panics: Vec<&str> = stderr.lines().filter(|line| line.contains("panicked at ")).collect();
     assert_eq!(panics.len(), misuses.len(), "{stderr}");
     assert!(panics.iter().all(|line| line.contains("panicked at tests/reports.rs:")), "{panics:?}");
+}
+
+#[test]
+fn a_waker_that_panics_outside_a_runtime_is_a_line_of_the_usual_form() {
+    struct Bad;
+
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            panic!("bad waker");
+        }
+    }
+
+    let name = "a_waker_that_panics_outside_a_runtime_is_a_line_of_the_usual_form";
+    if scenario(name).is_some() {
+        let notify = sync::Notify::new();
+        let mut notified = pin!(notify.notified());
+        let bad = Waker::from(Arc::new(Bad));
+        assert!(notified.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        return notify.notify_waiters();
+    }
+    let stderr = stderr_of(name);
+    let reports: Vec<&str> = stderr.lines().filter(|line| line.starts_with("postlude: ")).collect();
+    assert_eq!(reports, ["postlude: a waker, a hook or a value being dropped panicked: `bad waker`"], "{stderr}");
 }

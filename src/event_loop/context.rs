@@ -12,6 +12,7 @@ use std::task::Waker;
 
 pub(crate) use super::inbox::Home;
 use super::parts::Parts;
+use super::wake;
 use crate::executor::id::WakeId;
 use crate::executor::local;
 
@@ -61,7 +62,7 @@ pub(crate) fn wake_here(id: WakeId) -> bool {
     match result {
         WakeResult::Elsewhere => return false,
         WakeResult::Here(None) => {}
-        WakeResult::Here(Some(owner)) => owner.wake(),
+        WakeResult::Here(Some(owner)) => wake::wake(owner),
         WakeResult::Watched(parts) => parts.wake(id.key()),
     }
     true

@@ -10,6 +10,7 @@
 //!     context.rs  which runtime is current on this thread
 //!     inbox.rs    how other threads reach the loop
 //!     waker.rs    a waker is an integer; the one unsafe block
+//!     wake.rs     calling wakers that are kept for others
 //!     hooks.rs    what can be seen of the loop at work
 //!     panics.rs   panics that no handle will hear of
 //!     misuse.rs   texts for use in the wrong place
@@ -26,4 +27,5 @@ pub(crate) mod park;
 pub(crate) mod parts;
 pub(crate) mod share;
 pub(crate) mod turn;
+pub(crate) mod wake;
 pub(crate) mod waker;

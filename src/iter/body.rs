@@ -24,6 +24,8 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
+use crate::event_loop::wake::{discard, wake_all};
+
 /// What a body and its poller share.
 pub(super) struct Slot<T, S> {
     /// Laid down by the body, taken by the poller before its poll returns.
@@ -34,7 +36,7 @@ pub(super) struct Slot<T, S> {
     /// waker of its own, so that the next poll differs.
     poller: Cell<*const Waker>,
     /// The waker such an `emit` has left.
-    waiting: Cell<Option<Waker>>,
+    waiting: Waiting,
 }
 
 impl<T, S> Slot<T, S> {
@@ -43,7 +45,7 @@ impl<T, S> Slot<T, S> {
             item: Cell::new(None),
             sent: Cell::new(None),
             poller: Cell::new(ptr::null()),
-            waiting: Cell::new(None),
+            waiting: Waiting::default(),
         })
     }
 
@@ -58,9 +60,7 @@ impl<T, S> Slot<T, S> {
     #[cold]
     fn change_poller(&self, waker: &Waker) {
         self.poller.set(waker);
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
+        wake_all(self.waiting.0.take());
     }
 
     /// Sees to it that whoever has this waker is polled in the next poll of the body.
@@ -73,8 +73,8 @@ impl<T, S> Slot<T, S> {
 
     #[cold]
     fn keep(&self, waker: &Waker) {
-        let before = self.waiting.replace(Some(waker.clone()));
-        drop(before);
+        let before = self.waiting.0.replace(Some(waker.clone()));
+        discard(before);
         self.poller.set(ptr::null());
     }
 
@@ -83,6 +83,16 @@ impl<T, S> Slot<T, S> {
         let full = item.is_some();
         self.item.set(item);
         full
+    }
+}
+
+/// An own type, so that its drop catches a panic of the waker's.
+#[derive(Default)]
+struct Waiting(Cell<Option<Waker>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        discard(self.0.take());
     }
 }
 

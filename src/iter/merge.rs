@@ -27,6 +27,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use slab::Slab;
 
+use crate::event_loop::wake::{discard, wake, wake_all};
 use crate::executor::budget;
 
 /// Items a source may give in a row while others have some.
@@ -233,6 +234,7 @@ impl<S: Stream> Stream for Merge<S> {
             self.woken.register(known, cx.waker());
             return Poll::Pending;
         }
+        discard(known);
         budget::spend();
         Poll::Ready(item)
     }
@@ -275,6 +277,12 @@ struct List {
     task: Option<Waker>,
 }
 
+impl Drop for List {
+    fn drop(&mut self) {
+        discard(self.task.take());
+    }
+}
+
 impl Woken {
     fn lock(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
@@ -282,14 +290,20 @@ impl Woken {
 
     /// Has the task woken with the next source, or at once if one was woken during the poll. `known` may spare a clone.
     fn register(&self, known: Option<Waker>, waker: &Waker) {
-        let task = known.filter(|known| known.will_wake(waker)).unwrap_or_else(|| waker.clone());
+        let task = match known {
+            Some(known) if known.will_wake(waker) => known,
+            other => {
+                discard(other);
+                waker.clone()
+            }
+        };
         let mut list = self.lock();
         if list.keys.is_empty() {
             list.task = Some(task);
             return;
         }
         drop(list);
-        task.wake();
+        wake(task);
     }
 }
 
@@ -314,8 +328,6 @@ impl Wake for Flag {
         list.keys.push_back(self.key);
         let task = list.task.take();
         drop(list);
-        if let Some(task) = task {
-            task.wake();
-        }
+        wake_all(task);
     }
 }

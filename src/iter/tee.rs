@@ -32,6 +32,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use slab::Slab;
 
+use crate::event_loop::wake::{discard, wake};
 use crate::executor::budget;
 
 /// Two readers of one source, each of whom gets every item, or a clone of it. Neither waits for the other.
@@ -345,7 +346,7 @@ impl<S: Stream> Clone for Tee<S> {
 impl<S: Stream> Drop for Tee<S> {
     fn drop(&mut self) {
         let waker = self.shared.readers.lock().try_remove(self.key);
-        drop(waker);
+        discard(waker.flatten());
         let (unread, room) = self.shared.buffer.borrow_mut().leave(self.next);
         if room {
             self.shared.readers.wake_waiting();
@@ -383,7 +384,7 @@ impl Readers {
         if !known {
             let new = waker.clone();
             let before = self.lock()[key].replace(new);
-            drop(before);
+            discard(before);
         }
     }
 
@@ -391,7 +392,7 @@ impl Readers {
     fn wake_waiting(&self) {
         let mut from = 0;
         while let Some((key, waker)) = self.next_waiting(from) {
-            waker.wake();
+            wake(waker);
             from = key + 1;
         }
     }

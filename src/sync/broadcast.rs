@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 pub use super::error::SendError;
-use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
+use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_queue};
 
 /// The receiver was too slow: it missed so many values, and goes on with the oldest that is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl<T> Sender<T> {
         let waiting = !state.waiters.is_empty();
         drop(state);
         if waiting {
-            wake_all(&self.state, |state| &mut state.waiters);
+            wake_queue(&self.state, |state| &mut state.waiters);
         }
         drop(pushed_out);
         Ok(receivers)
@@ -257,7 +257,7 @@ impl<T> Drop for Sender<T> {
         let last = state.senders == 0;
         drop(state);
         if last {
-            wake_all(&self.state, |state| &mut state.waiters);
+            wake_queue(&self.state, |state| &mut state.waiters);
         }
     }
 }

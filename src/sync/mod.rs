@@ -23,6 +23,8 @@
 //!   never empty lets the others run. The `try_` forms and those that are not `async` spend nothing.
 //! - **Re-entrancy.** Values are dropped and cloned, and wakers called, while nothing is borrowed: a destructor may use the very
 //!   channel it is dropped from.
+//! - **Wakers that panic.** A panic of a foreign waker is reported like that of a detached task. The caller never sees it, and the
+//!   others that wait are woken.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {

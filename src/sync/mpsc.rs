@@ -26,6 +26,7 @@ use futures_core::Stream;
 
 pub use super::error::SendError;
 use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_spending};
+use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
 
 /// Room that an empty channel keeps: more than comes between two polls of a receiver that keeps pace.
@@ -223,7 +224,7 @@ impl<T> Chan<T> {
         let sender = state.hand();
         let closed = state.is_closed();
         drop(state);
-        wake(sender);
+        wake_all(sender);
         if closed {
             self.receiver.wake();
         }
@@ -245,7 +246,7 @@ impl<T> Chan<T> {
     #[inline(never)] // keeps the common path short
     fn hand(&self) {
         let sender = self.state.borrow_mut().hand();
-        wake(sender);
+        wake_all(sender);
     }
 
     /// Whether a channel without items gets no more.
@@ -299,7 +300,7 @@ impl<T> Chan<T> {
         let (turn, waker) = self.state.borrow_mut().sending.remove(key);
         match (turn, waker) {
             (Turn::Given, None) => self.release(),
-            (_, waker) => drop(waker),
+            (_, waker) => discard(waker),
         }
     }
 
@@ -316,7 +317,7 @@ impl<T> Chan<T> {
         let mut wakers = state.sending.hand_all(|turn| *turn = Turn::Refused);
         wakers.extend(state.closing.hand_all(|()| {}));
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     fn closed(&self) -> bool {
@@ -358,12 +359,6 @@ impl<T> Deref for Share<T> {
 impl<T> Share<T> {
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name).field("len", &self.len()).field("closed", &self.closed()).finish()
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 

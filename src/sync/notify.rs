@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::waiters::{Step, Waiters, poll_steps};
+use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
 
 /// Tells waiting tasks to look again.
@@ -76,9 +77,7 @@ impl Notify {
         let waker = state.waiters.hand_first(|by| *by = By::One);
         state.kept |= waker.is_none();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake_all(waker);
     }
 
     /// Wakes everyone whose [`notified()`](Self::notified) was called before this.
@@ -98,7 +97,7 @@ impl Notify {
         state.rounds = state.rounds.wrapping_add(1);
         let wakers = state.waiters.hand_all(|by| *by = By::Round);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     /// Waits to be notified.
@@ -220,7 +219,9 @@ impl Drop for Notified<'_> {
         let unused = match (self.key, self.told) {
             (Some(key), _) => {
                 let (by, waker) = self.notify.state.borrow_mut().waiters.remove(key);
-                waker.is_none() && by == By::One
+                let unused = waker.is_none() && by == By::One;
+                discard(waker);
+                unused
             }
             (None, told) => told == Told::Enabled(By::One),
         };

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::waiters::{Step, Waiters, poll_spending};
+use crate::event_loop::wake::{discard, wake, wake_all};
 
 /// The semaphore was closed, so nobody gets permits any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,7 +321,7 @@ impl Semaphore {
     /// ```
     pub fn close(&self) {
         let wakers = self.permits.borrow_mut().close();
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -344,7 +345,7 @@ impl Semaphore {
         loop {
             let waker = self.permits.borrow_mut().hand();
             match waker {
-                Some(waker) => waker.wake(),
+                Some(waker) => wake(waker),
                 None => return,
             }
         }
@@ -376,7 +377,7 @@ impl Drop for Acquire<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let waker = self.semaphore.permits.borrow_mut().cancel(key);
-            drop(waker);
+            discard(waker);
             self.semaphore.hand();
         }
     }

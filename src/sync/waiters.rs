@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
 
+use crate::event_loop::wake::{discard, wake, wake_all};
 use crate::event_loop::waker;
 use crate::executor::budget;
 
@@ -173,13 +174,15 @@ pub(super) fn poll_steps<R>(
     mut step: impl FnMut(&Waker, &mut Option<Waker>) -> Step<R>,
 ) -> Poll<R> {
     let mut spare = None;
-    loop {
+    let polled = loop {
         match step(cx.waker(), &mut spare) {
-            Step::Done(result) => return Poll::Ready(result),
-            Step::Waiting => return Poll::Pending,
+            Step::Done(result) => break Poll::Ready(result),
+            Step::Waiting => break Poll::Pending,
             Step::NeedsWaker => spare = Some(cx.waker().clone()),
         }
-    }
+    };
+    discard(spare);
+    polled
 }
 
 /// Like [`poll_steps`], for what spends the task's budget when it is ready.
@@ -196,12 +199,12 @@ pub(super) fn poll_spending<R>(
 /// Wakes everyone who waits in a queue whose waiters look for themselves what has happened.
 ///
 /// One at a time, so that it allocates nothing; who queues up again meanwhile may be woken once more.
-pub(super) fn wake_all<S>(state: &RefCell<S>, waiters: impl Fn(&mut S) -> &mut Waiters<()>) {
+pub(super) fn wake_queue<S>(state: &RefCell<S>, waiters: impl Fn(&mut S) -> &mut Waiters<()>) {
     let count = waiters(&mut state.borrow_mut()).len();
     for _ in 0..count {
         let waker = waiters(&mut state.borrow_mut()).hand_first(|()| {});
         match waker {
-            Some(waker) => waker.wake(),
+            Some(waker) => wake(waker),
             None => return,
         }
     }
@@ -214,8 +217,8 @@ pub(super) fn forget_wait<S>(
     key: &mut Option<usize>,
 ) {
     if let Some(key) = key.take() {
-        let removed = waiters(&mut state.borrow_mut()).remove(key);
-        drop(removed);
+        let ((), waker) = waiters(&mut state.borrow_mut()).remove(key);
+        discard(waker);
     }
 }
 
@@ -250,12 +253,10 @@ impl WakerSlot {
     }
 
     pub(super) fn wake(&self) {
-        if let Some(waker) = self.0.take() {
-            waker.wake();
-        }
+        wake_all(self.0.take());
     }
 
     pub(super) fn clear(&self) {
-        drop(self.0.take());
+        discard(self.0.take());
     }
 }

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 pub use super::error::SendError;
-use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_all};
+use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_queue};
 use crate::executor::budget;
 
 /// All senders are gone: the value will not change any more.
@@ -132,7 +132,7 @@ impl<T> Sender<T> {
         let waiting = !state.changing.is_empty();
         drop(state);
         if waiting {
-            wake_all(&self.state, |state| &mut state.changing);
+            wake_queue(&self.state, |state| &mut state.changing);
         }
         Ref(old)
     }
@@ -244,7 +244,7 @@ impl<T> Drop for Sender<T> {
         let last = state.senders == 0;
         drop(state);
         if last {
-            wake_all(&self.state, |state| &mut state.changing);
+            wake_queue(&self.state, |state| &mut state.changing);
         }
     }
 }
@@ -434,7 +434,7 @@ impl<T> Drop for Receiver<T> {
         let last = state.receivers == 0;
         drop(state);
         if last {
-            wake_all(&self.state, |state| &mut state.closing);
+            wake_queue(&self.state, |state| &mut state.closing);
         }
     }
 }

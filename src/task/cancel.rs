@@ -13,16 +13,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
 
-use crate::event_loop::context;
+use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
-use crate::executor::caught::drop_payload;
 
 /// Tells any number of futures of one thread that they should end.
 ///
@@ -108,9 +106,7 @@ impl CancelToken {
             let children: Vec<_> = node.children.take().into_iter().collect();
             nodes.extend(children.into_iter().rev().filter_map(|(_, child)| child.upgrade()));
         }
-        for waker in wakers {
-            guarded(|| waker.wake());
-        }
+        wake_all(wakers);
     }
 
     /// Whether the token or one of its ancestors was cancelled.
@@ -235,7 +231,7 @@ impl Cancelled {
         let waker = cx.waker().clone();
         let waiter = *self.waiter.get_or_insert_with(|| self.node.next_waiter.replace(self.node.next_waiter.get() + 1));
         let before = self.node.waiters.borrow_mut().insert(waiter, waker);
-        drop(before);
+        discard(before);
     }
 
     fn is_known(&self, waker: &Waker) -> bool {
@@ -260,7 +256,7 @@ impl Future for Cancelled {
 impl Drop for Cancelled {
     fn drop(&mut self) {
         let waker = self.waiter.and_then(|waiter| self.node.waiters.borrow_mut().remove(&waiter));
-        guarded(|| drop(waker));
+        discard(waker);
     }
 }
 
@@ -295,18 +291,6 @@ impl Drop for CancelGuard {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             token.cancel();
-        }
-    }
-}
-
-/// A foreign waker's panic must neither keep the others asleep nor leave a drop.
-fn guarded(code: impl FnOnce()) {
-    match context::current() {
-        Some(parts) => parts.guarded(code),
-        None => {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
-                drop_payload(payload);
-            }
         }
     }
 }

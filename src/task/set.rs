@@ -24,6 +24,7 @@ use slab::Slab;
 
 use super::join::JoinHandle;
 use super::{TaskId, spawn_as};
+use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
 use crate::executor::error::JoinError;
 use crate::executor::queue::QueueId;
@@ -166,7 +167,7 @@ impl<T: 'static> JoinSet<T> {
         let Some(number) = self.first_ended() else {
             let waker = cx.waker().clone();
             let before = self.shared.borrow_mut().waker.replace(waker);
-            drop(before);
+            discard(before);
             return Poll::Pending;
         };
         ready!(budget::poll_available(cx));
@@ -351,9 +352,7 @@ impl Drop for Notice {
         ended.numbers.push_back(self.number);
         let waker = ended.waker.take();
         drop(ended);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake_all(waker);
     }
 }
 

@@ -37,6 +37,7 @@ mod merge;
 mod middleware;
 mod order;
 mod panic;
+mod panicking_wakers;
 mod property;
 mod reactor;
 mod readers;
