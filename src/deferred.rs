@@ -11,7 +11,8 @@ use std::future::Future;
 use std::panic::Location;
 
 use crate::executor::queue::QueueId;
-use crate::task::{JoinHandle, spawn_as};
+use crate::executor::stage::Stage;
+use crate::task::{JoinHandle, spawn_task};
 
 /// Spawns a task of the low class: it runs when the loop has nothing more urgent.
 ///
@@ -45,5 +46,5 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_as(future, QueueId::DEFERRED, None, Location::caller(), "defer")
+    spawn_task(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller(), "defer")
 }

@@ -13,12 +13,14 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
 use super::caught::{Payload, drop_caught};
 use super::error::JoinError;
+use super::local::{self, Map};
 
 /// What a task leaves behind for its handle; `None` once the handle has it.
 pub(crate) type Output<T> = Option<Result<T, JoinError>>;
@@ -53,6 +55,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
+    #[inline(always)] // a call by value is a copy of the future
     pub(crate) fn boxed(future: F) -> Boxed {
         Box::pin(Self::Future { future })
     }
@@ -108,6 +111,56 @@ where
             return None;
         }
         output.take()?.err()?.into_panic()
+    }
+}
+
+/// A task with the task-locals that were in force where it was spawned, set around all that runs code of its own.
+pub(crate) struct Localized {
+    map: Map,
+    /// `None` only while this is being dropped.
+    task: Option<Boxed>,
+}
+
+impl Localized {
+    pub(crate) fn boxed(map: Map, task: Boxed) -> Boxed {
+        Box::pin(Self { map, task: Some(task) })
+    }
+
+    fn task(&mut self) -> Option<Pin<&mut (dyn Task + 'static)>> {
+        self.task.as_mut().map(Pin::as_mut)
+    }
+}
+
+impl Task for Localized {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _entered = local::enter(Some(Rc::clone(&self.map)));
+        self.task().map_or(Poll::Ready(()), |task| task.poll(cx))
+    }
+
+    fn cancel(mut self: Pin<&mut Self>) {
+        let _entered = local::enter(Some(Rc::clone(&self.map)));
+        if let Some(task) = self.task() {
+            task.cancel();
+        }
+    }
+
+    fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
+        self.get_mut().task()?.output()
+    }
+
+    fn error(self: Pin<&mut Self>) -> Option<&JoinError> {
+        self.get_mut().task()?.error()
+    }
+
+    fn take_panic(self: Pin<&mut Self>) -> Option<Payload> {
+        self.get_mut().task()?.take_panic()
+    }
+}
+
+impl Drop for Localized {
+    fn drop(&mut self) {
+        let _entered = local::enter(Some(Rc::clone(&self.map)));
+        self.task = None;
     }
 }
 

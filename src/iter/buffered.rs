@@ -19,7 +19,8 @@ use pin_project_lite::pin_project;
 
 use crate::executor::budget;
 use crate::executor::queue::QueueId;
-use crate::task::{AbortOnDrop, JoinError, JoinSet, spawn_as};
+use crate::executor::stage::Stage;
+use crate::task::{AbortOnDrop, JoinError, JoinSet, spawn_task};
 
 /// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order of the stream.
 ///
@@ -174,7 +175,7 @@ where
     fn start_futures(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
         while let Some(future) = this.source.as_mut().poll_future(cx, this.running.len()) {
-            let task = spawn_as(future, QueueId::FOREGROUND, None, this.caller, "iter::buffered");
+            let task = spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, this.caller, "iter::buffered");
             this.running.push_back(task.abort_on_drop());
         }
     }
@@ -261,7 +262,7 @@ where
     fn start_futures(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
         while let Some(future) = this.source.as_mut().poll_future(cx, this.running.len()) {
-            this.running.insert(future, None, this.caller, "iter::buffer_unordered");
+            this.running.spawn_at(future, this.caller, "iter::buffer_unordered");
         }
     }
 

@@ -23,9 +23,10 @@ use crate::executor::caught::drop_silently;
 use crate::executor::error::JoinError;
 use crate::executor::id::Key;
 use crate::executor::queue::QueueId;
+use crate::executor::stage::Stage;
 use crate::promise::Promise;
 use crate::task::job::JobControl;
-use crate::task::spawn_on;
+use crate::task::{JoinHandle, spawn_on};
 
 /// Spawns on a runtime from any thread, at any time.
 ///
@@ -142,7 +143,7 @@ impl Handle {
         let spawn = move || {
             let Some(parts) = context::current() else { return };
             let remote = Remote { make: Some(make), future: None, promise: unbroken };
-            let task = spawn_on(&parts, remote, queue, None, location);
+            let task: JoinHandle<()> = spawn_on(&parts, Stage::boxed(remote), queue, None, location);
             started.set(home, task.key());
         };
         // A runtime that has ended gives the message back, and its drop breaks the promise.

@@ -29,6 +29,7 @@ use crate::event_loop::park::Patience;
 use crate::event_loop::parts::Parts;
 use crate::event_loop::share::Share;
 use crate::executor::queue::QueueId;
+use crate::executor::stage::Stage;
 use crate::executor::table::{Finished, Table};
 use crate::pool::Pool;
 use crate::reactor::Reactor;
@@ -225,7 +226,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(&self.parts, future, QueueId::FOREGROUND, None, Location::caller())
+        spawn_on(&self.parts, Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller())
     }
 
     /// Like [`defer`](crate::defer), from outside.
@@ -248,7 +249,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(&self.parts, future, QueueId::DEFERRED, None, Location::caller())
+        spawn_on(&self.parts, Stage::boxed(future), QueueId::DEFERRED, None, Location::caller())
     }
 
     /// A handle with which other threads reach this runtime.

@@ -10,7 +10,7 @@
 //! | waiting | its last poll was pending | its waker queues it |
 //! | done | its future returned, panicked or was aborted | the future is gone; the output waits for the handle, or is dropped |
 //!
-//! The exact states, and who moves a task between them, are drawn in `table.rs`.
+//! The exact states, and who moves a task between them, are drawn in `slots.rs`.
 //!
 //! A task may borrow nothing, since it lives on by itself. The children of a [`scope`](scope()) may: the scope's future keeps and polls them.
 
@@ -44,7 +44,7 @@ use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::local;
 use crate::executor::queue::QueueId;
-use crate::executor::stage::Stage;
+use crate::executor::stage::{Boxed, Localized, Stage};
 
 /// Runs a future as a task of the current runtime, beside the caller.
 ///
@@ -69,42 +69,37 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_as(future, QueueId::FOREGROUND, None, Location::caller(), "spawn")
+    spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller(), "spawn")
 }
 
+/// Spawns a boxed future on the current runtime; `what` was called to do so. Its output must be a `T`.
+///
+/// Whoever is given a future boxed it at once: in a build that is not optimized every call by value is another copy on the stack.
 #[track_caller]
-pub(crate) fn spawn_as<F>(
-    future: F,
+pub(crate) fn spawn_task<T>(
+    task: Boxed,
     queue: QueueId,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
     what: &str,
-) -> JoinHandle<F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
+) -> JoinHandle<T> {
     match context::current() {
-        Some(parts) => spawn_on(&parts, future, queue, name, location),
+        Some(parts) => spawn_on(&parts, task, queue, name, location),
         None => panic!("{}", Misuse::no_runtime(&format!("`{what}` was called"))),
     }
 }
 
 /// Spawns on this runtime, with the task-locals that are in force.
-pub(crate) fn spawn_on<F>(
+pub(crate) fn spawn_on<T>(
     parts: &Parts,
-    future: F,
+    task: Boxed,
     queue: QueueId,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
-) -> JoinHandle<F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
+) -> JoinHandle<T> {
     let task = match local::current() {
-        None => Stage::boxed(future),
-        Some(map) => Stage::boxed(Scoped::new(map, future)),
+        None => task,
+        Some(map) => Localized::boxed(map, task),
     };
     let (key, id) = parts.spawn(task, queue, name, location);
     JoinHandle::new(key, parts.home, id)
@@ -170,7 +165,7 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_as(future, QueueId::FOREGROUND, self.name, Location::caller(), "task::Builder::spawn")
+        spawn_task(Stage::boxed(future), QueueId::FOREGROUND, self.name, Location::caller(), "task::Builder::spawn")
     }
 
     /// Like [`defer`](crate::defer).
@@ -192,7 +187,7 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_as(future, QueueId::DEFERRED, self.name, Location::caller(), "task::Builder::defer")
+        spawn_task(Stage::boxed(future), QueueId::DEFERRED, self.name, Location::caller(), "task::Builder::defer")
     }
 }
 

@@ -218,7 +218,8 @@ impl<'env, E: 'env> Scope<'env, E> {
         F: Future + 'env,
         F::Output: 'env,
     {
-        self.add(future, Ok, None, Location::caller())
+        let (outlet, end) = Outlet::new();
+        self.add(Box::pin(Job { future, end, split: Ok }), outlet, None, Location::caller())
     }
 
     /// Runs a future whose `Err` is a failure of the scope: it ends the scope, which returns it.
@@ -244,7 +245,8 @@ impl<'env, E: 'env> Scope<'env, E> {
         F: Future<Output = Result<T, E>> + 'env,
         T: 'env,
     {
-        self.add(future, |result| result, None, Location::caller())
+        let (outlet, end) = Outlet::new();
+        self.add(Box::pin(Job { future, end, split: |result| result }), outlet, None, Location::caller())
     }
 
     /// Names the child that is spawned next, for reports and logs.
@@ -284,23 +286,18 @@ impl<'env, E: 'env> Scope<'env, E> {
         }
     }
 
-    // Whatever a child is to inherit from its spawner is taken here, and set around the poll in `Shared::poll_child`.
-    fn add<F, T>(
+    /// Takes in a child that was boxed where it was given: each call by value may be a copy of the future. It inherits its spawner's
+    /// task-locals.
+    fn add<T>(
         &self,
-        future: F,
-        split: impl Fn(F::Output) -> Result<T, E> + 'env,
+        job: BoxedJob<'env, E>,
+        outlet: Rc<Outlet<T>>,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
-    ) -> Child<T>
-    where
-        F: Future + 'env,
-        T: 'env,
-    {
-        let outlet = Rc::new(Outlet { result: Cell::new(None), ended: Cell::new(false), waker: Cell::new(None) });
-        let end = End { outlet: Rc::clone(&outlet) };
-        let job: BoxedJob<'env, E> = match local::current() {
-            None => Box::pin(Job { future, end, split }),
-            Some(map) => Box::pin(Job { future: Scoped::new(map, future), end, split }),
+    ) -> Child<T> {
+        let job = match local::current() {
+            None => job,
+            Some(map) => Box::pin(Scoped::new(map, job)),
         };
         let (key, id) = self.shared.add(job, name, location);
         Child { key, home: self.shared.home, id, outlet }
@@ -575,6 +572,14 @@ struct End<T> {
     outlet: Rc<Outlet<T>>,
 }
 
+impl<T> Outlet<T> {
+    /// The two ends of a child's way out.
+    fn new() -> (Rc<Self>, End<T>) {
+        let outlet = Rc::new(Self { result: Cell::new(None), ended: Cell::new(false), waker: Cell::new(None) });
+        (Rc::clone(&outlet), End { outlet })
+    }
+}
+
 impl<T> Drop for End<T> {
     fn drop(&mut self) {
         self.outlet.ended.set(true);
@@ -777,7 +782,8 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
         F: Future + 'env,
         F::Output: 'env,
     {
-        self.scope.add(future, Ok, Some(self.name), Location::caller())
+        let (outlet, end) = Outlet::new();
+        self.scope.add(Box::pin(Job { future, end, split: Ok }), outlet, Some(self.name), Location::caller())
     }
 
     /// Like [`Scope::try_spawn`].
@@ -803,7 +809,13 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
         F: Future<Output = Result<T, E>> + 'env,
         T: 'env,
     {
-        self.scope.add(future, |result| result, Some(self.name), Location::caller())
+        let (outlet, end) = Outlet::new();
+        self.scope.add(
+            Box::pin(Job { future, end, split: |result| result }),
+            outlet,
+            Some(self.name),
+            Location::caller(),
+        )
     }
 }
 

@@ -23,11 +23,12 @@ use pin_project_lite::pin_project;
 use slab::Slab;
 
 use super::join::JoinHandle;
-use super::{TaskId, spawn_as};
+use super::{TaskId, spawn_task};
 use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
 use crate::executor::error::JoinError;
 use crate::executor::queue::QueueId;
+use crate::executor::stage::{Boxed, Stage};
 
 /// A set of tasks whose outputs come in the order in which they finish. Dropping it aborts those that are left.
 ///
@@ -90,7 +91,8 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
-        self.insert(future, None, Location::caller(), "JoinSet::spawn")
+        let task = Stage::boxed(Member { future, notice: self.notice() });
+        self.insert(task, None, Location::caller(), "JoinSet::spawn")
     }
 
     /// Like [`spawn`](Self::spawn), with a name for reports.
@@ -110,20 +112,37 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
-        self.insert(future, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
+        let task = Stage::boxed(Member { future, notice: self.notice() });
+        self.insert(task, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
     }
 
-    pub(crate) fn insert<F: Future<Output = T> + 'static>(
+    /// What the next task to be inserted leaves when it ends.
+    fn notice(&self) -> Notice {
+        Notice { number: self.handles.vacant_key(), shared: Rc::clone(&self.shared) }
+    }
+
+    /// Spawns a future, with its place and `what` was called for it.
+    pub(crate) fn spawn_at<F: Future<Output = T> + 'static>(
         &mut self,
         future: F,
+        location: &'static Location<'static>,
+        what: &str,
+    ) {
+        let task = Stage::boxed(Member { future, notice: self.notice() });
+        self.insert(task, None, location, what);
+    }
+
+    /// Spawns a boxed member, which has a `notice` of the next number.
+    fn insert(
+        &mut self,
+        task: Boxed,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
         what: &str,
     ) -> TaskId {
         let entry = self.handles.vacant_entry();
-        let notice = Notice { number: entry.key(), shared: Rc::clone(&self.shared) };
         let unspawned = Unspawned { number: entry.key(), shared: &self.shared };
-        let handle = spawn_as(Member { future, notice }, QueueId::FOREGROUND, name, location, what);
+        let handle = spawn_task(task, QueueId::FOREGROUND, name, location, what);
         std::mem::forget(unspawned);
         entry.insert(handle).id()
     }

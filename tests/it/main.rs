@@ -52,6 +52,7 @@ mod signal;
 #[cfg(feature = "http")]
 mod sse;
 #[cfg(feature = "http")]
+mod stack;
 mod streams;
 mod sync;
 mod tee;
