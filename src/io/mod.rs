@@ -1,4 +1,5 @@
-//! Readiness of any other descriptor: [`Async`] waits for pipes, terminals, timers and sockets that [`net`](crate::net) does not know.
+//! Readiness of any other descriptor: [`Async`] waits for pipes, terminals, timers and sockets that
+//! [`net`](crate::net) does not know.
 
 pub(crate) mod operation;
 
@@ -15,32 +16,30 @@ use operation::{Io, never};
 
 /// A descriptor in **non-blocking mode** whose operations wait instead of saying "would block".
 ///
-/// What is to be done with it is a closure given to [`read_with`](Self::read_with) or [`write_with`](Self::write_with): it is called at
-/// once, and again whenever the system reports the descriptor ready, until it returns something other than `WouldBlock`. A report
-/// may be wrong, so the closure may be called more often than there is something to do; the caller never sees that.
+/// [`read_with`](Self::read_with) and [`write_with`](Self::write_with) take the operation as a
+/// closure. They call it at once, and again whenever the system reports the descriptor ready, until
+/// it returns something other than `WouldBlock`. A report may be wrong, so the closure may be
+/// called more often than there is something to do; the caller never sees that.
 ///
-/// Implements `futures_io::{AsyncRead, AsyncWrite}`, also for `&Async<T>`, where `&T` implements `Read` and `Write`, as files and sockets
-/// do. `poll_close` only flushes; the drop closes.
+/// Implements `futures_io::{AsyncRead, AsyncWrite}`, also for `&Async<T>`, where `&T` implements
+/// `Read` and `Write`, as files and sockets do. `poll_close` only flushes; the drop closes.
 ///
-/// As a socket it belongs to no runtime until it first waits, and from then on can be used in that runtime only. Dropped elsewhere it
-/// is closed in its runtime's next turn.
+/// Like a socket it belongs to no runtime until it first waits, and from then on can be used in
+/// that runtime only. Dropped elsewhere it is closed in its runtime's next turn.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use std::{fs::File, io::Read, os::fd::OwnedFd, process::{Command, Stdio}};
 /// use postlude::io::Async;
-/// postlude::run(async {
-///     let mut child = Command::new("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
-///     let output = File::from(OwnedFd::from(child.stdout.take().unwrap()));
-///     socket2::SockRef::from(&output).set_nonblocking(true)?; // `fcntl` with `O_NONBLOCK`
-///     let output = Async::new(output);
-///     let mut buffer = [0; 64];
-///     let len = output.read_with(|mut output| output.read(&mut buffer)).await?;
-///     assert_eq!(&buffer[..len], b"hello\n");
-///     # child.wait()?;
-///     Ok(())
-/// })?
-/// # }
+/// let mut child = Command::new("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
+/// let output = File::from(OwnedFd::from(child.stdout.take().unwrap()));
+/// socket2::SockRef::from(&output).set_nonblocking(true)?; // `fcntl` with `O_NONBLOCK`
+/// let output = Async::new(output);
+/// let mut buffer = [0; 64];
+/// let len = output.read_with(|mut output| output.read(&mut buffer)).await?;
+/// assert_eq!(&buffer[..len], b"hello\n");
+/// # child.wait()?;
+/// # Ok(()) })? }
 /// ```
 pub struct Async<T: AsFd + Send + 'static> {
     io: Io<Inner<T>>,
@@ -58,92 +57,55 @@ impl<T: AsFd> AsRawFd for Inner<T> {
 impl<T: AsFd + Send + 'static> Async<T> {
     /// Takes a descriptor over. Needs no runtime.
     ///
-    /// The descriptor must be in non-blocking mode (`O_NONBLOCK`, fcntl(2)); if it is not, its operations block the whole loop. The
-    /// mode belongs to the open file, so whoever shares it (a parent's terminal, an inherited pipe) shares the mode.
-    /// `T::as_fd` must give the same descriptor every time, and it must not be in another `Async` or socket of the same runtime.
+    /// The descriptor must be in non-blocking mode (`O_NONBLOCK`, fcntl(2)); if it is not, its
+    /// operations block the whole loop. The mode belongs to the open file: processes that share it
+    /// (a parent's terminal, an inherited pipe) share the mode. `T::as_fd` must give the same
+    /// descriptor every time, and no other `Async` or socket of the same runtime may have it.
     ///
-    /// A file on disk is ready always and never waits: read it with [`spawn_blocking`](crate::spawn_blocking).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let (a, _b) = std::os::unix::net::UnixStream::pair()?;
-    /// a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// # drop(a); Ok(()) }
-    /// ```
+    /// A file on disk is always ready and never waits: read it with
+    /// [`spawn_blocking`](crate::spawn_blocking).
     #[must_use]
     pub fn new(inner: T) -> Self {
         Self { io: Io::new(Inner(inner)) }
     }
 
-    /// What was given to `new`. An operation done on it directly says "would block" as it always did, and [`readable`](Self::readable)
-    /// does not learn of that.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # let (a, _b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// assert!(a.get_ref().peer_addr()?.is_unnamed());
-    /// # Ok(()) }
-    /// ```
+    /// Returns the value given to `new`. An operation done on it directly says "would block" as it
+    /// always did, and [`readable`](Self::readable) does not learn of that.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.io.get().0
     }
 
-    /// Gives it back, still in non-blocking mode; it may be used in another runtime then.
+    /// Gives the value back, still in non-blocking mode; it may then be used in another runtime.
     ///
     /// # Errors
     ///
-    /// If it belongs to another runtime that is alive; it is closed there then.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # let (a, _b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a).into_inner()?;
-    /// a.set_nonblocking(false)?;
-    /// # Ok(()) }
-    /// ```
+    /// If it belongs to another runtime that is alive, which then closes it.
     pub fn into_inner(self) -> Result<T> {
         Ok(self.io.into_inner()?.0)
     }
 
-    /// Waits until the descriptor is reported readable, at its end, or in error, and no [`read_with`](Self::read_with) has found
-    /// that used up since.
+    /// Waits until the descriptor is reported readable, at its end, or in error, and no
+    /// [`read_with`](Self::read_with) has found that used up since.
     ///
-    /// A hint, not a promise: read with `read_with`, which waits again if need be. A loop of this and operations on
-    /// [`get_ref`](Self::get_ref) would spin.
+    /// A hint, not a promise: read with `read_with`, which waits again if need be. A loop of this
+    /// and operations on [`get_ref`](Self::get_ref) would spin.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it loses nothing.
+    /// Dropping the future loses nothing.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` if the descriptor cannot be waited for (a file on disk; epoll_ctl(2)), `AlreadyExists` if another socket or
-    /// `Async` of this runtime has it, or if used outside its runtime.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use std::io::Write;
-    /// # postlude::run(async {
-    /// # let (a, mut b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// b.write_all(b"x")?;
-    /// a.readable().await?;
-    /// # Ok(())
-    /// # })?
-    /// # }
-    /// ```
+    /// `PermissionDenied` if the descriptor cannot be waited for (a file on disk; epoll_ctl(2)),
+    /// `AlreadyExists` if another socket or `Async` of this runtime has it, or if used outside its
+    /// runtime.
     pub async fn readable(&self) -> Result<()> {
         self.io.ready(Direction::Read).await
     }
 
-    /// Waits until the descriptor is reported writable, closed at the other end, or in error. Otherwise as
-    /// [`readable`](Self::readable).
+    /// Waits until the descriptor is reported writable, closed at the other end, or in error.
+    /// Otherwise as [`readable`](Self::readable).
     ///
     /// # Cancel safety
     ///
@@ -152,53 +114,26 @@ impl<T: AsFd + Send + 'static> Async<T> {
     /// # Errors
     ///
     /// As `readable`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// # let (a, _b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// a.writable().await?;
-    /// # Ok(())
-    /// # })?
-    /// # }
-    /// ```
     pub async fn writable(&self) -> Result<()> {
         self.io.ready(Direction::Write).await
     }
 
-    /// Calls `operation` until it returns something other than `WouldBlock` or `Interrupted`, and waits until the descriptor is
-    /// readable before it calls it again. Any number of tasks may do so at a time.
+    /// Calls `operation` until it returns something other than `WouldBlock` or `Interrupted`, and
+    /// waits until the descriptor is readable before each further call. Any number of tasks may do
+    /// so at a time.
     ///
     /// # Cancel safety
     ///
-    /// It is dropped between two calls, or before the first.
+    /// The future can be dropped only between two calls, or before the first.
     ///
     /// # Errors
     ///
-    /// What `operation` returns, and as [`readable`](Self::readable) once it has to wait.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use std::io::{Read, Write};
-    /// # postlude::run(async {
-    /// # let (a, mut b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// b.write_all(b"hello")?;
-    /// let mut buffer = [0; 16];
-    /// assert_eq!(a.read_with(|mut a| a.read(&mut buffer)).await?, 5);
-    /// # Ok(())
-    /// # })?
-    /// # }
-    /// ```
+    /// Those of `operation`, and as [`readable`](Self::readable) once it has to wait.
     pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> Result<R>) -> Result<R> {
         self.io.wait(Direction::Read, |inner| operation(&inner.0), never).await
     }
 
-    /// Calls `operation` until it returns something other than `WouldBlock` or `Interrupted`, and waits until the descriptor is
-    /// writable before it calls it again. Otherwise as [`read_with`](Self::read_with).
+    /// Like [`read_with`](Self::read_with), but waits until the descriptor is writable.
     ///
     /// # Cancel safety
     ///
@@ -206,45 +141,17 @@ impl<T: AsFd + Send + 'static> Async<T> {
     ///
     /// # Errors
     ///
-    /// What `operation` returns, and as [`readable`](Self::readable) once it has to wait.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use std::io::Write;
-    /// # postlude::run(async {
-    /// # let (a, _b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// assert_eq!(a.write_with(|mut a| a.write(b"hello")).await?, 5);
-    /// # Ok(())
-    /// # })?
-    /// # }
-    /// ```
+    /// Those of `operation`, and as [`readable`](Self::readable) once it has to wait.
     pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> Result<R>) -> Result<R> {
         self.io.wait(Direction::Write, |inner| operation(&inner.0), never).await
     }
 
-    /// Like [`read_with`](Self::read_with), for a future of one's own. The last waker of those who poll to read wins.
+    /// Like [`read_with`](Self::read_with), for hand-written futures. All calls that poll to read
+    /// share one waker: the last one replaces the others.
     ///
     /// # Errors
     ///
     /// As `read_with`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use std::io::{Read, Write};
-    /// # postlude::run(async {
-    /// # let (a, mut b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// b.write_all(b"x")?;
-    /// let mut byte = [0; 1];
-    /// let read = std::future::poll_fn(|cx| a.poll_read_with(cx, |mut a| a.read(&mut byte)));
-    /// assert_eq!(read.await?, 1);
-    /// # Ok(())
-    /// # })?
-    /// # }
-    /// ```
     pub fn poll_read_with<R>(
         &self,
         cx: &mut Context<'_>,
@@ -253,25 +160,12 @@ impl<T: AsFd + Send + 'static> Async<T> {
         self.io.poll(cx, Direction::Read, |inner| operation(&inner.0), never)
     }
 
-    /// Like [`write_with`](Self::write_with), for a future of one's own. The last waker of those who poll to write wins.
+    /// Like [`write_with`](Self::write_with), for hand-written futures. All calls that poll to
+    /// write share one waker: the last one replaces the others.
     ///
     /// # Errors
     ///
     /// As `write_with`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use std::io::Write;
-    /// # postlude::run(async {
-    /// # let (a, _b) = std::os::unix::net::UnixStream::pair()?;
-    /// # a.set_nonblocking(true)?;
-    /// let a = postlude::io::Async::new(a);
-    /// let write = std::future::poll_fn(|cx| a.poll_write_with(cx, |mut a| a.write(b"x")));
-    /// assert_eq!(write.await?, 1);
-    /// # Ok(())
-    /// # })?
-    /// # }
-    /// ```
     pub fn poll_write_with<R>(
         &self,
         cx: &mut Context<'_>,

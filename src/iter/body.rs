@@ -107,11 +107,8 @@ impl Drop for Waiting {
 ///     out.emit(n).await;
 /// }
 /// # postlude::run(async {
-/// let numbers = iter::generate(async |out| {
-///     twice(1, out).await;
-///     twice(2, out).await;
-/// });
-/// assert_eq!(numbers.collect::<Vec<_>>().await, [1, 1, 2, 2]);
+/// let numbers = iter::generate(async |out| twice(7, out).await);
+/// assert_eq!(numbers.collect::<Vec<_>>().await, [7, 7]);
 /// # }).unwrap();
 /// ```
 pub struct Out<T, S = ()> {
@@ -129,24 +126,19 @@ impl<T, S> Out<T, S> {
 }
 
 impl<T> Out<T> {
-    /// Hands out an item; ready when the consumer asks for the next one. (A coroutine uses [`ask`](Self::ask).)
+    /// Hands out an item; ready when the consumer asks for the next one. A coroutine uses
+    /// [`ask`](Self::ask).
     ///
-    /// Does nothing until it is polled. It borrows `Out`, so that no two are in flight. It may be awaited anywhere in the body: in a `join` or a
-    /// `select`, in a [`scope`](crate::task::scope) or one of its children, in a `FuturesUnordered`.
+    /// Does nothing until it is polled. It borrows `Out`, so no two are in flight. It may be
+    /// awaited anywhere in the body: in a `join` or a `select`, in a [`scope`](crate::task::scope)
+    /// or one of its children, in a `FuturesUnordered`.
     ///
     /// # Cancel safety
     ///
-    /// An `emit` dropped before its first poll drops the item. Once polled, the item is on its way, and is delivered also if the `emit` is
-    /// dropped then. The exception is an `emit` that had to wait, as an earlier one was dropped so since the consumer last asked: dropped
-    /// while it waits, it drops its item.
-    ///
-    /// ```
-    /// use futures::StreamExt;
-    /// # postlude::run(async {
-    /// let hello = postlude::iter::generate(async |out| out.emit("hello").await);
-    /// assert_eq!(hello.collect::<Vec<_>>().await, ["hello"]);
-    /// # }).unwrap();
-    /// ```
+    /// An `emit` dropped before its first poll drops the item. Once polled, the item is delivered
+    /// even if the `emit` is dropped. The exception is an `emit` that has to wait because an
+    /// earlier one was dropped like that since the consumer last asked: dropped while it waits, it
+    /// drops its item.
     pub fn emit(&mut self, item: T) -> Emit<'_, T> {
         self.hand_out(item)
     }

@@ -67,9 +67,8 @@ where
     }
 }
 
-/// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order in which they finish.
-///
-/// Else as [`buffered`].
+/// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order in
+/// which they finish. Otherwise as [`buffered`].
 ///
 /// # Cancel safety
 ///
@@ -78,20 +77,6 @@ where
 /// # Panics
 ///
 /// As [`buffered`]; "`buffer_unordered` needs room for at least one future" if `n` is 0.
-///
-/// ```
-/// use std::time::Duration;
-/// use futures::{StreamExt, stream};
-/// use postlude::{iter, time};
-///
-/// # postlude::Runtime::builder().paused_clock().build().unwrap().block_on(async {
-/// let answers = stream::iter([3, 1, 2]).map(async |n| {
-///     time::sleep(Duration::from_secs(n)).await;
-///     n
-/// });
-/// assert_eq!(iter::buffer_unordered(answers, 3).collect::<Vec<_>>().await, [1, 2, 3]);
-/// # }).unwrap();
-/// ```
 #[track_caller]
 pub fn buffer_unordered<S>(stream: S, n: usize) -> BufferUnordered<S>
 where

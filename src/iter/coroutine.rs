@@ -12,18 +12,18 @@ use pin_project_lite::pin_project;
 
 use super::body::{Body, Out, Slot};
 
-/// Makes a coroutine of `body`: the first [`resume`](Coroutine::resume) starts it with its value, each further one sends a value that
-/// [`Out::ask`] returns (Python's `asend`).
+/// Makes a coroutine of `body`: the first [`resume`](Coroutine::resume) starts it with a value,
+/// each further one sends a value that [`Out::ask`] returns (Python's `asend`).
 ///
-/// Nothing runs before the first `resume`. Dropping the coroutine drops the body where it stands (`aclose`). A panic of the body goes
-/// to whoever resumed it, and the coroutine is over. One allocation, none per value.
+/// Nothing runs before the first `resume`. Dropping the coroutine drops the body where it stands
+/// (`aclose`). A panic of the body goes to the caller of `resume`, and the coroutine is over. One
+/// allocation, none per value.
 ///
 /// ```
 /// use postlude::iter::{self, Resumed};
-/// use std::pin::pin;
 ///
 /// # postlude::run(async {
-/// let mut average = pin!(iter::coroutine(async |first: f64, out| {
+/// let mut average = std::pin::pin!(iter::coroutine(async |first: f64, out| {
 ///     let (mut sum, mut count) = (first, 1.0);
 ///     while count < 3.0 {
 ///         sum += out.ask(sum / count).await;
@@ -50,36 +50,20 @@ pub fn coroutine<T, S, R>(
 }
 
 impl<T, S> Out<T, S> {
-    /// Hands out an item, and is ready with the value that is sent for it. In a coroutine; a generator uses [`emit`](Out::emit).
+    /// Hands out an item in a coroutine, and returns the value sent for it. A generator uses
+    /// [`emit`](Out::emit).
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its first poll, it drops the item; once polled, the item is delivered also if the `ask` is dropped then.
-    /// What is sent for an item whose `ask` is gone is dropped when the next item is handed out: each is answered by what was sent for it.
-    ///
-    /// ```
-    /// use postlude::iter::{self, Resumed};
-    /// # postlude::run(async {
-    /// let mut echo = std::pin::pin!(iter::coroutine(async |mut word: &str, out| {
-    ///     while word != "stop" {
-    ///         word = out.ask(word.len()).await;
-    ///     }
-    /// }));
-    /// assert_eq!(echo.as_mut().resume("four").await, Resumed::Yielded(4));
-    /// assert_eq!(echo.as_mut().resume("stop").await, Resumed::Complete(()));
-    /// # }).unwrap();
-    /// ```
+    /// An `ask` dropped before its first poll drops the item; once polled, the item is delivered
+    /// even if the `ask` is dropped. The value sent for an item whose `ask` is gone is dropped when
+    /// the next item is handed out: each `ask` returns the value sent for its own item.
     pub async fn ask(&mut self, item: T) -> S {
         self.hand_out(item).answer().await
     }
 }
 
-/// What a [`resume`](Coroutine::resume) came to.
-///
-/// ```
-/// use postlude::iter::Resumed;
-/// assert_ne!(Resumed::<u32, u32>::Yielded(1), Resumed::Complete(1));
-/// ```
+/// The outcome of a [`resume`](Coroutine::resume).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumed<T, R> {
     /// The body emitted this, and waits for the next `resume`.
@@ -106,28 +90,14 @@ impl<T, S, R, F: Future<Output = R>> Coroutine<T, S, R, F> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its first poll, the value is dropped and nothing happened. Dropped later, the body stays where it is. The next
-    /// `resume` goes on from there: it gets the answer to the value of the one that was dropped, and its own value is dropped
-    /// unless the body takes it on the way.
-    ///
-    /// ```
-    /// use postlude::iter::{self, Resumed};
-    /// # postlude::run(async {
-    /// let mut double = Box::pin(iter::coroutine(async |n: u32, _out: &mut iter::Out<(), u32>| 2 * n));
-    /// assert_eq!(double.as_mut().resume(4).await, Resumed::Complete(8));
-    /// assert!(double.is_complete());
-    /// # }).unwrap();
-    /// ```
+    /// Dropped before its first poll, it drops the value and nothing happened. Dropped later, the
+    /// body stays where it is. The next `resume` goes on from there: it gets the answer to the
+    /// value of the dropped one, and its own value is dropped unless the body takes it on the way.
     pub fn resume(self: Pin<&mut Self>, value: S) -> Resume<'_, T, S, R, F> {
         Resume { coroutine: self, value: Some(value) }
     }
 
-    /// Whether the body has returned or panicked, and its output was fetched.
-    ///
-    /// ```
-    /// let idle = postlude::iter::coroutine(async |_: (), out: &mut postlude::iter::Out<u8, ()>| out.ask(1).await);
-    /// assert!(!idle.is_complete());
-    /// ```
+    /// Returns whether the body has returned or panicked, and its output was fetched.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.body.is_over() && self.body.output.is_none()

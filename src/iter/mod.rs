@@ -1,7 +1,8 @@
-//! Async iterators: generators written as ordinary async code, coroutines that are sent values as they run, readers as iterators, and
-//! adapters that need a clock or a task.
+//! Async iterators: generators written as ordinary async code, coroutines that are sent values as
+//! they run, readers as iterators, and adapters that need a clock or a task.
 //!
-//! The trait is [`futures_core::Stream`], the ecosystem's own, so the adapters of futures-lite and futures-util apply to everything here.
+//! The trait is [`futures_core::Stream`], the ecosystem's own: the adapters of futures-lite and
+//! futures-util apply to everything here.
 //!
 //! | | |
 //! |---|---|
@@ -46,22 +47,27 @@ pub use timeout::{Timeout, timeout};
 
 pub use crate::time::{Interval, MissedTick, interval};
 
-/// An async iterator in a box: to store it, to return it, or to recurse. `Unpin`, so its `next` needs no pinning.
+/// An async iterator in a box: to store it, to return it, or to recurse. `Unpin`, so its `next`
+/// needs no pinning.
 ///
 /// ```
 /// use postlude::iter::{self, Boxed};
 /// use futures::StreamExt;
 ///
-/// fn countdown(from: u32) -> Boxed<'static, u32> {
+/// fn digits(n: u32) -> Boxed<'static, u32> {
 ///     iter::generate(async move |out| {
-///         for n in (1..=from).rev() {
-///             out.emit(n).await;
+///         if n >= 10 {
+///             let mut higher = digits(n / 10);
+///             while let Some(digit) = higher.next().await {
+///                 out.emit(digit).await;
+///             }
 ///         }
+///         out.emit(n % 10).await;
 ///     })
 ///     .boxed()
 /// }
 /// # postlude::run(async {
-/// assert_eq!(countdown(3).collect::<Vec<_>>().await, [3, 2, 1]);
+/// assert_eq!(digits(407).collect::<Vec<_>>().await, [4, 0, 7]);
 /// # }).unwrap();
 /// ```
 pub type Boxed<'a, T> = Pin<Box<dyn Stream<Item = T> + 'a>>;

@@ -35,12 +35,12 @@ use slab::Slab;
 use crate::event_loop::wake::{discard, wake};
 use crate::executor::budget;
 
-/// Two readers of one source, each of whom gets every item, or a clone of it. Neither waits for the other.
+/// Splits one source into two readers, each of which gets every item, or a clone of it. Neither
+/// waits for the other.
 ///
-/// What one has read and the other has not is kept, so the memory is bounded only by how far they are apart (as with Python's
-/// `itertools.tee`). Where that may be far, [`broadcast`] bounds it. More readers are clones.
-///
-/// See [`Tee`] for what holds of a reader.
+/// Items that one has read and the other has not are kept, so memory is bounded only by how far the
+/// readers are apart (as with Python's `itertools.tee`); [`broadcast`] bounds it. More readers are
+/// clones. [`Tee`] says what holds for a reader.
 ///
 /// ```
 /// use futures::{StreamExt, stream};
@@ -56,13 +56,14 @@ pub fn tee<S: Stream<Item: Clone>>(stream: S) -> (Tee<S>, Tee<S>) {
     (first, second)
 }
 
-/// A reader of a source that can be cloned: each clone gets every item from where its original stood.
+/// Makes a reader of a source that can be cloned: each clone gets every item from where its
+/// original stood.
 ///
-/// No reader is more than `capacity` items ahead of the slowest: it waits until that one reads on or is dropped. So a reader that is kept but
-/// not polled holds up the others; readers belong into tasks of their own, or are polled together. For values that are pushed, and receivers
-/// that rather miss some than hold up others, there is [`sync::broadcast`](crate::sync::broadcast).
-///
-/// See [`Tee`] for what holds of a reader.
+/// No reader is more than `capacity` items ahead of the slowest: it waits until that one reads on
+/// or is dropped. So a reader that is kept but not polled holds up the others; give readers tasks
+/// of their own, or poll them together. For values that are pushed, and receivers that miss some
+/// rather than hold up others, there is [`sync::broadcast`](crate::sync::broadcast). [`Tee`] says
+/// what holds for a reader.
 ///
 /// # Panics
 ///
@@ -86,10 +87,12 @@ pub fn broadcast<S: Stream<Item: Clone>>(stream: S, capacity: usize) -> Tee<S> {
 
 /// A reader of a source shared with others: see [`tee()`] and [`broadcast`].
 ///
-/// Readers may be in different tasks of one thread. The source is polled by whoever of them comes first, and only after it was woken or has
-/// just given an item. Dropping a reader gives up what it had not read; the last reader's drop drops the source. Works under any executor.
+/// Readers may be in different tasks of one thread. The first of them to come polls the source, and
+/// only after it was woken or has just given an item. Dropping a reader gives up what it had not
+/// read; the last reader's drop drops the source. Works under any executor.
 ///
-/// An item is cloned for each reader but the last to read it. One allocation per item while there is more than one reader.
+/// An item is cloned for each reader but the last to read it. One allocation per item while there
+/// is more than one reader.
 ///
 /// # Cancel safety
 ///
@@ -97,18 +100,8 @@ pub fn broadcast<S: Stream<Item: Clone>>(stream: S, capacity: usize) -> Tee<S> {
 ///
 /// # Panics
 ///
-/// A panic of the source goes to the reader that polled it. The others get what was read before, and then panic: "the source of this reader
-/// panicked while another reader polled it".
-///
-/// ```
-/// use futures::{StreamExt, stream};
-/// # postlude::run(async {
-/// let mut reader = postlude::iter::broadcast(stream::iter(1..=3), 8);
-/// assert_eq!(reader.next().await, Some(1));
-/// let rest = reader.clone();
-/// assert_eq!(rest.collect::<Vec<_>>().await, [2, 3]);
-/// # }).unwrap();
-/// ```
+/// A panic of the source goes to the reader that polled it. The others get what was read before,
+/// and then panic: "the source of this reader panicked while another reader polled it".
 #[must_use = "streams do nothing unless polled"]
 pub struct Tee<S: Stream> {
     shared: Rc<Shared<S>>,

@@ -27,14 +27,12 @@ use crate::time::{Sleep, sleep};
 /// When polled, as [`sleep`], after the first item.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use std::time::Duration;
 /// use futures::StreamExt;
-/// postlude::run(async {
-///     let slow = postlude::iter::throttle(futures::stream::iter([1, 2]), Duration::from_millis(1));
-///     assert_eq!(slow.collect::<Vec<_>>().await, [1, 2]);
-/// })
-/// # }
+/// let slow = postlude::iter::throttle(futures::stream::iter([1, 2]), Duration::from_millis(1));
+/// assert_eq!(slow.collect::<Vec<_>>().await, [1, 2]);
+/// # }) }
 /// ```
 pub fn throttle<S: Stream>(stream: S, period: Duration) -> Throttle<S> {
     Throttle { stream, period, gate: None, ended: false }

@@ -26,14 +26,12 @@ use crate::time::{Elapsed, Sleep, sleep};
 /// When polled, as [`sleep`], if there is no item at once.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use std::time::Duration;
 /// use futures::StreamExt;
-/// postlude::run(async {
-///     let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), Duration::from_millis(1));
-///     assert!(silent.next().await.unwrap().is_err());
-/// })
-/// # }
+/// let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), Duration::from_millis(1));
+/// assert!(silent.next().await.unwrap().is_err());
+/// # }) }
 /// ```
 pub fn timeout<S: Stream>(stream: S, limit: Duration) -> Timeout<S> {
     Timeout { stream, limit, sleep: None, put_off: false, ended: false }

@@ -160,20 +160,18 @@ impl<S: ListenerSocket> fmt::Debug for Listener<S> {
 /// The connections of a listener as an async iterator: see [`Listener::incoming`].
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
 /// use futures_lite::StreamExt;
-/// use postlude::net::{TcpListener, TcpStream};
-/// postlude::run(async {
-///     let listener = TcpListener::bind("127.0.0.1:0")?;
-///     let client = TcpStream::connect(listener.local_addr()?).await?;
+/// use postlude::net::TcpListener;
+///
+/// async fn greet_all(listener: TcpListener) -> std::io::Result<()> {
 ///     let mut incoming = listener.incoming();
-///     if let Some(connection) = incoming.next().await {
-///         let (_server, address) = connection?;
-///         assert_eq!(address, client.local_addr()?);
+///     while let Some(connection) = incoming.next().await {
+///         let (stream, _address) = connection?;
+///         stream.write_all(b"hello\n").await?;
 ///     }
 ///     Ok(())
-/// })?
-/// # }
+/// }
+/// # let _ = greet_all;
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Incoming<'a, L> {

@@ -10,16 +10,6 @@ use crate::task::job;
 /// What can be connected to: an address, or a host name and a port.
 ///
 /// Implemented for socket addresses, pairs of host and port, and `"host:port"` texts. It is sealed.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let addresses = postlude::net::lookup_host(("127.0.0.1", 80)).await?;
-///     assert_eq!(addresses, ["127.0.0.1:80".parse().unwrap()]);
-///     Ok(())
-/// })?
-/// # }
-/// ```
 pub trait ToAddress: sealed::Sealed {}
 
 mod sealed {
@@ -115,13 +105,10 @@ impl Sealed for &String {
 /// Outside a runtime, if a name must be looked up.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let addresses = postlude::net::lookup_host("localhost:80").await?;
-///     assert!(addresses.iter().all(|address| address.port() == 80));
-///     Ok(())
-/// })?
-/// # }
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// let addresses = postlude::net::lookup_host("localhost:80").await?;
+/// assert!(addresses.iter().all(|address| address.port() == 80));
+/// # Ok(()) })? }
 /// ```
 pub async fn lookup_host(host: impl ToAddress) -> io::Result<Vec<SocketAddr>> {
     resolve(host.target()).await

@@ -97,14 +97,6 @@ impl<S: StreamSocket> Stream<S> {
     /// # Errors
     ///
     /// Those of recv(2), except that it never would block; or if used outside its runtime.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> { postlude::run(async {
-    /// # let (client, server) = postlude::net::UnixStream::pair()?;
-    /// drop(client);
-    /// assert_eq!(server.read(&mut [0; 1024]).await?, 0, "the client is gone");
-    /// # Ok(()) })? }
-    /// ```
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = buffer.len();
         self.io.wait(Direction::Read, |stream| stream.io().read(buffer), move |&n| Self::read_drains(n, len)).await
@@ -215,15 +207,6 @@ impl<S: StreamSocket> Stream<S> {
 
     /// Like [`read`](Self::read), for hand-written futures. All calls share one waker: the last one
     /// replaces the others.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> { postlude::run(async {
-    /// # let (client, server) = postlude::net::UnixStream::pair()?;
-    /// client.write_all(b"x").await?;
-    /// let mut byte = [0; 1];
-    /// assert_eq!(std::future::poll_fn(|cx| server.poll_read(cx, &mut byte)).await?, 1);
-    /// # Ok(()) })? }
-    /// ```
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let len = buffer.len();
         self.io.poll(cx, Direction::Read, |stream| stream.io().read(buffer), |&n| Self::read_drains(n, len))
@@ -245,15 +228,6 @@ impl<S: StreamSocket> Stream<S> {
     /// # Errors
     ///
     /// Those of shutdown(2), except `ENOTCONN`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> { postlude::run(async {
-    /// # let (client, server) = postlude::net::UnixStream::pair()?;
-    /// client.shutdown(std::net::Shutdown::Write)?;
-    /// assert_eq!(server.read(&mut [0; 1]).await?, 0);
-    /// server.write_all(b"the other direction goes on").await?;
-    /// # Ok(()) })? }
-    /// ```
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self.socket().shutdown(how) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -413,14 +387,6 @@ impl<S: StreamSocket> fmt::Debug for Stream<S> {
 }
 
 /// The reading half of a [split](Stream::split) stream.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// let (client, _server) = postlude::net::UnixStream::pair()?;
-/// let (read, write) = client.split();
-/// let client = read.reunite(write).expect("halves of one stream");
-/// # drop(client); Ok(()) }
-/// ```
 #[derive(Debug)]
 pub struct ReadHalf<S: StreamSocket> {
     stream: Arc<Stream<S>>,

@@ -62,18 +62,6 @@ impl Datagram<std::net::UdpSocket> {
     /// # Panics
     ///
     /// Outside a runtime, if a name must be looked up.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use postlude::net::UdpSocket;
-    /// # postlude::run(async {
-    /// let server = UdpSocket::bind("127.0.0.1:0")?;
-    /// let client = UdpSocket::bind("127.0.0.1:0")?;
-    /// client.connect(server.local_addr()?).await?;
-    /// client.send(b"hello").await?;
-    /// assert_eq!(server.recv_from(&mut [0; 16]).await?, (5, client.local_addr()?));
-    /// # Ok(()) })? }
-    /// ```
     pub async fn connect(&self, address: impl ToAddress) -> io::Result<()> {
         let addresses = lookup::resolve(address.target()).await?;
         lookup::first(addresses, |address| self.socket().connect(address))
@@ -126,15 +114,6 @@ impl Datagram<std::net::UdpSocket> {
     ///
     /// Those of setsockopt(2): no such interface, no multicast address, or the group was joined
     /// already.
-    ///
-    /// ```no_run
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::net::Ipv4Addr;
-    /// let socket = postlude::net::UdpSocket::bind("0.0.0.0:5353")?;
-    /// socket.join_multicast_v4(Ipv4Addr::new(224, 0, 0, 251), Ipv4Addr::UNSPECIFIED)?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn join_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.socket().join_multicast_v4(&group, &interface)
     }

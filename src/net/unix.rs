@@ -15,17 +15,15 @@ use crate::executor::budget;
 /// Accepts Unix stream connections: a [`Listener`], which has the methods to accept.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::net::{UnixListener, UnixStream};
 /// # let path = std::env::temp_dir().join(format!("postlude-doc-{}", std::process::id()));
-/// postlude::run(async {
-///     let listener = UnixListener::bind(&path)?;
-///     let _client = UnixStream::connect(&path).await?;
-///     let (_server, address) = listener.accept().await?;
-///     assert!(address.is_unnamed());
-///     std::fs::remove_file(&path)
-/// })?
-/// # }
+/// let listener = UnixListener::bind(&path)?;
+/// let _client = UnixStream::connect(&path).await?;
+/// let (_server, address) = listener.accept().await?;
+/// assert!(address.is_unnamed());
+/// std::fs::remove_file(&path)
+/// # })? }
 /// ```
 pub type UnixListener = Listener<unix::UnixListener>;
 
@@ -47,16 +45,6 @@ impl Listener<unix::UnixListener> {
     /// # Errors
     ///
     /// If the address is taken.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # #[cfg(target_os = "linux")] {
-    /// use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
-    /// let address = SocketAddr::from_abstract_name(format!("postlude-doc-{}", std::process::id()))?;
-    /// let listener = postlude::net::UnixListener::bind_addr(&address)?;
-    /// # drop(listener); }
-    /// # Ok(()) }
-    /// ```
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         Ok(Self::new(mio::net::UnixListener::bind_addr(address)?))
     }
@@ -87,17 +75,14 @@ impl ListenerSocket for unix::UnixListener {
 /// A Unix stream connection: a [`Stream`], which has the methods to read and write.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::net::UnixStream;
-/// postlude::run(async {
-///     let (client, server) = UnixStream::pair()?;
-///     client.write_all(b"ping").await?;
-///     let mut word = [0; 4];
-///     server.read_exact(&mut word).await?;
-///     assert_eq!(&word, b"ping");
-///     Ok(())
-/// })?
-/// # }
+/// let (client, server) = UnixStream::pair()?;
+/// client.write_all(b"ping").await?;
+/// let mut word = [0; 4];
+/// server.read_exact(&mut word).await?;
+/// assert_eq!(&word, b"ping");
+/// # Ok(()) })? }
 /// ```
 pub type UnixStream = Stream<unix::UnixStream>;
 

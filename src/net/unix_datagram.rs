@@ -31,17 +31,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 /// A datagram is sent and received whole; unix(7).
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::net::UnixDatagram;
-/// postlude::run(async {
-///     let (a, b) = UnixDatagram::pair()?;
-///     a.send(b"ping").await?;
-///     let mut buffer = [0; 16];
-///     let len = b.recv(&mut buffer).await?;
-///     assert_eq!(&buffer[..len], b"ping");
-///     Ok(())
-/// })?
-/// # }
+/// let (a, b) = UnixDatagram::pair()?;
+/// a.send(b"ping").await?;
+/// let mut buffer = [0; 16];
+/// let len = b.recv(&mut buffer).await?;
+/// assert_eq!(&buffer[..len], b"ping");
+/// # Ok(()) })? }
 /// ```
 pub type UnixDatagram = Datagram<unix::UnixDatagram>;
 
@@ -119,17 +116,6 @@ impl Datagram<unix::UnixDatagram> {
     /// # Panics
     ///
     /// Outside a runtime, if it has to wait: "`sleep` was polled".
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # use postlude::net::UnixDatagram;
-    /// # let path = std::env::temp_dir().join(format!("postlude-doc-to-{}", std::process::id()));
-    /// # postlude::run(async {
-    /// let server = UnixDatagram::bind(&path)?;
-    /// assert_eq!(UnixDatagram::unbound()?.send_to(b"hello", &path).await?, 5);
-    /// # drop(server);
-    /// # std::fs::remove_file(&path) })? }
-    /// ```
     pub async fn send_to(&self, bytes: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
         self.send_by_clock(|socket| socket.send_to(bytes, path)).await
@@ -180,14 +166,6 @@ impl Datagram<unix::UnixDatagram> {
     /// # Errors
     ///
     /// Those of shutdown(2); some systems refuse a socket without a peer.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> { postlude::run(async {
-    /// # let (a, _b) = postlude::net::UnixDatagram::pair()?;
-    /// a.shutdown(std::net::Shutdown::Both)?;
-    /// assert_eq!(a.recv(&mut [0; 16]).await?, 0);
-    /// # Ok(()) })? }
-    /// ```
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         // Before the call, whose event makes the waiting tasks look.
         let before = self.ended.fetch_or(how != Shutdown::Write, Ordering::AcqRel);

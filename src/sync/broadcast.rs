@@ -1,8 +1,9 @@
 //! Each value to each receiver.
 //!
-//! A ring of the latest values, numbered from the first one ever sent; a receiver is the number it reads next. A value leaves the ring
-//! when all have read it, or when the ring is full and a new one comes: who had not read it by then is told how many it missed. So a
-//! slow receiver slows nobody down, and holds up no more memory than the ring.
+//! A ring holds the latest values, numbered from the first one ever sent; a receiver is the number
+//! it reads next. A value leaves the ring when all have read it, or when the ring is full and a new
+//! one comes: receivers that had not read it are told how many they missed. So a slow receiver
+//! slows no other task down, and holds up no more memory than the ring.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -133,20 +134,18 @@ impl<T> State<T> {
 /// "a channel needs room for at least one value" if `capacity` is 0.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::sync::broadcast;
-/// postlude::run(async {
-///     let (sender, mut first) = broadcast::channel(2);
-///     let mut second = sender.subscribe();
-///     sender.send("a").unwrap();
-///     assert_eq!((first.recv().await, second.recv().await), (Ok("a"), Ok("a")));
-///     for word in ["b", "c", "d"] {
-///         sender.send(word).unwrap();
-///     }
-///     assert_eq!(first.recv().await, Err(broadcast::RecvError::Lagged(1)));
-///     assert_eq!(first.recv().await, Ok("c"));
-/// })
-/// # }
+/// let (sender, mut first) = broadcast::channel(2);
+/// let mut second = sender.subscribe();
+/// sender.send("a").unwrap();
+/// assert_eq!((first.recv().await, second.recv().await), (Ok("a"), Ok("a")));
+/// for word in ["b", "c", "d"] {
+///     sender.send(word).unwrap();
+/// }
+/// assert_eq!(first.recv().await, Err(broadcast::RecvError::Lagged(1)));
+/// assert_eq!(first.recv().await, Ok("c"));
+/// # }) }
 /// ```
 #[must_use]
 #[track_caller]
@@ -163,18 +162,11 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a value to all receivers there are: how many that was. Never waits.
+    /// Sends a value to all receivers, without waiting, and returns how many they are.
     ///
     /// # Errors
     ///
-    /// The value, if there is no receiver.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::broadcast::channel(2);
-    /// assert_eq!(sender.send(1).unwrap(), 1);
-    /// drop(receiver);
-    /// assert_eq!(sender.send(2).unwrap_err().0, 2);
-    /// ```
+    /// Gives the value back if there is no receiver.
     pub fn send(&self, value: T) -> Result<usize, SendError<T>> {
         let mut state = self.state.borrow_mut();
         let receivers = state.receivers;
@@ -193,15 +185,7 @@ impl<T> Sender<T> {
         Ok(receivers)
     }
 
-    /// A new receiver, for the values sent from now on.
-    ///
-    /// ```
-    /// let (sender, _first) = postlude::sync::broadcast::channel(2);
-    /// sender.send(1).unwrap();
-    /// let mut second = sender.subscribe();
-    /// sender.send(2).unwrap();
-    /// assert_eq!(second.try_recv(), Ok(2));
-    /// ```
+    /// Makes a receiver for the values sent from now on.
     #[must_use]
     pub fn subscribe(&self) -> Receiver<T> {
         let mut state = self.state.borrow_mut();
@@ -209,34 +193,19 @@ impl<T> Sender<T> {
         Receiver { state: Rc::clone(&self.state), next: state.next(), key: None }
     }
 
-    /// How many receivers there are.
-    ///
-    /// ```
-    /// let (sender, _receiver) = postlude::sync::broadcast::channel::<u8>(2);
-    /// assert_eq!(sender.receiver_count(), 1);
-    /// ```
+    /// Returns how many receivers there are.
     #[must_use]
     pub fn receiver_count(&self) -> usize {
         self.state.borrow().receivers
     }
 
-    /// How many values are kept: those some receiver has not read.
-    ///
-    /// ```
-    /// let (sender, _receiver) = postlude::sync::broadcast::channel(2);
-    /// sender.send(1).unwrap();
-    /// assert_eq!(sender.len(), 1);
-    /// ```
+    /// Returns how many values are kept: those that some receiver has not read.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.borrow().ring.len()
     }
 
-    /// Whether every receiver has read everything.
-    ///
-    /// ```
-    /// assert!(postlude::sync::broadcast::channel::<u8>(2).0.is_empty());
-    /// ```
+    /// Returns whether every receiver has read everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -286,16 +255,6 @@ impl<T: Clone> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError::Lagged`] if values were missed, once; [`RecvError::Closed`] at the end.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, mut receiver) = postlude::sync::broadcast::channel(2);
-    /// sender.send(1).unwrap();
-    /// assert_eq!(receiver.recv().await, Ok(1));
-    /// # })
-    /// # }
-    /// ```
     pub async fn recv(&mut self) -> Result<T, RecvError> {
         Recv { receiver: self }.await
     }
@@ -305,13 +264,6 @@ impl<T: Clone> Receiver<T> {
     /// # Errors
     ///
     /// [`TryRecvError`].
-    ///
-    /// ```
-    /// let (sender, mut receiver) = postlude::sync::broadcast::channel(2);
-    /// assert!(receiver.try_recv().is_err());
-    /// sender.send(1).unwrap();
-    /// assert_eq!(receiver.try_recv(), Ok(1));
-    /// ```
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let value = self.state.borrow_mut().try_recv(&mut self.next)?;
         Ok(owned(value))
@@ -341,23 +293,13 @@ fn owned<T: Clone>(value: Rc<T>) -> T {
 }
 
 impl<T> Receiver<T> {
-    /// How many values it has yet to read, those it will miss included.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::broadcast::channel(2);
-    /// sender.send(1).unwrap();
-    /// assert_eq!(receiver.len(), 1);
-    /// ```
+    /// Returns how many values it has yet to read, those that it will miss included.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::try_from(self.state.borrow().next() - self.next).unwrap_or(usize::MAX)
     }
 
-    /// Whether it has read everything.
-    ///
-    /// ```
-    /// assert!(postlude::sync::broadcast::channel::<u8>(2).1.is_empty());
-    /// ```
+    /// Returns whether it has read everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -45,11 +45,7 @@ pub enum TrySendError<T> {
 }
 
 impl<T> TrySendError<T> {
-    /// The item.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::mpsc::TrySendError::Full(7).into_inner(), 7);
-    /// ```
+    /// Returns the item.
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(item) | Self::Closed(item) => item,
@@ -434,25 +430,25 @@ impl<T> Drop for Closing<'_, T> {
     }
 }
 
-/// Makes a channel with room for `capacity` items; who sends into a full one waits in line.
+/// Makes a channel with room for `capacity` items; a sender that finds it full waits in line.
 ///
 /// # Panics
 ///
-/// "a channel needs room for at least one item" if `capacity` is 0, and "a channel's capacity is at most usize::MAX / 2".
+/// "a channel needs room for at least one item" if `capacity` is 0, and "a channel's capacity is at
+/// most usize::MAX / 2".
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let (sender, mut receiver) = postlude::sync::mpsc::channel(1);
-///     postlude::spawn(async move {
-///         sender.send("a").await.unwrap();
-///         sender.send("b").await.unwrap();
-///     });
-///     assert_eq!(receiver.recv().await, Some("a"));
-///     assert_eq!(receiver.recv().await, Some("b"));
-///     assert_eq!(receiver.recv().await, None);
-/// })
-/// # }
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// use postlude::sync::mpsc;
+/// let (sender, mut receiver) = mpsc::channel(1);
+/// postlude::spawn(async move {
+///     sender.send("a").await.unwrap();
+///     sender.reserve().await.unwrap().send("b").unwrap();
+/// });
+/// assert_eq!(receiver.recv().await, Some("a"));
+/// assert_eq!(receiver.recv().await, Some("b"));
+/// assert_eq!(receiver.recv().await, None);
+/// # }) }
 /// ```
 #[must_use]
 #[track_caller]
@@ -463,19 +459,13 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { chan: Share(Rc::clone(&chan)) }, Receiver { chan })
 }
 
-/// Makes a channel that holds as much as memory does. Sending never waits, so nothing slows a sender down: prefer [`channel`] where
-/// the receiver may be the slower one.
+/// Makes a channel without a limit. Sending never waits, so nothing slows a sender down: prefer
+/// [`channel`] where the receiver may be the slower one.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let (sender, mut receiver) = postlude::sync::mpsc::unbounded();
-///     sender.send(1).unwrap();
-///     drop(sender);
-///     assert_eq!(receiver.recv().await, Some(1));
-///     assert_eq!(receiver.recv().await, None);
-/// })
-/// # }
+/// let (sender, mut receiver) = postlude::sync::mpsc::unbounded();
+/// sender.send(1).unwrap();
+/// assert_eq!(receiver.try_recv(), Ok(1));
 /// ```
 #[must_use]
 pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
@@ -483,7 +473,8 @@ pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
     (UnboundedSender { chan: Share(Rc::clone(&chan)) }, Receiver { chan })
 }
 
-/// A sending end of a bounded channel. When the last one is dropped the receiver ends after the items that are there.
+/// A sending end of a bounded channel. After the last one is dropped, the receiver ends once it has
+/// taken the items that are there.
 pub struct Sender<T> {
     chan: Share<T>,
 }
@@ -493,64 +484,36 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is ready drops the item with it, unsent; the place in line, or the room it had been given, goes to
-    /// the next sender. [`reserve`](Self::reserve) waits without the item.
+    /// Dropping the future before it is ready drops the item, unsent; its place in line, or the
+    /// room that it was given, goes to the next sender. [`reserve`](Self::reserve) waits without
+    /// the item.
     ///
     /// # Errors
     ///
-    /// The item, once the receiver was closed or is gone.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, receiver) = postlude::sync::mpsc::channel(1);
-    /// sender.send(1).await.unwrap();
-    /// drop(receiver);
-    /// assert_eq!(sender.send(2).await.unwrap_err().0, 2);
-    /// # })
-    /// # }
-    /// ```
+    /// Gives the item back once the receiver was closed or is gone.
     pub fn send(&self, item: T) -> impl Future<Output = Result<(), SendError<T>>> {
         Sending { room: Reserve { chan: &self.chan, key: None }, item: Some(item) }
     }
 
-    /// Sends an item if there is room and nobody waits for it.
+    /// Sends an item if there is room and no sender waits for it.
     ///
     /// # Errors
     ///
-    /// The item, with the reason.
-    ///
-    /// ```
-    /// use postlude::sync::mpsc::{TrySendError, channel};
-    /// let (sender, _receiver) = channel(1);
-    /// sender.try_send(1).unwrap();
-    /// assert!(matches!(sender.try_send(2), Err(TrySendError::Full(2))));
-    /// ```
+    /// Gives the item back, with the reason.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.chan.try_send(item)
     }
 
-    /// Waits for room for one item, which is then kept for it.
+    /// Waits for room for one item, and keeps it until the permit is used or dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line, or the room it had been given: that goes to the next sender.
+    /// Dropping the future gives up its place in line, or the room that it was given: that goes to
+    /// the next sender.
     ///
     /// # Errors
     ///
     /// [`Closed`] once the receiver was closed or is gone.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, mut receiver) = postlude::sync::mpsc::channel(1);
-    /// let permit = sender.reserve().await.unwrap();
-    /// assert!(sender.try_send(1).is_err());
-    /// permit.send(2).unwrap();
-    /// assert_eq!(receiver.recv().await, Some(2));
-    /// # })
-    /// # }
-    /// ```
     pub async fn reserve(&self) -> Result<Permit<'_, T>, Closed> {
         Reserve { chan: &self.chan, key: None }.await?;
         Ok(Permit { chan: Some(&self.chan) })
@@ -561,70 +524,36 @@ impl<T> Sender<T> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, receiver) = postlude::sync::mpsc::channel::<u8>(1);
-    /// drop(receiver);
-    /// sender.closed().await;
-    /// # })
-    /// # }
-    /// ```
     pub async fn closed(&self) {
         Closing { chan: &self.chan, key: None }.await;
     }
 
-    /// Whether the receiver was closed or is gone.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::mpsc::channel::<u8>(1);
-    /// drop(receiver);
-    /// assert!(sender.is_closed());
-    /// ```
+    /// Returns whether the receiver was closed or is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.chan.closed()
     }
 
-    /// How many items there is room for now.
-    ///
-    /// ```
-    /// let (sender, _receiver) = postlude::sync::mpsc::channel(3);
-    /// sender.try_send(1).unwrap();
-    /// assert_eq!((sender.capacity(), sender.max_capacity(), sender.len()), (2, 3, 1));
-    /// ```
+    /// Returns how many items there is room for now.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let state = self.chan.state.borrow();
         self.chan.capacity - state.items.len() - state.held
     }
 
-    /// How many items it was made for.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::mpsc::channel::<u8>(3).0.max_capacity(), 3);
-    /// ```
+    /// Returns how many items it was made for.
     #[must_use]
     pub fn max_capacity(&self) -> usize {
         self.chan.capacity
     }
 
-    /// How many items wait for the receiver.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::mpsc::channel::<u8>(3).0.len(), 0);
-    /// ```
+    /// Returns how many items wait for the receiver.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chan.len()
     }
 
-    /// Whether no item waits for the receiver.
-    ///
-    /// ```
-    /// assert!(postlude::sync::mpsc::channel::<u8>(3).0.is_empty());
-    /// ```
+    /// Returns whether no item waits for the receiver.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -655,17 +584,7 @@ impl<T> Permit<'_, T> {
     ///
     /// # Errors
     ///
-    /// The item, if the receiver is gone.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, mut receiver) = postlude::sync::mpsc::channel(1);
-    /// sender.reserve().await.unwrap().send(2).unwrap();
-    /// assert_eq!(receiver.try_recv(), Ok(2));
-    /// # })
-    /// # }
-    /// ```
+    /// Gives the item back if the receiver is gone.
     pub fn send(mut self, item: T) -> Result<(), SendError<T>> {
         match self.chan.take() {
             Some(chan) => {
@@ -692,7 +611,8 @@ impl<T> fmt::Debug for Permit<'_, T> {
     }
 }
 
-/// A sending end of an unbounded channel. When the last one is dropped the receiver ends after the items that are there.
+/// A sending end of an unbounded channel. After the last one is dropped, the receiver ends once it
+/// has taken the items that are there.
 pub struct UnboundedSender<T> {
     chan: Share<T>,
 }
@@ -702,13 +622,7 @@ impl<T> UnboundedSender<T> {
     ///
     /// # Errors
     ///
-    /// The item, once the receiver was closed or is gone.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::mpsc::unbounded();
-    /// drop(receiver);
-    /// assert_eq!(sender.send(7).unwrap_err().0, 7);
-    /// ```
+    /// Gives the item back once the receiver was closed or is gone.
     #[inline]
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.chan.try_send(item).map_err(|error| SendError(error.into_inner()))
@@ -719,46 +633,23 @@ impl<T> UnboundedSender<T> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, receiver) = postlude::sync::mpsc::unbounded::<u8>();
-    /// drop(receiver);
-    /// sender.closed().await;
-    /// # })
-    /// # }
-    /// ```
     pub async fn closed(&self) {
         Closing { chan: &self.chan, key: None }.await;
     }
 
-    /// Whether the receiver was closed or is gone.
-    ///
-    /// ```
-    /// let (sender, _receiver) = postlude::sync::mpsc::unbounded::<u8>();
-    /// assert!(!sender.is_closed());
-    /// ```
+    /// Returns whether the receiver was closed or is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.chan.closed()
     }
 
-    /// How many items wait for the receiver.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::mpsc::unbounded::<u8>().0.len(), 0);
-    /// ```
+    /// Returns how many items wait for the receiver.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chan.len()
     }
 
-    /// Whether no item waits for the receiver.
-    ///
-    /// ```
-    /// assert!(postlude::sync::mpsc::unbounded::<u8>().0.is_empty());
-    /// ```
+    /// Returns whether no item waits for the receiver.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -785,21 +676,12 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Waits for an item; `None` when all senders are gone, or the channel was closed, and the items that were there have been received.
+    /// Waits for an item. Returns `None` once all items are received and all senders are gone, or
+    /// the channel was closed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: an item that came meanwhile stays in the channel.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, mut receiver) = postlude::sync::mpsc::unbounded();
-    /// sender.send(7).unwrap();
-    /// assert_eq!(receiver.recv().await, Some(7));
-    /// # })
-    /// # }
-    /// ```
     pub fn recv(&mut self) -> impl Future<Output = Option<T>> {
         Recv { chan: &self.chan, waiting: false }
     }
@@ -809,45 +691,23 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`TryRecvError`]: none yet, or none any more.
-    ///
-    /// ```
-    /// let (sender, mut receiver) = postlude::sync::mpsc::unbounded();
-    /// assert!(receiver.try_recv().is_err());
-    /// sender.send(7).unwrap();
-    /// assert_eq!(receiver.try_recv(), Ok(7));
-    /// ```
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         self.chan.try_recv()
     }
 
-    /// Refuses senders from now on. What is in the channel, and what comes by permits that are out, can still be received.
-    ///
-    /// ```
-    /// let (sender, mut receiver) = postlude::sync::mpsc::unbounded();
-    /// sender.send(1).unwrap();
-    /// receiver.close();
-    /// assert!(sender.send(2).is_err());
-    /// assert_eq!(receiver.try_recv(), Ok(1));
-    /// ```
+    /// Refuses senders from now on. Items in the channel, and those that come by permits that are
+    /// out, can still be received.
     pub fn close(&mut self) {
         self.chan.close();
     }
 
-    /// How many items are there.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::mpsc::unbounded::<u8>().1.len(), 0);
-    /// ```
+    /// Returns how many items are there.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chan.len()
     }
 
-    /// Whether no item is there.
-    ///
-    /// ```
-    /// assert!(postlude::sync::mpsc::unbounded::<u8>().1.is_empty());
-    /// ```
+    /// Returns whether no item is there.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,7 +1,7 @@
 //! A lock that is held across awaits: [`Mutex`].
 //!
-//! A semaphore with one permit says whose turn it is, so the value's cell is never contended. The guard borrows the cell; the owned guard, which
-//! cannot, takes the value out and puts it back.
+//! A semaphore with one permit says whose turn it is, so the value's cell is never contended. The
+//! guard borrows the cell; the owned guard, which cannot, takes the value out and puts it back.
 
 use std::cell::{RefCell, RefMut};
 use std::fmt;
@@ -11,24 +11,24 @@ use std::rc::Rc;
 
 use super::semaphore::{OwnedPermit, Permit, Semaphore};
 
-/// A value that one task at a time works on, also across awaits.
+/// A lock around a value that one task at a time works on, across awaits too.
 ///
-/// First come, first served. A panic while it is held does not poison it. Where no await stands between taking and giving back, a
-/// `RefCell` does: on one thread nobody can come in between.
+/// First come, first served. A panic while it is held does not poison it. Where no await stands
+/// between taking and giving back, a `RefCell` does: on one thread no other task can come in
+/// between.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// use std::rc::Rc;
 /// use postlude::sync::Mutex;
-/// postlude::run(async {
-///     let balance = Mutex::new(10);
-///     {
-///         let mut balance = balance.lock().await;
-///         postlude::task::yield_now().await;
-///         *balance -= 3;
-///     }
-///     assert_eq!(balance.into_inner(), 7);
-/// })
-/// # }
+/// let balance = Rc::new(Mutex::new(10));
+/// let mut owned = balance.lock_owned().await;
+/// postlude::spawn(async move {
+///     postlude::task::yield_now().await;
+///     *owned -= 3;
+/// });
+/// assert_eq!(*balance.lock().await, 7);
+/// # }) }
 /// ```
 pub struct Mutex<T> {
     turn: Rc<Semaphore>,
@@ -39,30 +39,17 @@ pub struct Mutex<T> {
 const PRESENT: &str = "the value is in its cell unless an owned guard has it";
 
 impl<T> Mutex<T> {
-    /// A mutex around a value.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::Mutex::new(1).into_inner(), 1);
-    /// ```
+    /// Makes a mutex around a value.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self { turn: Rc::new(Semaphore::new(1)), value: RefCell::new(Some(value)) }
     }
 
-    /// Waits for the turn to work on the value. It ends when the guard is dropped.
+    /// Waits for its turn to work on the value; dropping the guard ends the turn.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line; a turn that had been handed over goes to the next.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let mutex = postlude::sync::Mutex::new(1);
-    /// *mutex.lock().await += 1;
-    /// # assert_eq!(mutex.into_inner(), 2); })
-    /// # }
-    /// ```
+    /// Dropping the future gives up its place in line; a turn that it was handed goes to the next.
     pub async fn lock(&self) -> MutexGuard<'_, T> {
         match self.turn.acquire().await {
             Ok(permit) => self.guard(permit),
@@ -70,14 +57,7 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Takes the turn if it is free and nobody waits.
-    ///
-    /// ```
-    /// let mutex = postlude::sync::Mutex::new(1);
-    /// let guard = mutex.try_lock().unwrap();
-    /// assert!(mutex.try_lock().is_none());
-    /// # drop(guard);
-    /// ```
+    /// Takes the turn if it is free and no task waits.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.turn.try_acquire().ok().map(|permit| self.guard(permit))
     }
@@ -89,17 +69,6 @@ impl<T> Mutex<T> {
     /// # Cancel safety
     ///
     /// As [`lock`](Self::lock).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let mutex = std::rc::Rc::new(postlude::sync::Mutex::new(1));
-    /// let mut guard = mutex.lock_owned().await;
-    /// postlude::spawn(async move { *guard += 1 }).await.unwrap();
-    /// assert_eq!(*mutex.lock().await, 2);
-    /// # })
-    /// # }
-    /// ```
     pub fn lock_owned(self: &Rc<Self>) -> impl Future<Output = OwnedMutexGuard<T>> + use<T> {
         let mutex = Rc::clone(self);
         async move {
@@ -109,22 +78,12 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// The value, without waiting: nobody else has the mutex.
-    ///
-    /// ```
-    /// let mut mutex = postlude::sync::Mutex::new(1);
-    /// *mutex.get_mut() = 2;
-    /// assert_eq!(mutex.into_inner(), 2);
-    /// ```
+    /// Returns the value without waiting: `&mut self` proves that the mutex is free.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut().as_mut().expect(PRESENT)
     }
 
-    /// The value.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::Mutex::new(1).into_inner(), 1);
-    /// ```
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         self.value.into_inner().expect(PRESENT)
     }

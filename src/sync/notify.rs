@@ -1,7 +1,8 @@
 //! "Look again": [`Notify`], a wake-up without a value.
 //!
-//! `notify_one` hands itself to the one who waits longest, or is kept, once, for who comes next. `notify_waiters` counts up, and every
-//! [`Notified`] remembers the count it was made at, so that it needs no place in the queue to hear of it.
+//! `notify_one` hands itself to the task that waits longest, or is kept, once, for the next to
+//! come. `notify_waiters` counts up, and every [`Notified`] remembers the count it was made at, so
+//! it needs no place in the queue to hear of it.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,21 +16,20 @@ use crate::executor::budget;
 
 /// Tells waiting tasks to look again.
 ///
-/// - [`notify_one`](Self::notify_one) wakes the one who waits longest; if nobody waits it is kept for the next (one, not several).
-/// - [`notify_waiters`](Self::notify_waiters) wakes everyone whose [`notified()`](Self::notified) was *called* before, polled or not; it is
-///   not kept.
+/// - [`notify_one`](Self::notify_one) wakes the task that waits longest; if none waits, one such
+///   call is kept for the next to come.
+/// - [`notify_waiters`](Self::notify_waiters) wakes every task whose [`notified()`](Self::notified)
+///   was *called* before, polled or not. It is not kept.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use std::rc::Rc;
 /// use postlude::sync::Notify;
-/// postlude::run(async {
-///     let ready = Rc::new(Notify::new());
-///     let told = Rc::clone(&ready);
-///     postlude::spawn(async move { told.notify_one() });
-///     ready.notified().await;
-/// })
-/// # }
+/// let ready = Rc::new(Notify::new());
+/// let told = Rc::clone(&ready);
+/// postlude::spawn(async move { told.notify_one() });
+/// ready.notified().await;
+/// # }) }
 /// ```
 pub struct Notify {
     state: RefCell<State>,
@@ -50,28 +50,13 @@ enum By {
 }
 
 impl Notify {
-    /// Nobody waits, nothing is kept.
-    ///
-    /// ```
-    /// let notify = postlude::sync::Notify::new();
-    /// # drop(notify);
-    /// ```
+    /// Makes one on which no task waits and nothing is kept.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: RefCell::new(State { kept: false, rounds: 0, waiters: Waiters::new() }) }
     }
 
-    /// Wakes the one who waits longest, or the next to come.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let notify = postlude::sync::Notify::new();
-    /// notify.notify_one();
-    /// notify.notified().await;
-    /// # })
-    /// # }
-    /// ```
+    /// Wakes the task that waits longest, or the next to come.
     pub fn notify_one(&self) {
         let mut state = self.state.borrow_mut();
         let waker = state.waiters.hand_first(|by| *by = By::One);
@@ -80,18 +65,7 @@ impl Notify {
         wake_all(waker);
     }
 
-    /// Wakes everyone whose [`notified()`](Self::notified) was called before this.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let notify = postlude::sync::Notify::new();
-    /// let notified = notify.notified();
-    /// notify.notify_waiters();
-    /// notified.await;
-    /// # })
-    /// # }
-    /// ```
+    /// Wakes every task whose [`notified()`](Self::notified) was called before this.
     pub fn notify_waiters(&self) {
         let mut state = self.state.borrow_mut();
         state.rounds = state.rounds.wrapping_add(1);
@@ -102,22 +76,13 @@ impl Notify {
 
     /// Waits to be notified.
     ///
-    /// From this call on it hears of [`notify_waiters`](Self::notify_waiters). Its place in line for [`notify_one`](Self::notify_one) it takes
-    /// when it is first polled, or by [`Notified::enable`].
+    /// From this call on it hears of [`notify_waiters`](Self::notify_waiters). Its first poll, or
+    /// [`Notified::enable`], takes its place in line for [`notify_one`](Self::notify_one).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line; a `notify_one` it had been handed goes to the next.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let notify = postlude::sync::Notify::new();
-    /// notify.notify_one();
-    /// notify.notified().await;
-    /// # })
-    /// # }
-    /// ```
+    /// Dropping the future gives up its place in line; a `notify_one` that it was handed goes to
+    /// the next.
     pub fn notified(&self) -> Notified<'_> {
         Notified { notify: self, round: self.state.borrow().rounds, key: None, told: Told::Not }
     }
@@ -155,23 +120,22 @@ enum Told {
 }
 
 impl Notified<'_> {
-    /// Takes the place in line now; true if it has been notified, so that awaiting it is ready at once.
+    /// Takes the place in line now. Returns true if it was notified, so that awaiting it is ready
+    /// at once.
     ///
     /// To check a condition without missing a notification: enable, check, then wait.
     ///
-    /// The notification is used up by the `await`, not by this call: if this is true and the future is dropped instead, a `notify_one`
-    /// goes to the next who waits, or is kept.
+    /// The `await` uses the notification up, not this call: if the future is dropped instead, a
+    /// `notify_one` goes to the next task that waits, or is kept.
     ///
     /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
+    /// # fn main() -> std::io::Result<()> { postlude::run(async {
     /// let notify = postlude::sync::Notify::new();
     /// let mut notified = notify.notified();
     /// assert!(!notified.enable());
     /// notify.notify_one();
     /// notified.await;
-    /// # })
-    /// # }
+    /// # }) }
     /// ```
     pub fn enable(&mut self) -> bool {
         // Its own waker follows with the first poll.

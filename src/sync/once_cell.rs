@@ -1,7 +1,8 @@
 //! A value made once, by async code: [`OnceCell`].
 //!
-//! A semaphore with one permit says who makes the value. If that one fails, panics or is dropped its permit goes to the next, who
-//! makes it in its own way; once the value is there the semaphore is closed, which sends everyone to look.
+//! A semaphore with one permit says which task makes the value. If that task fails, panics or is
+//! dropped, its permit goes to the next, which makes the value in its own way. Once the value is
+//! there, the semaphore is closed, which sends all tasks to look.
 
 use std::cell;
 use std::convert::Infallible;
@@ -11,17 +12,16 @@ use std::future::poll_fn;
 use super::semaphore::Semaphore;
 use crate::executor::budget;
 
-/// A value that is made by the first task that needs it, while the others wait.
+/// A cell that the first task to need its value fills, with async code, while others wait.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::sync::OnceCell;
-/// postlude::run(async {
-///     let config = OnceCell::new();
-///     assert_eq!(config.get_or_init(async || "loaded").await, &"loaded");
-///     assert_eq!(config.get_or_init(async || "again").await, &"loaded");
-/// })
-/// # }
+/// let config = OnceCell::new();
+/// assert_eq!(config.get_or_try_init(async || Err("unreadable")).await, Err("unreadable"));
+/// assert_eq!(config.get_or_init(async || "loaded").await, &"loaded");
+/// assert_eq!(config.get_or_init(async || "again").await, &"loaded");
+/// # }) }
 /// ```
 pub struct OnceCell<T> {
     value: cell::OnceCell<T>,
@@ -29,60 +29,37 @@ pub struct OnceCell<T> {
 }
 
 impl<T> OnceCell<T> {
-    /// An empty cell.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::OnceCell::<u8>::new().get(), None);
-    /// ```
+    /// Makes an empty cell.
     #[must_use]
     pub const fn new() -> Self {
         Self { value: cell::OnceCell::new(), turn: Semaphore::new(1) }
     }
 
-    /// The value, if it was made.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::OnceCell::<u8>::new().get(), None);
-    /// ```
+    /// Returns the value if it was made.
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         self.value.get()
     }
 
-    /// Puts a value in, also while one is being made: the first one there stays.
+    /// Puts a value in, even while another is being made: the first one to arrive stays.
     ///
     /// # Errors
     ///
-    /// The value, if there was one.
-    ///
-    /// ```
-    /// let cell = postlude::sync::OnceCell::new();
-    /// assert_eq!(cell.set(1), Ok(()));
-    /// assert_eq!(cell.set(2), Err(2));
-    /// ```
+    /// Gives the value back if there was one.
     pub fn set(&self, value: T) -> Result<(), T> {
         self.value.set(value)?;
         self.turn.close();
         Ok(())
     }
 
-    /// The value; if there is none, it is made with `init`, by one task at a time.
+    /// Returns the value; if there is none, makes it with `init`, one task at a time.
     ///
     /// An `init` that needs the same cell waits for itself, without end.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line. If it was making the value, that is dropped, and the next in line makes it with
-    /// its own `init`; so it is with one that panics.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let cell = postlude::sync::OnceCell::new();
-    /// assert_eq!(cell.get_or_init(async || 7).await, &7);
-    /// # })
-    /// # }
-    /// ```
+    /// Dropping the future gives up its place in line. If it was making the value, the next in line
+    /// makes it with its own `init`; likewise after an `init` that panics.
     pub async fn get_or_init(&self, init: impl AsyncFnOnce() -> T) -> &T {
         match self.get_or_try_init(async || Ok::<T, Infallible>(init().await)).await {
             Ok(value) => value,
@@ -90,7 +67,8 @@ impl<T> OnceCell<T> {
         }
     }
 
-    /// Like [`get_or_init`](Self::get_or_init), with an `init` that may fail. Then the next in line tries with its own.
+    /// Like [`get_or_init`](Self::get_or_init), with an `init` that may fail: then the next in line
+    /// tries its own.
     ///
     /// # Cancel safety
     ///
@@ -99,16 +77,6 @@ impl<T> OnceCell<T> {
     /// # Errors
     ///
     /// That of `init`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let cell = postlude::sync::OnceCell::new();
-    /// assert_eq!(cell.get_or_try_init(async || Err("no luck")).await, Err("no luck"));
-    /// assert_eq!(cell.get_or_try_init(async || Ok::<_, &str>(7)).await, Ok(&7));
-    /// # })
-    /// # }
-    /// ```
     pub async fn get_or_try_init<E>(&self, init: impl AsyncFnOnce() -> Result<T, E>) -> Result<&T, E> {
         if let Some(value) = self.get() {
             poll_fn(budget::poll_proceed).await;
@@ -124,11 +92,7 @@ impl<T> OnceCell<T> {
         Ok(self.get().expect("it was set, here or by somebody else"))
     }
 
-    /// The value, if it was made.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::OnceCell::<u8>::new().into_inner(), None);
-    /// ```
+    /// Returns the value if it was made.
     pub fn into_inner(self) -> Option<T> {
         self.value.into_inner()
     }

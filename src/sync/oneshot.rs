@@ -57,13 +57,12 @@ struct Shared<T> {
 /// Makes a channel for one value.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let (sender, receiver) = postlude::sync::oneshot::channel();
-///     postlude::spawn(async move { sender.send(7).unwrap() });
-///     assert_eq!(receiver.await, Ok(7));
-/// })
-/// # }
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// use postlude::sync::oneshot;
+/// let (sender, receiver) = oneshot::channel();
+/// postlude::spawn(async move { sender.send(7).unwrap() });
+/// assert_eq!(receiver.await, Ok(7));
+/// # }) }
 /// ```
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
@@ -86,13 +85,8 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// The value, if the receiver was closed or is gone. That it was sent does not say that it will be received.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::oneshot::channel();
-    /// drop(receiver);
-    /// assert_eq!(sender.send(7), Err(7));
-    /// ```
+    /// Gives the value back if the receiver was closed or is gone. Success does not say that the
+    /// value will be received.
     pub fn send(self, value: T) -> Result<(), T> {
         if self.shared.receiver_closed.get() {
             return Err(value);
@@ -101,34 +95,17 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Whether nobody waits for the value any more.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::oneshot::channel::<u8>();
-    /// assert!(!sender.is_closed());
-    /// drop(receiver);
-    /// assert!(sender.is_closed());
-    /// ```
+    /// Returns whether the receiver was closed or is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.receiver_closed.get()
     }
 
-    /// Waits until nobody waits for the value any more: then the work for it can be given up.
+    /// Waits until the receiver was closed or is gone: the work for the value can be given up.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let (mut sender, receiver) = postlude::sync::oneshot::channel::<u8>();
-    ///     postlude::spawn(async move { drop(receiver) });
-    ///     sender.closed().await;
-    /// })
-    /// # }
-    /// ```
     pub async fn closed(&mut self) {
         let waiting = Closing(&self.shared.sender);
         poll_fn(|cx| poll_closed(&self.shared, cx)).await;
@@ -176,8 +153,8 @@ impl<T> fmt::Debug for Sender<T> {
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut receiver` and dropping that future loses nothing: the value stays. Dropping the receiver drops a value that has been
-/// sent.
+/// Awaiting `&mut receiver` and dropping that future loses nothing: the value stays. Dropping the
+/// receiver drops a value that was sent.
 ///
 /// # Errors
 ///
@@ -193,13 +170,6 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`TryRecvError`]: not yet, or never.
-    ///
-    /// ```
-    /// let (sender, mut receiver) = postlude::sync::oneshot::channel();
-    /// assert!(receiver.try_recv().is_err());
-    /// sender.send(7).unwrap();
-    /// assert_eq!(receiver.try_recv(), Ok(7));
-    /// ```
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         match self.shared.value.take() {
             Some(value) => Ok(value),
@@ -208,13 +178,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Refuses a value that has not been sent yet; one that has been can still be taken.
-    ///
-    /// ```
-    /// let (sender, mut receiver) = postlude::sync::oneshot::channel();
-    /// receiver.close();
-    /// assert_eq!(sender.send(7), Err(7));
-    /// ```
+    /// Refuses a value that was not sent yet; one that was can still be taken.
     pub fn close(&mut self) {
         self.shared.receiver_closed.set(true);
         self.shared.sender.wake();

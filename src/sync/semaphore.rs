@@ -1,7 +1,9 @@
 //! A number of permits, handed out in the order of asking: [`Semaphore`].
 //!
-//! `Permits` is the arithmetic and the queue; the semaphore keeps it in a cell and wakes whom it names once that is free again. Permits go to the first in the queue only once there are as many as it wants; until then nobody behind it and no newcomer gets any, so
-//! that who wants many is not starved by those who want few.
+//! `Permits` is the arithmetic and the queue; the semaphore keeps it in a cell and wakes the tasks
+//! it names once that is free again. The first in the queue gets permits once there are as many as
+//! it wants. Until then neither those behind it nor newcomers get any, so that a task that wants
+//! many does not starve.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use super::waiters::{Step, Waiters, poll_spending};
 use crate::event_loop::wake::{discard, wake, wake_all};
 
-/// The semaphore was closed, so nobody gets permits any more.
+/// The semaphore was closed: it gives no more permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed(());
 
@@ -118,72 +120,55 @@ impl Permits {
     }
 }
 
-/// A number of permits that tasks take and give back; who finds too few waits in line.
+/// A number of permits that tasks take and give back; a task that finds too few waits in line.
 ///
 /// First come, first served: a task that wants many is not overtaken by those that want few.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// use std::rc::Rc;
 /// use postlude::sync::Semaphore;
-/// postlude::run(async {
-///     let downloads = Semaphore::new(2);
-///     let first = downloads.acquire().await.unwrap();
-///     let _second = downloads.acquire().await.unwrap();
-///     assert!(downloads.try_acquire().is_err());
-///     drop(first);
-///     assert_eq!(downloads.available(), 1);
-/// })
-/// # }
+/// let downloads = Rc::new(Semaphore::new(2));
+/// let _first = downloads.acquire().await.unwrap();
+/// let second = downloads.acquire_owned().await.unwrap();
+/// assert!(downloads.try_acquire().is_err());
+/// postlude::spawn(async move { drop(second) }).await.unwrap();
+/// assert_eq!(downloads.available(), 1);
+/// # }) }
 /// ```
 pub struct Semaphore {
     permits: RefCell<Permits>,
 }
 
 impl Semaphore {
-    /// A semaphore with so many permits.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::Semaphore::new(3).available(), 3);
-    /// ```
+    /// Makes a semaphore with that many permits.
     #[must_use]
     pub const fn new(permits: usize) -> Self {
         Self { permits: RefCell::new(Permits::new(permits)) }
     }
 
-    /// How many permits are free. While somebody waits for several they may be promised to it: see [`try_acquire`](Self::try_acquire).
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::Semaphore::new(3).available(), 3);
-    /// ```
+    /// Returns how many permits are free. [`try_acquire`](Self::try_acquire) may refuse all the
+    /// same: they may be saved up for a task that waits for several.
     #[must_use]
     pub fn available(&self) -> usize {
         self.permits.borrow().available
     }
 
-    /// Waits for a permit, which comes back when the returned guard is dropped.
+    /// Waits for a permit, which goes back when the returned guard is dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in line; a permit that had been handed over goes to the next.
+    /// Dropping the future gives up its place in line; a permit that it was handed goes to the
+    /// next.
     ///
     /// # Errors
     ///
     /// [`Closed`] once [`close`](Self::close) was called.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = postlude::sync::Semaphore::new(1);
-    /// let permit = semaphore.acquire().await.unwrap();
-    /// assert_eq!(semaphore.available(), 0);
-    /// # drop(permit); })
-    /// # }
-    /// ```
     pub async fn acquire(&self) -> Result<Permit<'_>, Closed> {
         self.acquire_many(1).await
     }
 
-    /// Waits for several permits at once. More than there will ever be is a wait without end.
+    /// Waits for several permits at once: without end, if there will never be that many.
     ///
     /// # Cancel safety
     ///
@@ -192,15 +177,6 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`Closed`] once [`close`](Self::close) was called.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = postlude::sync::Semaphore::new(5);
-    /// assert_eq!(semaphore.acquire_many(3).await.unwrap().count(), 3);
-    /// # })
-    /// # }
-    /// ```
     pub async fn acquire_many(&self, count: usize) -> Result<Permit<'_>, Closed> {
         Acquire { semaphore: self, count, key: None }.await?;
         Ok(Permit { semaphore: self, count })
@@ -215,17 +191,6 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`Closed`] once [`close`](Self::close) was called.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(1));
-    /// let permit = semaphore.acquire_owned().await.unwrap();
-    /// postlude::spawn(async move { drop(permit) }).await.unwrap();
-    /// assert_eq!(semaphore.available(), 1);
-    /// # })
-    /// # }
-    /// ```
     pub fn acquire_owned(self: &Rc<Self>) -> impl Future<Output = Result<OwnedPermit, Closed>> + use<> {
         self.acquire_many_owned(1)
     }
@@ -239,15 +204,6 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`Closed`] once [`close`](Self::close) was called.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(2));
-    /// assert_eq!(semaphore.acquire_many_owned(2).await.unwrap().count(), 2);
-    /// # })
-    /// # }
-    /// ```
     pub fn acquire_many_owned(
         self: &Rc<Self>,
         count: usize,
@@ -259,32 +215,20 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit if one is free and nobody waits.
+    /// Takes a permit if one is free and no task waits.
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError`] says which is not so.
-    ///
-    /// ```
-    /// let semaphore = postlude::sync::Semaphore::new(1);
-    /// let permit = semaphore.try_acquire().unwrap();
-    /// assert!(semaphore.try_acquire().is_err());
-    /// # drop(permit);
-    /// ```
+    /// [`TryAcquireError`] says which of the two fails.
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
         self.try_acquire_many(1)
     }
 
-    /// Takes several permits if they are free and nobody waits.
+    /// Takes several permits if they are free and no task waits.
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError`] says which is not so.
-    ///
-    /// ```
-    /// let semaphore = postlude::sync::Semaphore::new(1);
-    /// assert!(semaphore.try_acquire_many(2).is_err());
-    /// ```
+    /// As [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_many(&self, count: usize) -> Result<Permit<'_>, TryAcquireError> {
         self.permits.borrow_mut().try_take(count)?;
         Ok(Permit { semaphore: self, count })
@@ -295,12 +239,6 @@ impl Semaphore {
     /// # Panics
     ///
     /// "a semaphore holds at most usize::MAX permits".
-    ///
-    /// ```
-    /// let semaphore = postlude::sync::Semaphore::new(0);
-    /// semaphore.add_permits(2);
-    /// assert_eq!(semaphore.available(), 2);
-    /// ```
     #[track_caller]
     pub fn add_permits(&self, count: usize) {
         let fits = self.available().checked_add(count).is_some();
@@ -308,27 +246,14 @@ impl Semaphore {
         self.release(count);
     }
 
-    /// Refuses everyone, who waits and who comes. Permits that are out stay valid and can be given back.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = postlude::sync::Semaphore::new(1);
-    /// semaphore.close();
-    /// assert!(semaphore.acquire().await.is_err());
-    /// # })
-    /// # }
-    /// ```
+    /// Refuses all tasks, those that wait and those that come. Permits that are out stay valid and
+    /// can be given back.
     pub fn close(&self) {
         let wakers = self.permits.borrow_mut().close();
         wake_all(wakers);
     }
 
-    /// Whether [`close`](Self::close) was called.
-    ///
-    /// ```
-    /// assert!(!postlude::sync::Semaphore::new(1).is_closed());
-    /// ```
+    /// Returns whether [`close`](Self::close) was called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.permits.borrow().closed
@@ -392,23 +317,13 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// How many they are.
-    ///
-    /// ```
-    /// assert_eq!(postlude::sync::Semaphore::new(1).try_acquire().unwrap().count(), 1);
-    /// ```
+    /// Returns how many permits it holds.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
     /// Keeps the permits from going back: the semaphore has fewer from now on.
-    ///
-    /// ```
-    /// let semaphore = postlude::sync::Semaphore::new(2);
-    /// semaphore.try_acquire().unwrap().forget();
-    /// assert_eq!(semaphore.available(), 1);
-    /// ```
     pub fn forget(mut self) {
         self.count = 0;
     }
@@ -429,32 +344,13 @@ pub struct OwnedPermit {
 }
 
 impl OwnedPermit {
-    /// How many they are.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(1));
-    /// assert_eq!(semaphore.acquire_owned().await.unwrap().count(), 1);
-    /// # })
-    /// # }
-    /// ```
+    /// Returns how many permits it holds.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
     /// Keeps the permits from going back: the semaphore has fewer from now on.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let semaphore = std::rc::Rc::new(postlude::sync::Semaphore::new(1));
-    /// semaphore.acquire_owned().await.unwrap().forget();
-    /// assert_eq!(semaphore.available(), 0);
-    /// # })
-    /// # }
-    /// ```
     pub fn forget(mut self) {
         self.count = 0;
     }

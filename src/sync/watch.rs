@@ -1,8 +1,9 @@
-//! The latest value, and who wants to know when it changes.
+//! The latest value, and word to receivers when it changes.
 //!
-//! The value is an `Rc` that is replaced, never written to: a [`Ref`] is a snapshot that holds up nobody, and `send_modify` works on a
-//! clone, so that it may look at the channel itself, and leaves everything as it was if it panics. Each new value counts the version
-//! up; a receiver is the version it has seen.
+//! The value is an `Rc` that is replaced, never written to: a [`Ref`] is a snapshot that holds up
+//! no other task. `send_modify` works on a clone, so it may look at the channel itself, and leaves
+//! everything as it was if it panics. Each new value counts the version up; a receiver is the
+//! version it has seen.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -54,16 +55,14 @@ impl<T> State<T> {
 /// Makes a channel with a first value, which its receiver counts as seen.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let (sender, mut level) = postlude::sync::watch::channel(1);
-///     postlude::spawn(async move { sender.send(2).unwrap() });
-///     assert_eq!(*level.borrow(), 1);
-///     level.changed().await.unwrap();
-///     assert_eq!(*level.borrow_and_update(), 2);
-///     assert!(level.changed().await.is_err(), "the sender is gone");
-/// })
-/// # }
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// let (sender, mut level) = postlude::sync::watch::channel(1);
+/// postlude::spawn(async move { sender.send(2).unwrap() });
+/// assert_eq!(*level.borrow(), 1);
+/// level.changed().await.unwrap();
+/// assert_eq!(*level.borrow_and_update(), 2);
+/// assert!(level.wait_for(|&level| level > 5).await.is_err(), "the sender is gone");
+/// # }) }
 /// ```
 #[must_use]
 pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
@@ -101,15 +100,8 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// The value, if there is no receiver: [`send_replace`](Self::send_replace) keeps it for later ones.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::watch::channel(1);
-    /// sender.send(2).unwrap();
-    /// assert_eq!(*receiver.borrow(), 2);
-    /// drop(receiver);
-    /// assert_eq!(sender.send(3).unwrap_err().0, 3);
-    /// ```
+    /// Gives the value back if there is no receiver: [`send_replace`](Self::send_replace) keeps it
+    /// for later ones.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         if self.receiver_count() == 0 {
             return Err(SendError(value));
@@ -118,12 +110,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Replaces the value, whether or not there are receivers, and returns the one that was there.
-    ///
-    /// ```
-    /// let (sender, _receiver) = postlude::sync::watch::channel(1);
-    /// assert_eq!(*sender.send_replace(2), 1);
-    /// ```
+    /// Replaces the value, even without receivers, and returns the one that was there.
     pub fn send_replace(&self, value: T) -> Ref<T> {
         let value = Rc::new(value);
         let mut state = self.state.borrow_mut();
@@ -139,14 +126,8 @@ impl<T> Sender<T> {
 
     /// Changes the value in place.
     ///
-    /// The closure works on a clone, which becomes the value when it returns: what it sends itself meanwhile is overwritten, and nothing
-    /// happens if it panics.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::watch::channel(vec![1]);
-    /// sender.send_modify(|list| list.push(2));
-    /// assert_eq!(*receiver.borrow(), [1, 2]);
-    /// ```
+    /// The closure works on a clone, which becomes the value when it returns: it overwrites what
+    /// the closure itself sends, and nothing happens if the closure panics.
     pub fn send_modify(&self, change: impl FnOnce(&mut T))
     where
         T: Clone,
@@ -157,13 +138,8 @@ impl<T> Sender<T> {
         });
     }
 
-    /// Changes the value in place, as [`send_modify`](Self::send_modify) does, if the closure says that it did; returns what it said.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::watch::channel(1);
-    /// assert!(!sender.send_if_modified(|value| *value > 5));
-    /// assert!(!receiver.has_changed());
-    /// ```
+    /// Changes the value in place, as [`send_modify`](Self::send_modify) does, if the closure
+    /// returns true; returns what the closure returned.
     pub fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool
     where
         T: Clone,
@@ -176,22 +152,13 @@ impl<T> Sender<T> {
         modified
     }
 
-    /// The value as it is now.
-    ///
-    /// ```
-    /// assert_eq!(*postlude::sync::watch::channel(1).0.borrow(), 1);
-    /// ```
+    /// Returns the value as it is now.
     #[must_use]
     pub fn borrow(&self) -> Ref<T> {
         Ref(Rc::clone(&self.state.borrow().value))
     }
 
-    /// A new receiver, which counts the value there is as seen.
-    ///
-    /// ```
-    /// let (sender, _first) = postlude::sync::watch::channel(1);
-    /// assert_eq!(*sender.subscribe().borrow(), 1);
-    /// ```
+    /// Makes a receiver, which counts the present value as seen.
     #[must_use]
     pub fn subscribe(&self) -> Receiver<T> {
         let mut state = self.state.borrow_mut();
@@ -199,12 +166,7 @@ impl<T> Sender<T> {
         Receiver { state: Rc::clone(&self.state), seen: state.version, key: None }
     }
 
-    /// How many receivers there are.
-    ///
-    /// ```
-    /// let (sender, _receiver) = postlude::sync::watch::channel(1);
-    /// assert_eq!(sender.receiver_count(), 1);
-    /// ```
+    /// Returns how many receivers there are.
     #[must_use]
     pub fn receiver_count(&self) -> usize {
         self.state.borrow().receivers
@@ -215,16 +177,6 @@ impl<T> Sender<T> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, receiver) = postlude::sync::watch::channel(1);
-    /// drop(receiver);
-    /// sender.closed().await;
-    /// # })
-    /// # }
-    /// ```
     pub async fn closed(&self) {
         Closing { state: &self.state, key: None }.await;
     }
@@ -287,24 +239,13 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The value as it is now. It does not count as seen.
-    ///
-    /// ```
-    /// assert_eq!(*postlude::sync::watch::channel(1).1.borrow(), 1);
-    /// ```
+    /// Returns the value as it is now, without counting it as seen.
     #[must_use]
     pub fn borrow(&self) -> Ref<T> {
         Ref(Rc::clone(&self.state.borrow().value))
     }
 
-    /// The value as it is now, which counts as seen.
-    ///
-    /// ```
-    /// let (sender, mut receiver) = postlude::sync::watch::channel(1);
-    /// sender.send(2).unwrap();
-    /// assert_eq!(*receiver.borrow_and_update(), 2);
-    /// assert!(!receiver.has_changed());
-    /// ```
+    /// Returns the value as it is now and counts it as seen.
     #[must_use]
     pub fn borrow_and_update(&mut self) -> Ref<T> {
         let state = self.state.borrow();
@@ -312,19 +253,13 @@ impl<T> Receiver<T> {
         Ref(Rc::clone(&state.value))
     }
 
-    /// Whether there is a value it has not seen.
-    ///
-    /// ```
-    /// let (sender, receiver) = postlude::sync::watch::channel(1);
-    /// sender.send(2).unwrap();
-    /// assert!(receiver.has_changed());
-    /// ```
+    /// Returns whether there is a value it has not seen.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.seen != self.state.borrow().version
     }
 
-    /// Waits for a value it has not seen; then that counts as seen.
+    /// Waits for a value it has not seen, and counts it as seen.
     ///
     /// # Cancel safety
     ///
@@ -333,39 +268,20 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`Closed`] if all senders are gone and the last value was seen.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, mut receiver) = postlude::sync::watch::channel(1);
-    /// sender.send(2).unwrap();
-    /// receiver.changed().await.unwrap();
-    /// # })
-    /// # }
-    /// ```
     pub async fn changed(&mut self) -> Result<(), Closed> {
         Changed { receiver: self }.await
     }
 
-    /// Waits until the value satisfies the condition, which is asked about the present one first; that value counts as seen.
+    /// Waits until the value satisfies the condition, beginning with the present one; that value
+    /// counts as seen.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing, but values that were asked about count as seen.
+    /// Dropping the future loses nothing, but values that the condition was given count as seen.
     ///
     /// # Errors
     ///
     /// [`Closed`] if all senders are gone and the last value does not satisfy it.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # postlude::run(async {
-    /// let (sender, mut receiver) = postlude::sync::watch::channel(1);
-    /// postlude::spawn(async move { sender.send(5).unwrap() });
-    /// assert_eq!(*receiver.wait_for(|value| *value > 3).await.unwrap(), 5);
-    /// # })
-    /// # }
-    /// ```
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&T) -> bool) -> Result<Ref<T>, Closed> {
         // It may be so already, time and again.
         poll_fn(budget::poll_proceed).await;
