@@ -1,9 +1,9 @@
-//! [`test()`]: runs a test under many schedules, each of which can be replayed from its number.
+//! [`test()`]: runs a test under many schedules and replays each from its number.
 //!
-//! The order in which ready tasks run is nobody's promise, but on a loop that is first in, first out it hardly ever changes, and code comes
-//! to rely on it. A seed makes the loop pick otherwise, always the same way for the same seed; the paused clock takes real time out of it.
-//! What is left is a program whose whole run follows from one number. Trying a hundred numbers finds the order that breaks it, and the
-//! number brings that order back.
+//! The order of ready tasks is not promised, but a first-in-first-out loop hardly ever changes it,
+//! and code comes to rely on it. A seed makes the loop pick another order, the same for the same
+//! seed; the paused clock takes out real time. The whole run then follows from one number. A
+//! hundred numbers find the order that breaks the program, and the number brings that order back.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,34 +18,32 @@ const SEED_VARIABLE: &str = "POSTLUDE_SEED";
 
 /// Runs `body` once for every seed, each time in a new runtime with that seed and a paused clock.
 ///
-/// A run fails if `body` panics or returns an error, if a task that nobody joins panics, or if everything waits and nothing
-/// inside the runtime could ever end that. The seed of the run that failed is printed; with `POSTLUDE_SEED=<seed>` in the environment the test
-/// runs that one alone, in the same order. Time is virtual: `sleep(hour)` takes none. Tasks still alive when `body` returns are dropped.
+/// A run fails if `body` panics or returns an error, if a detached task panics, or if every task
+/// waits and nothing inside the runtime could ever end that. A failed run prints its seed; with
+/// `POSTLUDE_SEED=<seed>` in the environment the test runs that seed alone, in the same order. Time
+/// is virtual: `sleep(hour)` takes none. Tasks still alive when `body` returns are dropped.
 ///
-/// Not guaranteed: that a seed means the same order in another version of this crate, or that work on other threads (blocking
-/// jobs, sockets to another process) is part of what is replayed.
+/// A seed may mean another order in another version of this crate. Work on other threads (blocking
+/// jobs, sockets to another process) is not replayed.
 ///
 /// # Panics
 ///
-/// If a run fails, with the reason; if there are no seeds at all; if `POSTLUDE_SEED` is not a number; if the system refuses a runtime.
-/// A test that waits for a plain thread holding only a waker looks like one that waits for ever: keep a
-/// [`Handle::current`](crate::Handle::current) meanwhile.
+/// If a run fails, with the reason; without seeds; if `POSTLUDE_SEED` is not a number; if the
+/// system refuses a runtime. A test that waits for a plain thread with only a waker looks like one
+/// that waits for ever: keep a [`Handle::current`](crate::Handle::current) meanwhile.
 ///
 /// ```
-/// use std::{cell::Cell, rc::Rc};
+/// use std::cell::Cell;
+/// use postlude::task::{join, yield_now};
 ///
 /// postlude::test(0..100, async || {
-///     let sum = Rc::new(Cell::new(0));
-///     let tasks: Vec<_> = (1..=4)
-///         .map(|n| {
-///             let sum = Rc::clone(&sum);
-///             postlude::spawn(async move { sum.set(sum.get() + n) })
-///         })
-///         .collect();
-///     for task in tasks {
-///         task.await.unwrap();
-///     }
-///     assert_eq!(sum.get(), 10, "in whatever order they ran");
+///     let sum = Cell::new(0);
+///     let add = async |n| {
+///         yield_now().await;
+///         sum.set(sum.get() + n);
+///     };
+///     join((add(1), add(2), add(3))).await;
+///     assert_eq!(sum.get(), 6, "in whatever order they ran");
 /// });
 /// ```
 #[track_caller]

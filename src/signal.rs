@@ -1,12 +1,13 @@
-//! Unix signals as async iterators: [`ctrl_c`], [`terminate`], and [`signal`] for any other.
+//! Unix signals as streams: [`ctrl_c`], [`terminate`], and [`signal`] for any other.
 //!
-//! Each listener is a socket pair: the handler, which may do next to nothing, writes a byte into one end (signal-safety(7)), and the
-//! other end is read like any socket. Nothing is installed before the first listener of a signal exists.
+//! Each listener is a socket pair. The handler, which may do next to nothing (signal-safety(7)),
+//! writes a byte into one end; the other end is read like any socket. Nothing is installed before
+//! the first listener of a signal exists.
 //!
-//! A handler that was installed stays installed, so removing a listener alone would leave the signal swallowed. Therefore the first
-//! thing installed for a signal is a conditional default: while nobody listens, the default action (for `SIGINT`, ending
-//! the process) is taken as if we had never been here. A signal that was ignored before (by `nohup`, say) is no exception: once it was
-//! listened for, its default action is what comes back.
+//! A handler stays installed, so removing a listener alone would leave the signal swallowed.
+//! Therefore the first thing installed for a signal is a conditional default: without a listener
+//! the signal takes its default action (`SIGINT` ends the process). That holds for a signal that
+//! was ignored before, by `nohup` say: its default action comes back, not the ignoring.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +25,8 @@ use signal_hook::low_level::{pipe, unregister};
 
 use crate::net::UnixStream;
 
-/// Bytes, each a signal, taken from the pair at a time. Signals that come faster than they are read are counted once anyway.
+/// Bytes, each a signal, taken from the pair at a time. Signals that come faster than they are read
+/// are counted once anyway.
 const SIGNALS_PER_READ: usize = 64;
 
 /// Listens for `SIGINT`, which Ctrl-C sends.
@@ -32,16 +34,6 @@ const SIGNALS_PER_READ: usize = 64;
 /// # Errors
 ///
 /// If the handler or the socket pair cannot be made.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let interrupts = postlude::signal::ctrl_c()?;
-///     # drop(interrupts);
-///     Ok(())
-/// })?
-/// # }
-/// ```
 pub fn ctrl_c() -> io::Result<Signal> {
     signal(SIGINT)
 }
@@ -51,39 +43,19 @@ pub fn ctrl_c() -> io::Result<Signal> {
 /// # Errors
 ///
 /// As [`ctrl_c`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let terminations = postlude::signal::terminate()?;
-///     # drop(terminations);
-///     Ok(())
-/// })?
-/// # }
-/// ```
 pub fn terminate() -> io::Result<Signal> {
     signal(SIGTERM)
 }
 
 /// Listens for the signal of this number (signal(7)).
 ///
-/// From this call on, until the last listener of the signal is dropped, its default action is not taken. Any number may listen, each gets
-/// each signal. Needs no runtime yet.
+/// The signal takes no default action from this call until its last listener is dropped. Any number
+/// of listeners may exist; each gets each signal. Needs no runtime yet.
 ///
 /// # Errors
 ///
-/// If the number is none, if the signal cannot be caught (`SIGKILL`, `SIGSTOP`) or may not (`SIGSEGV` and its like), or if the
-/// socket pair cannot be made.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let mut hangups = postlude::signal::signal(1)?;
-///     # std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
-///     hangups.recv().await
-/// })?
-/// # }
-/// ```
+/// If the number is no signal's, the signal cannot be caught (`SIGKILL`, `SIGSTOP`) or may not
+/// (`SIGSEGV` and its like), or the socket pair cannot be made.
 pub fn signal(number: i32) -> io::Result<Signal> {
     if signal_hook::consts::FORBIDDEN.contains(&number) {
         return Err(io::Error::new(
@@ -100,7 +72,20 @@ pub fn signal(number: i32) -> io::Result<Signal> {
     Ok(Signal { stream, number, id, audience })
 }
 
-/// A listener: a stream with an item for each signal, which never ends by itself.
+/// Listens for a signal: see [`signal`]. It is also a [`Stream`] with an item for each signal,
+/// which never ends.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let mut hangups = postlude::signal::signal(1)?;
+///     # std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
+///     hangups.recv().await?;
+///     println!("reading the configuration again");
+///     Ok(())
+/// })?
+/// # }
+/// ```
 #[must_use = "dropping it gives the signal its default action back"]
 pub struct Signal {
     stream: UnixStream,
@@ -114,21 +99,11 @@ impl Signal {
     ///
     /// # Cancel safety
     ///
-    /// A signal that is not returned is still to come.
+    /// Dropping the future loses no signal.
     ///
     /// # Errors
     ///
     /// If used outside its runtime.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut interrupts = postlude::signal::ctrl_c()?;
-    ///     # std::process::Command::new("kill").args(["-INT", &std::process::id().to_string()]).status()?;
-    ///     interrupts.recv().await
-    /// })?
-    /// # }
-    /// ```
     pub async fn recv(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -138,16 +113,6 @@ impl Signal {
     /// # Errors
     ///
     /// As `recv`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut interrupts = postlude::signal::ctrl_c()?;
-    ///     # std::process::Command::new("kill").args(["-INT", &std::process::id().to_string()]).status()?;
-    ///     std::future::poll_fn(|cx| interrupts.poll_recv(cx)).await
-    /// })?
-    /// # }
-    /// ```
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; SIGNALS_PER_READ];
         match ready!(self.stream.poll_read(cx, &mut bytes)) {
@@ -158,13 +123,6 @@ impl Signal {
     }
 
     /// The number of the signal.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// assert_eq!(postlude::signal::ctrl_c()?.number(), 2);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn number(&self) -> i32 {
         self.number
@@ -215,7 +173,8 @@ impl Audience {
     }
 }
 
-/// The audience of a signal. The first call for a signal installs its conditional default, for the life of the process.
+/// The audience of a signal. The first call for a signal installs its conditional default, for the
+/// life of the process.
 fn audience(number: i32) -> io::Result<Arc<Audience>> {
     static AUDIENCES: Mutex<BTreeMap<i32, Arc<Audience>>> = Mutex::new(BTreeMap::new());
     let mut audiences = AUDIENCES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,9 @@
-//! What can be seen of the loop at work: five events, each reported from one place.
+//! The loop observed: five events, each reported from one place.
 //!
-//! The loop calls a method here when a task was spawned, when one was woken, before and after each poll, and when it parks. That keeps
-//! counting and timing out of its text. They feed [`Stats`], the report of slow polls, and the user's [`Hooks`]. A hook is the user's code,
-//! so none is called while anything of the loop's is borrowed; where there are none, an event costs one branch.
+//! The loop calls a method here when a task was spawned, when one was woken, before and after each
+//! poll, and when it parks. That keeps counting and timing out of its text. They feed [`Stats`],
+//! the report of slow polls, and the user's [`Hooks`]. A hook is the user's code, so none is called
+//! while anything of the loop's is borrowed; where there are none, an event costs one branch.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -43,9 +44,10 @@ pub struct Stats {
     pub events: u64,
     /// Timers that fired.
     pub timers: u64,
-    /// Panics nobody heard of: those that are reported, unless the policy is to ignore them.
+    /// Unobserved panics, reported or ignored: see [`PanicPolicy`](crate::PanicPolicy).
     pub panics: u64,
-    /// Tasks now: those that have not ended, and those that have while their `JoinHandle` keeps the output.
+    /// Tasks now: those that have not ended, and those that have while their `JoinHandle` keeps the
+    /// output.
     pub tasks: usize,
     /// Timers set now.
     pub timers_set: usize,
@@ -66,7 +68,8 @@ pub(crate) struct Insight {
     pub(crate) panics: Count,
     /// Whether anybody is to be told of polls, or they are timed.
     watches_polls: bool,
-    /// When the polls in progress began, if they are timed: a task's, and within it those of its scopes' children.
+    /// When the polls in progress began, if they are timed: a task's, and within it those of its
+    /// scopes' children.
     began: RefCell<Vec<Instant>>,
 }
 
@@ -83,60 +86,58 @@ impl Count {
     }
 }
 
-/// What is called as the loop goes about its work: see [`Builder::hooks`](crate::Builder::hooks).
+/// Observes the loop, for a trace, a profile or a metric: see
+/// [`Builder::hooks`](crate::Builder::hooks).
 ///
-/// Each method does nothing unless it is written. They are called on the loop's thread, between its steps, and may do whatever a task
-/// may: spawn, wake, abort, drop. A panic of one is reported as a panic that belongs to no task. For a trace, a profile, a metric;
-/// what they cost, every event costs.
+/// Each method does nothing by default. The loop calls it on its thread, between its steps, so it
+/// may do whatever a task may: spawn, wake, abort, drop. Its panic is reported as one that belongs
+/// to no task. Its cost adds to every event.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
-/// use std::{cell::RefCell, rc::Rc};
-/// use postlude::{Hooks, TaskId, task::Current};
+/// use std::{cell::Cell, rc::Rc};
 ///
-/// #[derive(Clone, Default)]
-/// struct Trace(Rc<RefCell<Vec<String>>>);
-///
-/// impl Hooks for Trace {
-///     fn spawned(&self, task: &Current) {
-///         self.0.borrow_mut().push(format!("{} spawned", task.id()));
-///     }
-///     fn poll_begins(&self, task: TaskId) {
-///         self.0.borrow_mut().push(format!("{task} runs"));
+/// struct Polls(Rc<Cell<u32>>);
+/// impl postlude::Hooks for Polls {
+///     fn poll_begins(&self, _: postlude::TaskId) {
+///         self.0.set(self.0.get() + 1);
 ///     }
 /// }
-///
-/// let trace = Trace::default();
-/// let runtime = postlude::Runtime::builder().hooks(trace.clone()).build()?;
-/// runtime.block_on(async { postlude::spawn(async {}).await.unwrap() })?;
-/// assert_eq!(*trace.0.borrow(), ["1 runs", "2 spawned", "2 runs", "1 runs"]);
+/// let polls = Rc::new(Cell::new(0));
+/// let runtime = postlude::Runtime::builder().hooks(Polls(Rc::clone(&polls))).build()?;
+/// runtime.block_on(postlude::task::yield_now())?;
+/// assert_eq!(polls.get(), 2);
 /// # Ok(())
 /// # }
 /// ```
 pub trait Hooks {
-    /// A task was spawned, a deferred one or a scope's child among them, and is queued. One that spawns calls itself. (When
-    /// [`Runtime::spawn`](crate::Runtime::spawn) is called between turns, no runtime is current in here.)
+    /// A task was spawned, a deferred one or a scope's child among them, and is queued. One that
+    /// spawns calls itself. (When [`Runtime::spawn`](crate::Runtime::spawn) is called between
+    /// turns, no runtime is current in here.)
     fn spawned(&self, task: &Current) {
         let _ = task;
     }
 
-    /// A task that was not ready is ready now. Called inside the call of the waker, if that is on the loop's thread.
+    /// A task that was not ready is ready now. Called inside the call of the waker, if that is on
+    /// the loop's thread.
     fn woken(&self, task: TaskId) {
         let _ = task;
     }
 
-    /// A task is about to be polled: the future given to `block_on` is one, and so is a scope's child, within the poll of its owner.
+    /// A task is about to be polled: the future given to `block_on` is one, and so is a scope's
+    /// child, within the poll of its owner.
     fn poll_begins(&self, task: TaskId) {
         let _ = task;
     }
 
-    /// The poll is over. If the future was ready, it has been dropped.
+    /// A poll is over. A future that was ready has been dropped.
     fn poll_ends(&self, task: TaskId) {
         let _ = task;
     }
 
-    /// There is nothing to do, and the loop is about to sleep. If there is something to do after this call, it does not, but asks the
-    /// operating system for events and goes on. (So a virtual clock stands still while this makes work each time.)
+    /// The loop has nothing to do and is about to sleep. If this call makes work, the loop asks the
+    /// operating system for events and goes on. (So a virtual clock stands still while each call
+    /// makes work.)
     fn parks(&self) {}
 }
 

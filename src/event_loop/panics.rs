@@ -11,7 +11,7 @@ use crate::executor::id::TaskId;
 
 pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
 
-/// The panic of a task nobody waits for, as [`Builder::on_panic`](crate::Builder::on_panic) sees it.
+/// An unobserved panic, as [`Builder::on_panic`](crate::Builder::on_panic) sees it.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -36,49 +36,26 @@ impl TaskPanic {
         Self { task, text }
     }
 
-    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to no task.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| assert!(panic.id().is_some())).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
+    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to
+    /// no task.
     #[must_use]
     pub fn id(&self) -> Option<TaskId> {
         self.task.as_ref().map(|task| task.id)
     }
 
     /// The task's name, if it has one.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| assert_eq!(panic.name(), Some("mail"))).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.task.as_ref()?.name.as_deref()
     }
 
-    /// Where the task was spawned.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| eprintln!("{:?}", panic.location())).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
+    /// The place that spawned the task.
     #[must_use]
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.task.as_ref()?.location
     }
 
     /// The panic's text, or a stand-in if it has none.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().on_panic(|panic| eprintln!("{}", panic.text())).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -94,30 +71,44 @@ impl fmt::Display for TaskPanic {
     }
 }
 
-/// What follows when a task panics.
+/// The reaction to a panic of a task.
 ///
-/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value being dropped. It is reported, to the
-/// hook ([`Builder::on_panic`](crate::Builder::on_panic)) or as a line on stderr. One that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its owner's.
+/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value
+/// being dropped. It is reported to the hook ([`Builder::on_panic`](crate::Builder::on_panic)) or
+/// as a line on stderr. A panic that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its
+/// owner's.
 ///
-/// Where a policy ends the loop, the `block_on` or `turn` in progress ends with an error that names the task and its panic, at the end
-/// of the turn; if its own future is ready in that turn, the next one does. Tasks stay where they are until the runtime is
-/// dropped, and a further `block_on` goes on with them.
+/// A policy that ends the loop ends the `block_on` or `turn` in progress, at the end of the turn,
+/// with an error that names the task and its panic; if its own future is ready in that turn, the
+/// next one ends so. Tasks stay until the runtime is dropped; a further `block_on` goes on with
+/// them.
 ///
 /// ```
-/// assert_eq!(postlude::PanicPolicy::default(), postlude::PanicPolicy::Report);
+/// # fn main() -> std::io::Result<()> {
+/// let policy = postlude::PanicPolicy::ShutdownIfUnobserved;
+/// let runtime = postlude::Runtime::builder().on_panic(|_| ()).panic_policy(policy).build()?;
+/// let error = runtime.block_on(async {
+///     drop(postlude::spawn(async { panic!("unheard") }));
+///     std::future::pending::<()>().await
+/// });
+/// assert!(error.unwrap_err().to_string().contains("unheard"));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// An unobserved panic is not reported either, only counted ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
+    /// An unobserved panic is not reported either, only counted
+    /// ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
     Ignore,
     /// An unobserved panic is reported, and the loop goes on.
     #[default]
     Report,
     /// An unobserved panic is reported, and ends the loop.
     ShutdownIfUnobserved,
-    /// Any panic of a task, of a blocking job or of a scope's child ends the loop, whoever waits for it; an unobserved one is reported.
-    /// One that is caught before it gets that far (the HTTP server answers for a handler's) is not meant.
+    /// Any panic of a task, a blocking job or a scope's child ends the loop, observed or not; an
+    /// unobserved one is reported. A panic caught before (the HTTP server answers for a handler's)
+    /// does not count.
     ShutdownAlways,
 }
 
@@ -149,7 +140,8 @@ impl Parts {
         }
     }
 
-    /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the policy does not let pass.
+    /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the
+    /// policy does not let pass.
     pub(crate) fn note_error(&self, task: Option<&Current>, error: &JoinError) {
         if self.config.panic_policy != PanicPolicy::ShutdownAlways {
             return;
@@ -167,7 +159,8 @@ impl Parts {
         }
     }
 
-    /// Runs a foreign piece of code (a waker's wake or drop, a dropped closure) and reports its panic.
+    /// Runs a foreign piece of code (a waker's wake or drop, a dropped closure) and reports its
+    /// panic.
     pub(crate) fn guarded(&self, code: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
             self.report(None, &payload);

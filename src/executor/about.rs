@@ -1,7 +1,7 @@
-//! What is known of a task besides its state: its name, and where it was spawned.
+//! The facts of a task besides its state: its name, and where it was spawned.
 //!
-//! A wake or a poll needs none of it, so it stands outside the slot. Most tasks have no name, and a program spawns from few places, so a
-//! task usually keeps the number of its place and nothing else.
+//! A wake or a poll needs none of them, so they stand outside the slot. Most tasks have no name,
+//! and a program spawns from few places, so a task usually keeps only the number of its place.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,19 @@ use std::panic::Location;
 use super::id::TaskId;
 use super::queue::WakeTarget;
 
-/// What a task knows of itself: see [`task::current`](crate::task::current).
+/// The number, name and spawn site of a task: see [`task::current`](crate::task::current).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// postlude::run(async {
+///     let task = postlude::spawn(async { postlude::task::current().unwrap() });
+///     let id = task.id();
+///     let current = task.await.unwrap();
+///     assert_eq!((current.id(), current.name()), (id, None));
+///     assert_eq!(current.location().unwrap().file(), file!());
+/// })
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Current {
     pub(crate) id: TaskId,
@@ -21,44 +33,19 @@ pub struct Current {
 }
 
 impl Current {
-    /// Its number.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(async { postlude::task::current().unwrap().id() });
-    ///     let id = task.id();
-    ///     assert_eq!(task.await.unwrap(), id);
-    /// })
-    /// # }
-    /// ```
+    /// The task's number.
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.id
     }
 
-    /// Its name, if it was given one.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async { assert_eq!(postlude::task::current().unwrap().name(), None) })
-    /// # }
-    /// ```
+    /// The task's name, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Where it was spawned; `None` for the future given to `block_on`.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let place = postlude::spawn(async { postlude::task::current().unwrap().location() });
-    ///     assert_eq!(place.await.unwrap().unwrap().file(), file!());
-    /// })
-    /// # }
-    /// ```
+    /// The place that spawned the task; `None` for the future given to `block_on`.
     #[must_use]
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.location
@@ -78,7 +65,8 @@ impl fmt::Display for Current {
     }
 }
 
-/// Where the cold facts of a task stand: in a site shared with all tasks spawned there, or in a record of its own.
+/// Where the cold facts of a task stand: in a site shared with all tasks spawned there, or in a
+/// record of its own.
 #[derive(Clone, Copy)]
 pub(super) struct About(u32);
 
@@ -122,7 +110,8 @@ pub(super) struct Record {
 
 /// The cold facts of what a scope polls by itself: one of its children, or its body.
 pub(super) struct Member {
-    /// The number of its spawn site, plus one: so an unused entry of the slab needs no tag beside it.
+    /// The number of its spawn site, plus one: so an unused entry of the slab needs no tag beside
+    /// it.
     pub(super) site: NonZeroU32,
     /// Where the scope keeps it.
     pub(super) index: u32,
@@ -136,7 +125,8 @@ impl Member {
     }
 }
 
-/// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for good.
+/// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for
+/// good.
 #[derive(Default)]
 pub(super) struct Sites {
     all: Vec<&'static Location<'static>>,

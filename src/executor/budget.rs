@@ -1,20 +1,23 @@
 //! The cooperative budget: how a task whose socket is always ready still lets the others run.
 //!
-//! Before each poll of a task the loop sets a counter. Each operation of this crate that completes at once, with success or with
-//! an error, takes one off it; at zero the operations say `Pending` and wake their task, so it goes to the end of the queue and is
-//! polled again with a full counter. An operation that would wait spends nothing. Outside our polls the budget is unlimited, so
-//! our types work under any executor.
+//! Before each poll of a task the loop sets a counter. Each operation of this crate that completes
+//! at once, with success or with an error, takes one off it; at zero the operations say `Pending`
+//! and wake their task, so it goes to the end of the queue and is polled again with a full counter.
+//! An operation that would wait spends nothing. Outside our polls the budget is unlimited, so our
+//! types work under any executor.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
 /// Operations a task may complete in one poll.
 ///
-/// Large enough that the detour through the queue (some 10 ns) disappears beside 128 system calls (some 300 ns each), small
-/// enough that a task is done with them in well under a tenth of a millisecond.
+/// Large enough that the detour through the queue (some 10 ns) disappears beside 128 system calls
+/// (some 300 ns each), small enough that a task is done with them in well under a tenth of a
+/// millisecond.
 pub(crate) const OPERATIONS_PER_POLL: u64 = 128;
 
-/// More than a thread can spend in its lifetime, at one a nanosecond 584 years, so that spending need not ask whether there is a limit.
+/// More than a thread can spend in its lifetime, at one a nanosecond 584 years, so that spending
+/// need not ask whether there is a limit.
 const UNLIMITED: u64 = u64::MAX;
 
 thread_local! {
@@ -41,22 +44,20 @@ impl Drop for Limited {
 
 /// Whether the current poll may complete another operation.
 ///
-/// An executor inside a task (a `FuturesUnordered`, a `select` loop) can ask this before it polls its next child and yield when
-/// the answer is no: every operation of this crate would say `Pending` now. Outside a task the answer is yes.
-///
-/// ```
-/// assert!(postlude::task::has_budget());
-/// ```
+/// An executor inside a task (a `FuturesUnordered`, a `select` loop) can ask this before it polls
+/// its next child and yield on `false`: every operation of this crate would say `Pending` now.
+/// Outside a task it is `true`.
 #[must_use]
 #[inline]
 pub fn has_budget() -> bool {
     LEFT.get() > 0
 }
 
-/// Spends one operation of the current poll's budget; `Pending`, with the task woken, when none is left.
+/// Spends one operation of the current poll's budget; `Pending`, with the task woken, when none is
+/// left.
 ///
-/// For leaf futures of one's own that can be ready any number of times in a row: call it once the operation has completed, or, as
-/// here, before it begins.
+/// For your own leaf futures that can be ready many times in a row: call it once the operation has
+/// completed, or, as here, before it begins.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -93,8 +94,9 @@ pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
 
 /// Spends one operation of the current poll's budget.
 ///
-/// For work that has been done already and took about as long as an operation: bytes that were copied, items that were handled. It never
-/// waits; ask [`has_budget`] or [`poll_proceed`] before the next piece. Outside a task's poll it does nothing.
+/// For completed work of about an operation's length: copied bytes, handled items. It never waits;
+/// ask [`has_budget`] or [`poll_proceed`] before the next piece. Outside a task's poll it does
+/// nothing.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -120,7 +122,8 @@ pub(crate) fn left() -> u64 {
 
 /// Takes one operation off the budget, unless something was spent since `before` was [`left`].
 ///
-/// For what is ready when a future of the caller's is: that one has spent if it is ours, and not if it is not.
+/// For what is ready when a future of the caller's is: that one has spent if it is ours, and not if
+/// it is not.
 #[inline]
 pub(crate) fn spend_unless_spent(before: u64) {
     if left() == before {

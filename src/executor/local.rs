@@ -1,8 +1,9 @@
-//! Task-locals: values that a future and the tasks it spawns can read without being handed them.
+//! Task-locals: values that a future and the tasks it spawns read without a parameter.
 //!
-//! A thread-local holds the current map, an immutable list of the values in force. A scope sets its own map around each poll of its
-//! future and around the drop of it. A task spawned while the map is not empty has its future wrapped in a scope with that map;
-//! any other task carries nothing, and its polls look at nothing.
+//! A thread-local holds the current map, an immutable list of the values in force. A scope sets its
+//! own map around each poll of its future and around the drop of it. A task spawned while the map
+//! is not empty has its future wrapped in a scope with that map; any other task carries nothing,
+//! and its polls look at nothing.
 //!
 //! # Invariant
 //!
@@ -21,7 +22,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-/// The values in force. One entry per key: a scope within a scope of the same key replaces the value.
+/// The values in force. One entry per key: a scope within a scope of the same key replaces the
+/// value.
 pub(crate) type Map = Rc<[(usize, Rc<dyn Any>)]>;
 
 thread_local! {
@@ -55,11 +57,13 @@ impl Drop for Entered {
     }
 }
 
-/// A key for a value that belongs to a task and those it spawns.
+/// A task-local: the key of a value that belongs to a future and the tasks it spawns.
 ///
-/// Inherited by tasks spawned within the scope (`spawn`, `defer`, `JoinSet`) and by children of a [`scope`](crate::task::scope()); a child whose spawner
-/// has no values sees those of the scope's owner, which polls it. Not inherited by blocking jobs, by what another thread spawns
-/// through a [`Handle`](crate::Handle), and by the future given to `block_on` from around the call.
+/// Tasks spawned within the scope (`spawn`, `defer`, `JoinSet`) inherit the value, and so do
+/// children of a [`scope`](crate::task::scope()). A child whose spawner has no values sees those of
+/// the scope's owner, which polls it. Blocking jobs and tasks spawned on another thread through a
+/// [`Handle`](crate::Handle) inherit none, nor does the future given to `block_on` from around the
+/// call.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -68,6 +72,7 @@ impl Drop for Entered {
 /// postlude::run(async {
 ///     let seen = USER.scope(7, async { postlude::spawn(async { USER.get() }).await.unwrap() }).await;
 ///     assert_eq!(seen, Some(7));
+///     assert_eq!(USER.sync_scope(8, || USER.with(|user| user + 1)), Some(9));
 ///     assert_eq!(USER.get(), None);
 /// })
 /// # }
@@ -80,11 +85,6 @@ pub struct Local<T> {
 
 impl<T: 'static> Local<T> {
     /// A key without a value, for a `static`.
-    ///
-    /// ```
-    /// static NAME: postlude::task::Local<String> = postlude::task::Local::new();
-    /// assert_eq!(NAME.get(), None);
-    /// ```
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a key is made in a static, where `default` cannot be called")]
     pub const fn new() -> Self {
@@ -110,42 +110,23 @@ impl<T: 'static> Local<T> {
         others.chain([(key, Rc::new(value) as Rc<dyn Any>)]).collect()
     }
 
-    /// Runs `future` with the value set, during its polls and its drop. Other values are those in force at this call.
+    /// Runs `future` with the value set, during its polls and its drop. Other keys keep the values
+    /// in force at this call.
     ///
     /// # Cancel safety
     ///
     /// Dropping it drops `future`, and loses what that loses.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// static DEPTH: postlude::task::Local<u32> = postlude::task::Local::new();
-    /// let inner = DEPTH.scope(2, async { DEPTH.get() });
-    /// assert_eq!(postlude::run(DEPTH.scope(1, inner))?, Some(2));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn scope<F: Future>(&self, value: T, future: F) -> Scoped<F> {
         Scoped::new(self.map_with(value), future)
     }
 
     /// Calls `code` with the value set.
-    ///
-    /// ```
-    /// static DEPTH: postlude::task::Local<u32> = postlude::task::Local::new();
-    /// assert_eq!(DEPTH.sync_scope(1, || DEPTH.get()), Some(1));
-    /// ```
     pub fn sync_scope<R>(&self, value: T, code: impl FnOnce() -> R) -> R {
         let _entered = enter(Some(self.map_with(value)));
         code()
     }
 
     /// Calls `code` with the value; `None` if none is set here.
-    ///
-    /// ```
-    /// static NAME: postlude::task::Local<String> = postlude::task::Local::new();
-    /// let length = NAME.sync_scope("four".to_owned(), || NAME.with(|name| name.len()));
-    /// assert_eq!(length, Some(4));
-    /// ```
     pub fn with<R>(&self, code: impl FnOnce(&T) -> R) -> Option<R> {
         let key = self.key();
         let map = current()?;
@@ -154,11 +135,6 @@ impl<T: 'static> Local<T> {
     }
 
     /// A clone of the value, if one is set here.
-    ///
-    /// ```
-    /// static USER: postlude::task::Local<u32> = postlude::task::Local::new();
-    /// assert_eq!(USER.get(), None);
-    /// ```
     #[must_use]
     pub fn get(&self) -> Option<T>
     where

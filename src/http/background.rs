@@ -51,11 +51,6 @@ use crate::task::{AbortOnDrop, is_woken};
 use crate::{JoinHandle, defer, time};
 
 /// The output of a background task: nothing, or a `Result` whose error is reported.
-///
-/// ```
-/// use postlude::http::TaskOutput;
-/// assert_eq!(Err::<(), _>("no disk").into_result(), Err(String::from("no disk")));
-/// ```
 #[diagnostic::on_unimplemented(
     message = "a background task cannot return `{Self}`",
     note = "return `()`, or `Result<(), E>` with an `E: Display`"
@@ -81,13 +76,8 @@ impl<E: fmt::Display> TaskOutput for Result<(), E> {
     }
 }
 
-/// Why a task was not accepted. Its answer is a 503, with `Retry-After` unless it is
+/// The refusal of a background task. Its answer is a 503, with `Retry-After` unless it is
 /// [`Closed`](Self::Closed).
-///
-/// ```
-/// use postlude::http::{AddError, IntoResponse};
-/// assert_eq!(AddError::Full.into_response().status(), 503);
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddError {
@@ -123,15 +113,6 @@ impl AddError {
 }
 
 /// An accepted task. Ids are counted per server from 1 and never reused.
-///
-/// ```
-/// use postlude::http::{BackgroundTasks, Error, Router};
-/// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-///     let task = tasks.add(async {})?;
-///     println!("accepted as task {task}");
-///     Ok::<_, Error>("answer")
-/// });
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskRef(u64);
 
@@ -171,7 +152,8 @@ pub(crate) enum AnswerOutcome {
 /// let router = Router::new().post("/orders", async |tasks: BackgroundTasks| {
 ///     tasks.add(async { println!("the client has its answer") })?;
 ///     tasks.add_blocking(|| std::fs::write("/tmp/orders", "one more"))?;
-///     Ok::<_, http::Error>("ordered")
+///     let mail = tasks.task("mail").run(async || println!("sent"))?;
+///     Ok::<_, http::Error>(format!("ordered, task {mail} sends the mail"))
 /// });
 /// ```
 #[derive(Clone)]
@@ -233,18 +215,8 @@ impl BackgroundTasks {
         NewTask { tasks: self, name: name.into() }
     }
 
-    /// Lets the tasks of this request run at the same time instead of one after the other; from the
-    /// next one to start on.
-    ///
-    /// ```
-    /// use postlude::http::{BackgroundTasks, Error, Router};
-    /// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-    ///     tasks.concurrent();
-    ///     tasks.add(async { println!("these two") })?;
-    ///     tasks.add(async { println!("overlap") })?;
-    ///     Ok::<_, Error>("answer")
-    /// });
-    /// ```
+    /// Runs the tasks of this request at the same time, not one after the other, from the next one
+    /// to start on.
     pub fn concurrent(&self) {
         self.list.concurrent.set(true);
     }
@@ -285,15 +257,7 @@ impl fmt::Debug for BackgroundTasks {
     }
 }
 
-/// A task about to be added: see [`BackgroundTasks::task`].
-///
-/// ```
-/// use postlude::http::{BackgroundTasks, Error, Router};
-/// let router = Router::new().get("/", async |tasks: BackgroundTasks| {
-///     tasks.task("mail").run(async || println!("sent"))?;
-///     Ok::<_, Error>("answer")
-/// });
-/// ```
+/// A named task about to be added: see [`BackgroundTasks::task`].
 #[must_use = "a task is added by `run` or `run_blocking`"]
 #[derive(Debug)]
 pub struct NewTask<'a> {
@@ -1071,17 +1035,6 @@ impl Fault {
 }
 
 /// The ways in which a background task fails: see [`TaskFailure::kind`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::http::{FailureKind, Router, Server};
-/// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| match failure.kind {
-///     FailureKind::Panic => eprintln!("a bug: {failure}"),
-///     _ => eprintln!("{failure}"),
-/// });
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -1101,9 +1054,10 @@ pub enum FailureKind {
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
-/// use postlude::http::{Router, Server};
-/// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| {
-///     eprintln!("{} of {} failed: {}", failure.name, failure.request, failure.message);
+/// use postlude::http::{FailureKind, Router, Server};
+/// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|failure| match failure.kind {
+///     FailureKind::Panic => eprintln!("a bug: {failure}"),
+///     _ => eprintln!("{} of {} failed: {}", failure.name, failure.request, failure.message),
 /// });
 /// # Ok(())
 /// # }
@@ -1138,16 +1092,6 @@ impl fmt::Display for TaskFailure {
 }
 
 /// A task that shutdown did not wait for.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::http::{Router, Server};
-/// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-/// let report = postlude::run(server.run())??;
-/// report.unfinished.iter().for_each(|task| eprintln!("lost: {task}"));
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UnfinishedTask {

@@ -323,7 +323,7 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
 /// use postlude::http::{Router, Server};
 /// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
 /// let report = postlude::run(server.run())??;
-/// eprintln!("{report}");
+/// report.unfinished.iter().for_each(|task| eprintln!("lost: {task}"));
 /// # Ok(())
 /// # }
 /// ```
@@ -369,13 +369,6 @@ impl fmt::Debug for Server {
 ///
 /// If the address cannot be bound, a signal handler not be installed, or the listener fails for
 /// good.
-///
-/// ```no_run
-/// use postlude::http::{self, Router};
-/// fn main() -> std::io::Result<()> {
-///     postlude::run(http::serve("127.0.0.1:8000", Router::new().get("/", async || "hello")))?
-/// }
-/// ```
 #[cfg(feature = "signal")]
 pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
     let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;

@@ -1,18 +1,23 @@
-//! Several futures polled by one: [`join`] waits for all, [`try_join`] for all or the first error, [`race`] for the first.
+//! Several futures in one task: [`join`] waits for all, [`try_join`] for all or the first error,
+//! [`race`] for the first.
 //!
-//! Each poll begins with another branch than the one before, and ends where the budget does; the next one goes on there. So a branch
-//! that is always ready never keeps another from being polled. Where the first poll begins is as good as drawn by lot, so that of one
-//! race after the other, in a loop, each of two that are always ready wins its half, whatever other races are run between them.
+//! Each poll begins with another branch than the one before, and ends where the budget does; the
+//! next one goes on there. So a branch that is always ready never keeps another from being polled.
+//! Where the first poll begins is as good as drawn by lot, so that of one race after the other, in
+//! a loop, each of two that are always ready wins its half, whatever other races are run between
+//! them.
 //!
 //! # How it works
 //!
-//! The branches of a tuple stand in the future itself, as its local variables, so nothing is allocated; a vector's or an array's are boxed
-//! one by one, since an element of a slice cannot be pinned without. Either way [`poll_in_turn`] decides whose turn it is, and asks
-//! for a branch by its number. A branch that is ready is dropped at once and its output takes its place, so that whatever it
-//! held (a lock, a permit) is free for the others, and it is never polled again.
+//! The branches of a tuple stand in the future itself, as its local variables, so nothing is
+//! allocated; a vector's or an array's are boxed one by one, since an element of a slice cannot be
+//! pinned without. Either way [`poll_in_turn`] decides whose turn it is, and asks for a branch by
+//! its number. A branch that is ready is dropped at once and its output takes its place, so that
+//! whatever it held (a lock, a permit) is free for the others, and it is never polled again.
 //!
-//! All branches are polled when any of them is woken: they share their task's waker. Where that is too much, because there are
-//! hundreds, spawn tasks or use a [`scope`](super::scope()): their wakes are told apart.
+//! All branches are polled when any of them is woken: they share their task's waker. Where that is
+//! too much, because there are hundreds, spawn tasks or use a [`scope`](super::scope()): their
+//! wakes are told apart.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,17 +29,20 @@ use crate::event_loop::context;
 use crate::executor::budget;
 use crate::executor::random::{GOLDEN_RATIO, scramble};
 
-/// Waits for all of several futures, and gives their outputs in the order they were given.
+/// Waits for several futures, and gives their outputs in the order of the futures.
 ///
-/// `futures` is a tuple of 2 to 8 futures of any types, or a `Vec` or an array of one type. Each future is dropped as soon as it is
-/// ready. All of them are polled whenever one is woken, another one first each time, and none is held up by another that uses up
-/// the task's [budget](super::has_budget). A tuple needs no allocation, a vector and an array one for each future.
+/// `futures` is a tuple of 2 to 8 futures of any types, or a `Vec` or an array of one type. Each
+/// future is dropped as soon as it is ready. All of them are polled whenever one is woken, another
+/// one first each time, and none is held up by another that uses up the task's
+/// [budget](super::has_budget). A tuple needs no allocation, a vector and an array one for each
+/// future.
 ///
 /// A panic of one of them drops the others and goes on to the caller.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch and the outputs there are already; what a branch loses is what dropping it loses.
+/// Dropping it drops every branch and the outputs there are already. A branch loses what dropping
+/// it loses.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -52,18 +60,21 @@ pub async fn join<J: Join>(futures: J) -> J::Output {
     futures.join().await
 }
 
-/// Waits for all of several futures that return a `Result`, or for the first error: then the others are dropped, and it is returned.
+/// Waits for several futures that return a `Result`; the first error drops the others and is
+/// returned.
 ///
-/// `futures` is a tuple of 2 to 8 futures with one error type, or a `Vec` or an array. Otherwise it is as [`join`] is.
+/// `futures` is a tuple of 2 to 8 futures with one error type, or a `Vec` or an array. Otherwise it
+/// is like [`join`].
 ///
 /// # Errors
 ///
-/// The first error, by time. Should two branches fail in the same poll, the one that was polled first, which is another one each time.
+/// The first error, by time; within one poll, that of the branch polled first, which is another one
+/// each time.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch and the outputs there are already. So does an error: what the other branches had begun is lost as
-/// far as dropping them loses it.
+/// Dropping it drops every branch and the outputs there are already. So does an error. A branch
+/// loses what dropping it loses.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -80,15 +91,18 @@ pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
     futures.try_join().await
 }
 
-/// Polls several futures until one is ready, and gives its place and its output. The others are dropped before it returns.
+/// Waits for the first of several futures, and gives its place and output. The others are dropped
+/// before it returns.
 ///
-/// `futures` is a tuple of 2 to 8 futures with the same output, or a `Vec` or an array. All of them are polled whenever one is woken,
-/// another one first each time, so none is held up by another. Never ready if there are none. A tuple needs no allocation, a
-/// vector and an array one for each future.
+/// `futures` is a tuple of 2 to 8 futures with the same output, or a `Vec` or an array. All of them
+/// are polled whenever one is woken, another one first each time, so none is held up by another.
+/// Never ready if there are none. A tuple needs no allocation, a vector and an array one for each
+/// future.
 ///
-/// Since the losers are dropped, a lock or a permit that one of them held is free when the race is over. That is not so for a branch
-/// given as `&mut future`: it lives on and holds what it holds, but nobody polls it, and code after the race that waits for the same
-/// lock waits for ever. Give such a future a task of its own instead, or go on polling it beside what follows.
+/// The losers are dropped, so a lock or a permit that one of them held is free after the race. A
+/// branch given as `&mut future` lives on unpolled with its locks, and code after the race that
+/// waits for the same lock waits for ever. Give such a future a task of its own, or go on polling
+/// it.
 ///
 /// # Cancel safety
 ///
@@ -114,15 +128,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What [`join`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures. Not to be implemented elsewhere.
-///
-/// ```
-/// async fn twice<J: postlude::task::Join>(first: J, second: J) -> [J::Output; 2] {
-///     [postlude::task::join(first).await, postlude::task::join(second).await]
-/// }
-/// # let futures = || (std::future::ready(1), std::future::ready(2));
-/// # postlude::run(async { assert_eq!(twice(futures(), futures()).await, [(1, 2); 2]) }).unwrap();
-/// ```
+/// Futures to [`join`]: a tuple of 2 to 8, a `Vec` or an array. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a group of futures that can be joined",
     note = "give a tuple of 2 to 8 futures, or collect futures of one type into a `Vec`"
@@ -135,15 +141,7 @@ pub trait Join: sealed::Sealed {
     fn join(self) -> impl Future<Output = Self::Output>;
 }
 
-/// What [`try_join`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures, whose outputs are `Result`s with one error type. Not
-/// to be implemented elsewhere.
-///
-/// ```
-/// async fn all_or_none<J: postlude::task::TryJoin>(futures: J) -> Option<J::Output> {
-///     postlude::task::try_join(futures).await.ok()
-/// }
-/// # postlude::run(async { assert_eq!(all_or_none([std::future::ready(Ok::<_, ()>(1))]).await, Some([1])) }).unwrap();
-/// ```
+/// Futures to [`try_join`]: a tuple of 2 to 8, a `Vec` or an array, with one error type. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a group of futures whose results can be joined",
     note = "give a tuple of 2 to 8 futures, or a `Vec`, that all return a `Result` with the same error type"
@@ -158,15 +156,7 @@ pub trait TryJoin: sealed::Sealed {
     fn try_join(self) -> impl Future<Output = Result<Self::Output, Self::Error>>;
 }
 
-/// What [`race`] takes: tuples of 2 to 8 futures, `Vec`s and arrays of futures, all with one output type. Not to be implemented
-/// elsewhere.
-///
-/// ```
-/// async fn first<R: postlude::task::Race>(futures: R) -> R::Output {
-///     postlude::task::race(futures).await.1
-/// }
-/// # postlude::run(async { assert_eq!(first((std::future::ready(1), std::future::pending())).await, 1) }).unwrap();
-/// ```
+/// Futures to [`race`]: a tuple of 2 to 8, a `Vec` or an array, with one output type. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a group of futures that can race",
     note = "give a tuple of 2 to 8 futures with the same output, or collect futures of one type into a `Vec`"
@@ -193,7 +183,8 @@ impl<F: Future> Branch<F> {
         Self::Running { future }
     }
 
-    /// Polls the future, if it still runs. Ready when it has ended; true if its output is one that decides for all.
+    /// Polls the future, if it still runs. Ready when it has ended; true if its output is one that
+    /// decides for all.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, decides: fn(&F::Output) -> bool) -> Poll<bool> {
         let BranchProjection::Running { future } = self.as_mut().project() else { return Poll::Ready(false) };
         let output = ready!(future.poll(cx));
@@ -210,8 +201,8 @@ impl<F: Future> Branch<F> {
     }
 }
 
-/// Polls `count` branches by their numbers, beginning with `first`, which moves on. Ready with the number of one that decides for all,
-/// or with `None` when all have ended.
+/// Polls `count` branches by their numbers, beginning with `first`, which moves on. Ready with the
+/// number of one that decides for all, or with `None` when all have ended.
 fn poll_in_turn(
     first: &mut usize,
     count: usize,
@@ -251,7 +242,8 @@ fn poll_each(
     if all_ended { Poll::Ready(None) } else { Poll::Pending }
 }
 
-/// Picked by the seed, if there is one, else by a counter: per runtime, so that nothing depends on what ran before in the process.
+/// Picked by the seed, if there is one, else by a counter: per runtime, so that nothing depends on
+/// what ran before in the process.
 fn first_branch(count: usize) -> usize {
     let Some(parts) = context::current().filter(|_| count > 0) else { return 0 };
     let picked = parts.tasks.borrow_mut().pick(count as u32);
@@ -261,9 +253,10 @@ fn first_branch(count: usize) -> usize {
 
 /// One of `count` branches for the race of this number, pseudo-random.
 ///
-/// The number itself, modulo `count`, would be in step with the program: of two tasks that race in turns one has all the even numbers,
-/// and the same branch wins all of its races. An even spread, by steps of the golden ratio, knows no such period, but still goes
-/// wrong where the outcome of one race decides whether there is another one in between. A hash is in step with nothing.
+/// The number itself, modulo `count`, would be in step with the program: of two tasks that race in
+/// turns one has all the even numbers, and the same branch wins all of its races. An even spread,
+/// by steps of the golden ratio, knows no such period, but still goes wrong where the outcome of
+/// one race decides whether there is another one in between. A hash is in step with nothing.
 fn spread(race: u64, count: usize) -> usize {
     let place = scramble(race.wrapping_mul(GOLDEN_RATIO));
     ((u128::from(place) * count as u128) >> u64::BITS) as usize
@@ -282,7 +275,8 @@ fn lost() -> ! {
     unreachable!("a branch that has ended has left its output")
 }
 
-/// Implements the three for tuples. The letters name the futures' types, the variables, and the values' types behind a `Result`.
+/// Implements the three for tuples. The letters name the futures' types, the variables, and the
+/// values' types behind a `Result`.
 macro_rules! tuple {
     ($count:literal: $($number:literal $F:ident $T:ident),+) => {
         impl<$($F: Future),+> sealed::Sealed for ($($F,)+) {}

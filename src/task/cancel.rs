@@ -1,12 +1,14 @@
-//! Cancellation that is asked for, not forced: [`CancelToken`], and the tree its children form.
+//! Cooperative cancellation: [`CancelToken`], and the tree its children form.
 //!
-//! A token is a flag and a list of those who wait for it. A child points to its parent and the parent has a weak entry for it, which
-//! the child's drop removes: what is gone leaves nothing behind.
+//! A token is a flag and a list of wakers. A child points to its parent; the parent has a weak
+//! entry for it, which the child's drop removes.
 //!
 //! # Invariants
 //!
-//! - A cancelled token has no waiters and no entries for children; a child made of it is born cancelled.
-//! - Neither cancelling nor dropping recurses, so a chain of tokens may be as deep as memory allows.
+//! - A cancelled token has no waiters and no entries for children; a child made of it is born
+//!   cancelled.
+//! - Neither cancelling nor dropping recurses, so a chain of tokens may be as deep as memory
+//!   allows.
 //! - Flags are set, and wakers collected, for the whole tree before the first waker runs.
 
 use std::cell::{Cell, RefCell};
@@ -22,9 +24,10 @@ use slab::Slab;
 use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
 
-/// Tells any number of futures of one thread that they should end.
+/// Cooperative cancellation: tells any number of futures of one thread to end.
 ///
-/// Clones are the same token. Cancelling a token cancels the children made of it with [`child`](Self::child), not its parent.
+/// Clones are the same token. Cancelling a token cancels the children made of it with
+/// [`child`](Self::child), not its parent.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -56,23 +59,12 @@ struct Node {
 
 impl CancelToken {
     /// A token that is not cancelled and has no parent.
-    ///
-    /// ```
-    /// assert!(!postlude::task::CancelToken::new().is_cancelled());
-    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { node: Rc::default() }
     }
 
-    /// A token that is cancelled with this one, and can be cancelled without it.
-    ///
-    /// ```
-    /// let token = postlude::task::CancelToken::new();
-    /// let child = token.child();
-    /// child.cancel();
-    /// assert!(!token.is_cancelled());
-    /// ```
+    /// A token that is cancelled with this one, and can be cancelled alone.
     #[must_use]
     pub fn child(&self) -> Self {
         let node = Rc::new(Node::default());
@@ -85,16 +77,10 @@ impl CancelToken {
         Self { node }
     }
 
-    /// Cancels the token and its children. Those who wait are woken in the order in which they came, the parent's first.
+    /// Cancels the token and its children. Waiters are woken in the order they came, the parent's
+    /// first.
     ///
     /// A second call does nothing.
-    ///
-    /// ```
-    /// let token = postlude::task::CancelToken::new();
-    /// let child = token.child();
-    /// token.cancel();
-    /// assert!(child.is_cancelled());
-    /// ```
     pub fn cancel(&self) {
         let mut wakers = Vec::new();
         let mut nodes = vec![Rc::clone(&self.node)];
@@ -110,12 +96,6 @@ impl CancelToken {
     }
 
     /// Whether the token or one of its ancestors was cancelled.
-    ///
-    /// ```
-    /// let token = postlude::task::CancelToken::new();
-    /// token.cancel();
-    /// assert!(token.is_cancelled() && token.child().is_cancelled());
-    /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.node.cancelled.get()
@@ -125,22 +105,15 @@ impl CancelToken {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing but its place among those who wait.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let token = postlude::task::CancelToken::new();
-    /// token.cancel();
-    /// postlude::run(token.cancelled())
-    /// # }
-    /// ```
+    /// Dropping the future loses only its place among the waiters.
     pub fn cancelled(&self) -> Cancelled {
         Cancelled { node: Rc::clone(&self.node), waiter: None }
     }
 
-    /// Runs `future` until it is ready or the token is cancelled; then it is dropped, and the answer is `None`.
+    /// Runs `future` until the token is cancelled; then drops it and returns `None`.
     ///
-    /// The token is looked at first: a future that is ready in the same poll in which the token is found cancelled gives `None`.
+    /// The token goes first: a future that is ready in the poll that finds the token cancelled
+    /// gives `None`.
     ///
     /// # Cancel safety
     ///
@@ -180,12 +153,6 @@ impl CancelToken {
     }
 
     /// A guard that cancels the token when it is dropped.
-    ///
-    /// ```
-    /// let token = postlude::task::CancelToken::new();
-    /// drop(token.drop_guard());
-    /// assert!(token.is_cancelled());
-    /// ```
     #[must_use = "dropping it cancels the token at once"]
     pub fn drop_guard(&self) -> CancelGuard {
         CancelGuard { token: Some(self.clone()) }
@@ -267,6 +234,14 @@ impl fmt::Debug for Cancelled {
 }
 
 /// Cancels a token when dropped: see [`CancelToken::drop_guard`].
+///
+/// ```
+/// let token = postlude::task::CancelToken::new();
+/// token.drop_guard().disarm();
+/// assert!(!token.is_cancelled());
+/// drop(token.drop_guard());
+/// assert!(token.is_cancelled());
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it cancels the token at once"]
 pub struct CancelGuard {
@@ -275,13 +250,7 @@ pub struct CancelGuard {
 }
 
 impl CancelGuard {
-    /// Lets go of the token without cancelling it.
-    ///
-    /// ```
-    /// let token = postlude::task::CancelToken::new();
-    /// token.drop_guard().disarm();
-    /// assert!(!token.is_cancelled());
-    /// ```
+    /// Drops the guard without cancelling the token.
     pub fn disarm(mut self) {
         self.token = None;
     }

@@ -1,8 +1,10 @@
-//! Scopes: concurrent children that may borrow from whoever waits for them.
+//! Scopes: concurrent children that may borrow from their owner.
 //!
-//! A task lives on by itself, so it may borrow nothing. A scope's children live inside the scope's own future: it keeps them, polls
-//! them and drops them, so they may borrow whatever outlives that future, and the compiler needs no promise. What they share with
-//! tasks is the slot: each child has an id, a name and a waker of its own, so that a wake leads to one child and not to all of them.
+//! A task lives on by itself, so it may borrow nothing. A scope's children live inside the scope's
+//! own future: it keeps them, polls them and drops them, so they may borrow whatever outlives that
+//! future, and the compiler needs no promise. What they share with tasks is the slot: each child
+//! has an id, a name and a waker of its own, so that a wake leads to one child and not to all of
+//! them.
 //!
 //! # How it works
 //!
@@ -11,21 +13,25 @@
 //!     owner is polled  ──▶ the scope takes ready children off its queue and polls them
 //! ```
 //!
-//! The body has such a slot as well, so a child's wake does not poll the body, nor the other way round. A waker is an integer here
-//! too, so a child is woken from another thread as a task is. An output travels through an `Rc` to the [`Child`] that awaits it.
+//! The body has such a slot as well, so a child's wake does not poll the body, nor the other way
+//! round. A waker is an integer here too, so a child is woken from another thread as a task is. An
+//! output travels through an `Rc` to the [`Child`] that awaits it.
 //!
-//! A scope works under whoever polls it inside a runtime: a task, `block_on`, a `select`, another scope. But **a scope that is not
-//! polled does not progress**, nor do its children.
+//! A scope works under any poller inside a runtime: a task, `block_on`, a `select`, another scope.
+//! But **a scope that is not polled does not progress**, nor do its children.
 //!
 //! # Fairness
 //!
-//! Children are polled first in, first out, or as the runtime's seed picks. One that wakes itself is polled again in the scope's next poll. A poll of the scope
-//! polls at most [`POLLS`] children and ends when the owner's budget is used up; then the scope wakes its owner.
+//! Children are polled first in, first out, or as the runtime's seed picks. One that wakes itself
+//! is polled again in the scope's next poll. A poll of the scope polls at most [`POLLS`] children
+//! and ends when the owner's budget is used up; then the scope wakes its owner.
 //!
 //! # Invariants
 //!
-//! - A child is in `children`, or being polled, or gone. `end` empties the list; afterwards `add` refuses.
-//! - The slots and the group are given back by `end`, once, in one borrow, before any user's destructor runs.
+//! - A child is in `children`, or being polled, or gone. `end` empties the list; afterwards `add`
+//!   refuses.
+//! - The slots and the group are given back by `end`, once, in one borrow, before any user's
+//!   destructor runs.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -54,18 +60,21 @@ use crate::executor::local::{self, Scoped};
 use crate::executor::queue::QueueId;
 use crate::executor::table::{BODY, Visit, grow_gently};
 
-/// Children polled in one poll of their scope: about as much work as the loop does between two looks at its other tasks.
+/// Children polled in one poll of their scope: about as much work as the loop does between two
+/// looks at its other tasks.
 const POLLS: usize = 64;
 
-/// Runs `body` and the children it spawns, which may borrow from outside the scope, until all of them have ended.
+/// Runs `body` and the children it spawns, which may borrow from outside the scope, until all of
+/// them have ended.
 ///
-/// The first failure ends the scope: a child or the body returns `Err`, a child panics, or [`Scope::cancel`] is called. Then what
-/// still runs is dropped, children first, in the order they were spawned, then the body, and the failure is returned, with what
-/// else went wrong attached.
-/// Nothing outside the scope is cancelled. A panic of the body itself, or of the closure that makes it, drops the children and goes on to
-/// the caller.
+/// The first failure ends the scope: a child or the body returns `Err`, a child panics, or
+/// [`Scope::cancel`] is called. The scope then drops the children that still run, in spawn order,
+/// and the body, and returns the failure with any further ones attached. Nothing outside the scope
+/// is cancelled. A panic of the body, or of the closure that makes it, drops the children and goes
+/// on to the caller.
 ///
-/// Children run only while this future is polled. Each poll of it polls the children that were woken, no others, and at most 64.
+/// Children run only while this future is polled. Each poll polls only children that were woken, 64
+/// at most.
 ///
 /// # Errors
 ///
@@ -77,8 +86,9 @@ const POLLS: usize = 64;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the children, in the order they were spawned, then the body: what they had not finished is lost. A
-/// destructor of a child that panics meanwhile is reported as a detached task's panic is; so are panics the scope has not returned yet.
+/// Dropping the future drops the children, in spawn order, then the body, and loses their
+/// unfinished work. A panic of a child's destructor is reported like a detached task's; so are
+/// panics the scope has not returned yet.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -99,7 +109,8 @@ const POLLS: usize = 64;
 /// # }
 /// ```
 ///
-/// What the body declares does not outlive the children, so they may not borrow it: declare it before the scope, or move it in.
+/// Values that the body declares do not outlive the children, so they may not borrow them: declare
+/// them before the scope, or move them in.
 ///
 /// ```compile_fail
 /// async fn sum() -> Result<(), postlude::task::ScopeError<()>> {
@@ -149,7 +160,8 @@ struct Shared<'env, E> {
 
 /// Spawns children into a [`scope`](scope()), and can cancel it.
 ///
-/// Cheap to clone: a child that is to spawn others takes a clone with it. Once the scope has ended, what is spawned is dropped.
+/// Cheap to clone: a child that spawns others takes a clone with it. Once the scope has ended, it
+/// drops new children at once.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -202,16 +214,6 @@ impl<'env, E: 'env> Scope<'env, E> {
     /// # Panics
     ///
     /// Where the scope's runtime is not current, and when it already holds 2²⁶ tasks.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let name = String::from("borrowed");
-    ///     let length = postlude::task::scope::<_, (), _>(async |s| Ok(s.spawn(async { name.len() }).await.unwrap()));
-    ///     assert_eq!(length.await.unwrap(), 8);
-    /// })
-    /// # }
-    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Child<F::Output>
     where
@@ -222,23 +224,11 @@ impl<'env, E: 'env> Scope<'env, E> {
         self.add(Box::pin(Job { future, end, split: Ok }), outlet, None, Location::caller())
     }
 
-    /// Runs a future whose `Err` is a failure of the scope: it ends the scope, which returns it.
+    /// Runs a future whose `Err` ends the scope, which returns it.
     ///
     /// # Panics
     ///
     /// As [`spawn`](Self::spawn) does.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let failed = postlude::task::scope::<(), _, _>(async |s| {
-    ///         s.try_spawn(async { Err::<(), _>("no") });
-    ///         std::future::pending().await
-    ///     });
-    ///     assert_eq!(failed.await.unwrap_err().first().error(), Some(&"no"));
-    /// })
-    /// # }
-    /// ```
     #[track_caller]
     pub fn try_spawn<T, F>(&self, future: F) -> Child<T>
     where
@@ -249,37 +239,16 @@ impl<'env, E: 'env> Scope<'env, E> {
         self.add(Box::pin(Job { future, end, split: |result| result }), outlet, None, Location::caller())
     }
 
-    /// Names the child that is spawned next, for reports and logs.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let name = postlude::task::scope::<_, (), _>(async |s| {
-    ///         let child = s.named("mail").spawn(async { postlude::task::current().unwrap().name().map(str::to_owned) });
-    ///         Ok(child.await.unwrap())
-    ///     });
-    ///     assert_eq!(name.await.unwrap().as_deref(), Some("mail"));
-    /// })
-    /// # }
-    /// ```
+    /// Spawns a child with a name, for reports and logs.
     pub fn named(&self, name: impl Into<String>) -> NamedChild<'_, 'env, E> {
         NamedChild { scope: self, name: name.into().into_boxed_str() }
     }
 
-    /// Ends the scope: what runs in it is dropped in its next poll, and it returns [`Cause::Cancelled`]. Nothing is dropped in this
-    /// call, except that a child that calls it is dropped when its poll ends. Does nothing once the scope has ended.
+    /// Ends the scope: its next poll drops the body and the children, and returns
+    /// [`Cause::Cancelled`].
     ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let scope = postlude::task::scope::<(), (), _>(async |s| {
-    ///         s.cancel();
-    ///         std::future::pending().await
-    ///     });
-    ///     assert!(scope.await.unwrap_err().first().is_cancelled());
-    /// })
-    /// # }
-    /// ```
+    /// This call drops nothing itself. A child that calls it is dropped when its poll ends. Does
+    /// nothing once the scope has ended.
     pub fn cancel(&self) {
         if !self.shared.ended.get() && !self.shared.cancelled.replace(true) {
             self.shared.waker(self.shared.body).wake();
@@ -346,7 +315,8 @@ impl<'env, E> Shared<'env, E> {
         (key, id)
     }
 
-    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure, and a second one of that child.
+    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure, and a
+    /// second one of that child.
     fn visit_child(&self, parts: &Parts, key: Key, index: u32, is_aborted: bool) -> Result<(), ScopeError<E>> {
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
@@ -401,7 +371,8 @@ impl<'env, E> Shared<'env, E> {
         }
     }
 
-    /// Ends the scope: gives the slots back and drops the children. Returns the panics of their destructors.
+    /// Ends the scope: gives the slots back and drops the children. Returns the panics of their
+    /// destructors.
     fn end(&self) -> Vec<Failure<E>> {
         if self.ended.replace(true) {
             return Vec::new();
@@ -504,13 +475,15 @@ where
         Poll::Pending
     }
 
-    /// Returns the result once there is budget for it: so a loop of scopes that end in their first poll lets others run.
+    /// Returns the result once there is budget for it: so a loop of scopes that end in their first
+    /// poll lets others run.
     fn say(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, ScopeError<E>>> {
         ready!(budget::poll_proceed(cx));
         self.project().result.take().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The body is the owner's own code: it runs as the owner, and its panic unwinds through the scope, which drops the children.
+    /// The body is the owner's own code: it runs as the owner, and its panic unwinds through the
+    /// scope, which drops the children.
     fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: Key) -> Result<(), ScopeError<E>> {
         let mut this = self.project();
         let waker = this.shared.waker(key);
@@ -592,7 +565,8 @@ impl<T> Drop for End<T> {
 }
 
 pin_project! {
-    /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it last.
+    /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it
+    /// last.
     struct Job<F, T, S> {
         #[pin]
         future: F,
@@ -618,8 +592,9 @@ where
 
 /// Waits for a child of a [`scope`](scope()).
 ///
-/// Awaiting it gives the child's output. An error, always a cancellation, is only seen where the child was [aborted](Self::abort) or the
-/// handle has outlived its scope: a child that fails takes the body along. Dropping the handle lets the child run on within its scope.
+/// Awaiting it gives the child's output. The only error is a cancellation: the child was
+/// [aborted](Self::abort), or the handle has outlived its scope. A child that fails takes the body
+/// along. Dropping the handle lets the child run on within its scope.
 ///
 /// # Panics
 ///
@@ -627,13 +602,17 @@ where
 ///
 /// # Cancel safety
 ///
-/// A handle that is polled and dropped loses the child's output, not the child; keep it (poll `&mut child`) to go on waiting.
+/// Dropping a polled handle loses the child's output, not the child; keep it (poll `&mut child`) to
+/// go on waiting.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// postlude::run(async {
 ///     let sum = postlude::task::scope::<_, (), _>(async |s| {
 ///         let (a, b) = (s.spawn(async { 1 }), s.spawn(async { 2 }));
+///         let endless = s.spawn(std::future::pending::<()>());
+///         endless.abort();
+///         assert!(endless.await.unwrap_err().is_cancelled());
 ///         Ok(a.await.unwrap() + b.await.unwrap())
 ///     });
 ///     assert_eq!(sum.await.unwrap(), 3);
@@ -649,43 +628,16 @@ pub struct Child<T> {
 
 impl<T> Child<T> {
     /// The child's number, among those of the runtime's tasks.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let ended = postlude::task::scope::<_, (), _>(async |s| {
-    ///         let child = s.spawn(async { postlude::task::current().unwrap().id() });
-    ///         let id = child.id();
-    ///         Ok(child.await.unwrap() == id)
-    ///     });
-    ///     assert!(ended.await.unwrap());
-    /// })
-    /// # }
-    /// ```
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.id
     }
 
-    /// Has the scope drop the child's future in its next poll; awaiting the handle then gives an error that says `Cancelled`. The scope
-    /// itself goes on, and the others in it.
+    /// Cancels the child: the scope drops its future in its next poll, and the handle gives a
+    /// `Cancelled` error. The scope and its other children go on.
     ///
-    /// Nothing is dropped inside this call. A child that aborts itself and is ready in the same poll has finished; one that is finished is
-    /// left as it is.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let two = postlude::task::scope::<_, (), _>(async |s| {
-    ///         let (endless, other) = (s.spawn(std::future::pending::<()>()), s.spawn(async { 2 }));
-    ///         endless.abort();
-    ///         assert!(endless.await.unwrap_err().is_cancelled());
-    ///         Ok(other.await.unwrap())
-    ///     });
-    ///     assert_eq!(two.await.unwrap(), 2);
-    /// })
-    /// # }
-    /// ```
+    /// This call drops nothing itself. A child that aborts itself and is ready in the same poll has
+    /// finished. A finished child stays as it is.
     pub fn abort(&self) {
         match context::current_of(self.home) {
             Some(parts) => parts.abort(self.key),
@@ -694,15 +646,6 @@ impl<T> Child<T> {
     }
 
     /// Whether the child's future is gone.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let ended = postlude::task::scope::<_, (), _>(async |s| Ok(s.spawn(async {}).is_finished()));
-    ///     assert!(!ended.await.unwrap());
-    /// })
-    /// # }
-    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.outlet.ended.get()
@@ -746,15 +689,6 @@ impl<E> fmt::Debug for Scope<'_, E> {
 }
 
 /// Spawns a child with a name: see [`Scope::named`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let ended = postlude::task::scope::<_, (), _>(async |s| Ok(s.named("five").spawn(async { 5 }).await.unwrap()));
-///     assert_eq!(ended.await.unwrap(), 5);
-/// })
-/// # }
-/// ```
 #[must_use = "it names a child that is still to be spawned"]
 pub struct NamedChild<'s, 'env, E> {
     scope: &'s Scope<'env, E>,
@@ -767,15 +701,6 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
     /// # Panics
     ///
     /// As [`Scope::spawn`] does.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let ended = postlude::task::scope::<_, (), _>(async |s| Ok(s.named("five").spawn(async { 5 }).await.unwrap()));
-    ///     assert_eq!(ended.await.unwrap(), 5);
-    /// })
-    /// # }
-    /// ```
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> Child<F::Output>
     where
@@ -791,18 +716,6 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
     /// # Panics
     ///
     /// As [`Scope::spawn`] does.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let ended = postlude::task::scope::<(), _, _>(async |s| {
-    ///         s.named("bad").try_spawn(async { Err::<(), _>("no") });
-    ///         Ok(())
-    ///     });
-    ///     assert_eq!(ended.await.unwrap_err().first().child().unwrap().name(), Some("bad"));
-    /// })
-    /// # }
-    /// ```
     #[track_caller]
     pub fn try_spawn<T, F>(self, future: F) -> Child<T>
     where
@@ -825,15 +738,21 @@ impl<E> fmt::Debug for NamedChild<'_, '_, E> {
     }
 }
 
-/// Why a scope ended early: its first failure, and what else went wrong while the rest was dropped.
+/// The error of a [`scope`](scope()): its first failure, and panics while the rest was dropped.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
+/// use postlude::task::{Cause, scope};
 /// postlude::run(async {
-///     let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-///     assert_eq!(failed.to_string(), "the scope's body failed: no");
+///     let failed = scope::<(), _, _>(async |s| {
+///         s.named("bad").try_spawn(async { Err::<(), _>("no") });
+///         std::future::pending().await
+///     })
+///     .await
+///     .unwrap_err();
+///     assert_eq!(failed.first().child().unwrap().name(), Some("bad"));
+///     assert!(matches!(failed.first().cause(), Cause::Error("no")));
 ///     assert!(failed.others().is_empty());
-///     assert_eq!(failed.into_first().into_error(), Some("no"));
 /// })
 /// # }
 /// ```
@@ -857,39 +776,19 @@ impl<E> ScopeError<E> {
     }
 
     /// The failure that ended the scope.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert_eq!(failed.first().error(), Some(&"no"));
-    /// # }).unwrap();
-    /// ```
     #[must_use]
     pub fn first(&self) -> &Failure<E> {
         &self.first
     }
 
-    /// What else went wrong: panics of destructors, of the child that failed and of those that were dropped because the scope ended.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert!(failed.others().is_empty());
-    /// # }).unwrap();
-    /// ```
+    /// Further failures: panics of destructors, of the child that failed and of those dropped when
+    /// the scope ended.
     #[must_use]
     pub fn others(&self) -> &[Failure<E>] {
         &self.others
     }
 
     /// The failure that ended the scope, by value.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert_eq!(failed.into_first().into_error(), Some("no"));
-    /// # }).unwrap();
-    /// ```
     #[must_use]
     pub fn into_first(self) -> Failure<E> {
         self.first
@@ -916,29 +815,14 @@ impl<E: std::error::Error + 'static> std::error::Error for ScopeError<E> {
     }
 }
 
-/// One thing that went wrong in a scope.
-///
-/// ```
-/// # postlude::run(async {
-/// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-/// assert!(failed.first().child().is_none());
-/// # }).unwrap();
-/// ```
+/// One failure in a scope: the child, if it was one, and the [`Cause`]. See [`ScopeError`].
 #[derive(Debug)]
 pub struct Failure<E> {
     child: Option<Current>,
     cause: Cause<E>,
 }
 
-/// What went wrong: see [`Failure::cause`].
-///
-/// ```
-/// use postlude::task::{Cause, scope};
-/// # postlude::run(async {
-/// let failed = scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-/// assert!(matches!(failed.first().cause(), Cause::Error("no")));
-/// # }).unwrap();
-/// ```
+/// The cause of a [`Failure`].
 #[derive(Debug)]
 pub enum Cause<E> {
     /// A child or the body returned this.
@@ -974,79 +858,37 @@ impl<E> Failure<E> {
         drop_payload(payload);
     }
 
-    /// The child that failed; `None` if it was the body, or the scope was cancelled.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert!(failed.first().child().is_none());
-    /// # }).unwrap();
-    /// ```
+    /// The child that failed; `None` if the body did, or the scope was cancelled.
     #[must_use]
     pub fn child(&self) -> Option<&Current> {
         self.child.as_ref()
     }
 
-    /// What went wrong.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert!(matches!(failed.first().cause(), postlude::task::Cause::Error("no")));
-    /// # }).unwrap();
-    /// ```
+    /// The cause of the failure.
     #[must_use]
     pub fn cause(&self) -> &Cause<E> {
         &self.cause
     }
 
-    /// The error that was returned, if one was.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert_eq!(failed.first().error(), Some(&"no"));
-    /// # }).unwrap();
-    /// ```
+    /// The returned error, if that was the cause.
     #[must_use]
     pub fn error(&self) -> Option<&E> {
         if let Cause::Error(error) = &self.cause { Some(error) } else { None }
     }
 
-    /// The error that was returned, by value.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert_eq!(failed.into_first().into_error(), Some("no"));
-    /// # }).unwrap();
-    /// ```
+    /// The returned error, by value.
     #[must_use]
     pub fn into_error(self) -> Option<E> {
         if let Cause::Error(error) = self.cause { Some(error) } else { None }
     }
 
     /// The panic, for its text or for [`JoinError::into_panic`], by value.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert!(failed.into_first().into_panic().is_none());
-    /// # }).unwrap();
-    /// ```
     #[must_use]
     pub fn into_panic(self) -> Option<JoinError> {
         if let Cause::Panicked(error) = self.cause { Some(error) } else { None }
     }
 
     /// Whether [`Scope::cancel`] was called.
-    ///
-    /// ```
-    /// # postlude::run(async {
-    /// let failed = postlude::task::scope::<(), _, _>(async |_| Err("no")).await.unwrap_err();
-    /// assert!(!failed.first().is_cancelled());
-    /// # }).unwrap();
-    /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.cause, Cause::Cancelled)

@@ -1,13 +1,13 @@
 //! Many tasks of one kind, joined as they finish: [`JoinSet`].
 //!
-//! Each task's future is wrapped together with a notice. When the future is gone, however it ended, the notice's drop writes the
-//! task's number to a list shared with the set and wakes whoever waits there. So a finish costs one entry and one look at one
-//! handle, however many tasks the set holds.
+//! Each task's future is wrapped with a notice. When the future is gone, however it ended, the
+//! notice's drop writes the task's number to a list shared with the set and wakes the waiter. So a
+//! finish costs one entry and one look at one handle, however many tasks the set holds.
 //!
 //! # Invariant
 //!
-//! A number is reused only after its notice was read: `detach_all` leaves the old list to the tasks it lets go, and a spawn that panics
-//! takes the notice of the task that never was out of it.
+//! A number is reused only after its notice was read: `detach_all` leaves the old list to the tasks
+//! it lets go, and a spawn that panics takes the notice of the task that never was out of it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,9 +30,9 @@ use crate::executor::error::JoinError;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::{Boxed, Stage};
 
-/// A set of tasks whose outputs come in the order in which they finish. Dropping it aborts those that are left.
+/// A set of tasks, joined in the order they finish. Dropping it aborts the tasks left.
 ///
-/// It is also a [`Stream`], which ends when the set is empty.
+/// It is also a [`Stream`] of their outputs, which ends when the set is empty.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -65,30 +65,16 @@ struct Ended {
 
 impl<T: 'static> JoinSet<T> {
     /// An empty set.
-    ///
-    /// ```
-    /// assert!(postlude::task::JoinSet::<()>::new().is_empty());
-    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { handles: Slab::new(), shared: Rc::default() }
     }
 
-    /// Like [`spawn`](crate::spawn), into the set.
+    /// Spawns a task into the set: like [`spawn`](crate::spawn).
     ///
     /// # Panics
     ///
     /// As [`spawn`](crate::spawn).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(async { 1 });
-    ///     assert_eq!(set.len(), 1);
-    /// })
-    /// # }
-    /// ```
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
         let task = Stage::boxed(Member { future, notice: self.notice() });
@@ -100,16 +86,6 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// As [`spawn`](crate::spawn).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn_named("first", async { postlude::task::current().unwrap().name().map(str::to_owned) });
-    ///     assert_eq!(set.join_next().await.unwrap().unwrap().as_deref(), Some("first"));
-    /// })
-    /// # }
-    /// ```
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
         let task = Stage::boxed(Member { future, notice: self.notice() });
@@ -147,37 +123,16 @@ impl<T: 'static> JoinSet<T> {
         entry.insert(handle).id()
     }
 
-    /// The output of the next task to finish; `None` if the set is empty.
+    /// Waits for the next task to finish and gives its output; `None` if the set is empty.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no output.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(async { 1 });
-    ///     assert_eq!(set.join_next().await.unwrap().unwrap(), 1);
-    ///     assert!(set.join_next().await.is_none());
-    /// })
-    /// # }
-    /// ```
     pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| self.poll_join_next(cx)).await
     }
 
     /// Polls for the next task to finish, as [`join_next`](Self::join_next). The last waker wins.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(async { 1 });
-    ///     assert!(std::future::poll_fn(|cx| set.poll_join_next(cx)).await.is_some());
-    /// })
-    /// # }
-    /// ```
     pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
         if self.handles.is_empty() {
             ready!(budget::poll_proceed(cx));
@@ -202,19 +157,7 @@ impl<T: 'static> JoinSet<T> {
         }
     }
 
-    /// The output of a task that has finished, if there is one. Spends no budget.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(async { 1 });
-    ///     assert!(set.try_join_next().is_none());
-    ///     postlude::task::yield_now().await;
-    ///     assert_eq!(set.try_join_next().unwrap().unwrap(), 1);
-    /// })
-    /// # }
-    /// ```
+    /// The output of a finished task, without waiting. Spends no budget.
     pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
         let number = self.first_ended()?;
         let Poll::Ready(result) = self.handles.get_mut(number)?.poll_output(Waker::noop()) else { return None };
@@ -231,57 +174,25 @@ impl<T: 'static> JoinSet<T> {
         drop(self.handles.remove(number));
     }
 
-    /// Aborts every task; [`join_next`](Self::join_next) gives `Cancelled` for those that had not finished.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(std::future::pending::<()>());
-    ///     set.abort_all();
-    ///     assert!(set.join_next().await.unwrap().unwrap_err().is_cancelled());
-    /// })
-    /// # }
-    /// ```
+    /// Aborts every task; [`join_next`](Self::join_next) gives `Cancelled` for those that had not
+    /// finished.
     pub fn abort_all(&self) {
         for (_, handle) in &self.handles {
             handle.abort();
         }
     }
 
-    /// Aborts every task and waits until all their futures are gone. What they leave is dropped.
+    /// Aborts every task, waits until all their futures are gone, and drops their outputs.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the tasks aborted, and in the set those not yet waited for.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(std::future::pending::<()>());
-    ///     set.shutdown().await;
-    ///     assert!(set.is_empty());
-    /// })
-    /// # }
-    /// ```
+    /// Dropping the future leaves the tasks aborted; those not yet waited for stay in the set.
     pub async fn shutdown(&mut self) {
         self.abort_all();
         while self.join_next().await.is_some() {}
     }
 
-    /// Lets every task run on by itself, and leaves the set empty.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let mut set = postlude::task::JoinSet::new();
-    ///     set.spawn(async {});
-    ///     set.detach_all();
-    ///     assert!(set.is_empty());
-    /// })
-    /// # }
-    /// ```
+    /// Detaches every task, and leaves the set empty.
     pub fn detach_all(&mut self) {
         self.shared = Rc::default();
         // Out of the set first: dropping a handle drops the output it may find.
@@ -290,21 +201,13 @@ impl<T: 'static> JoinSet<T> {
 }
 
 impl<T> JoinSet<T> {
-    /// Tasks whose output was not taken yet.
-    ///
-    /// ```
-    /// assert_eq!(postlude::task::JoinSet::<()>::new().len(), 0);
-    /// ```
+    /// The number of tasks whose output was not taken yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.handles.len()
     }
 
     /// Whether no task is left.
-    ///
-    /// ```
-    /// assert!(postlude::task::JoinSet::<()>::new().is_empty());
-    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.handles.is_empty()
@@ -344,7 +247,8 @@ impl<T> fmt::Debug for JoinSet<T> {
 }
 
 pin_project! {
-    /// The future of a task of a set. The notice stands last, so it is given when the future is gone.
+    /// The future of a task of a set. The notice stands last, so it is given when the future is
+    /// gone.
     struct Member<F> {
         #[pin]
         future: F,
@@ -375,7 +279,8 @@ impl Drop for Notice {
     }
 }
 
-/// Held while a task is spawned. Dropped only by a panic of that: the task is gone then, and its notice is about nothing.
+/// Held while a task is spawned. Dropped only by a panic of that: the task is gone then, and its
+/// notice is about nothing.
 struct Unspawned<'a> {
     number: usize,
     shared: &'a RefCell<Ended>,

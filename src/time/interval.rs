@@ -1,7 +1,7 @@
-//! A deadline every so often: [`interval`].
+//! Periodic ticks: [`interval`].
 //!
-//! An interval is one `Sleep` that is reset after each tick; where the next deadline lies after a late tick is the policy,
-//! [`MissedTick`].
+//! An interval is one `Sleep`, reset after each tick. [`MissedTick`] sets the next deadline after a
+//! late tick.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -15,7 +15,8 @@ use super::now;
 use super::sleep::{Sleep, sleep_until};
 use crate::timer::clock::deadline_after;
 
-/// What an interval does after a tick came late, because its task was busy for longer than the period.
+/// The schedule of an [`Interval`] after a late tick, when its task was busy for longer than the
+/// period.
 ///
 /// With a period of 1 s, a tick due at 2 s that is taken at 5.3 s is followed by ticks due at:
 ///
@@ -23,19 +24,7 @@ use crate::timer::clock::deadline_after;
 /// |---------|------------|-|
 /// | `Burst` | 3, 4, 5, 6 … | as many ticks as periods, at once until it has caught up |
 /// | `Delay` | 6.3, 7.3 … | a whole period from the late tick on |
-/// | `Skip`  | 6, 7 … | the next whole multiple: the phase is kept, the missed ones are not made up for |
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use std::time::Duration;
-/// use postlude::time::{self, MissedTick};
-/// postlude::run(async {
-///     let mut every = time::interval(Duration::from_millis(1));
-///     every.set_missed_tick(MissedTick::Skip);
-///     every.tick().await;
-/// })
-/// # }
-/// ```
+/// | `Skip`  | 6, 7 … | the next whole multiple: keeps the phase, drops the missed ticks |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedTick {
     /// As many ticks as periods.
@@ -47,23 +36,11 @@ pub enum MissedTick {
     Skip,
 }
 
-/// Ticks every `period`; the first tick is due now.
+/// Ticks every `period`, for the first time now.
 ///
 /// # Panics
 ///
 /// If the period is zero; when polled, as [`sleep`](super::sleep).
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use std::time::Duration;
-/// postlude::run(async {
-///     let mut every = postlude::time::interval(Duration::from_millis(1));
-///     for _ in 0..3 {
-///         every.tick().await;
-///     }
-/// })
-/// # }
-/// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
@@ -74,17 +51,6 @@ pub fn interval(period: Duration) -> Interval {
 /// # Panics
 ///
 /// As [`interval`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use std::time::Duration;
-/// use postlude::time;
-/// postlude::run(async {
-///     let start = time::now() + Duration::from_millis(1);
-///     assert_eq!(time::interval_at(start, Duration::from_secs(1)).tick().await, start);
-/// })
-/// # }
-/// ```
 #[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(
@@ -94,7 +60,20 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval { period, missed: MissedTick::default(), sleep: sleep_until(start) }
 }
 
-/// Ticks at regular times: see [`interval`]. Also a stream of them, which never ends.
+/// Ticks at regular times: see [`interval`]. It is also a [`Stream`] of them, which never ends.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use postlude::time::{MissedTick, interval};
+/// postlude::run(async {
+///     let mut every = interval(Duration::from_millis(1));
+///     every.set_missed_tick(MissedTick::Skip);
+///     let first = every.tick().await;
+///     assert!(every.tick().await > first);
+/// })
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Interval {
     period: Duration,
@@ -108,37 +87,16 @@ impl Interval {
     ///
     /// # Cancel safety
     ///
-    /// A tick that is not returned is still to come.
+    /// Dropping the future loses no tick.
     ///
     /// # Panics
     ///
     /// As [`sleep`](super::sleep).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// postlude::run(async {
-    ///     let mut every = postlude::time::interval(Duration::from_millis(1));
-    ///     let first = every.tick().await;
-    ///     assert_eq!(every.tick().await - first, Duration::from_millis(1));
-    /// })
-    /// # }
-    /// ```
     pub async fn tick(&mut self) -> Instant {
         poll_fn(|cx| self.poll_tick(cx)).await
     }
 
     /// Like [`tick`](Self::tick), for a future of one's own. The last waker wins.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// postlude::run(async {
-    ///     let mut every = postlude::time::interval(Duration::from_secs(1));
-    ///     std::future::poll_fn(|cx| every.poll_tick(cx)).await;
-    /// })
-    /// # }
-    /// ```
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let due = self.sleep.deadline();
         ready!(Pin::new(&mut self.sleep).poll(cx));
@@ -164,55 +122,24 @@ impl Interval {
         }
     }
 
-    /// What to do after a tick came late. Default [`MissedTick::Burst`].
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use postlude::time::{interval, MissedTick};
-    /// let mut every = interval(Duration::from_secs(1));
-    /// every.set_missed_tick(MissedTick::Delay);
-    /// assert_eq!(every.missed_tick(), MissedTick::Delay);
-    /// ```
+    /// Sets the schedule after a late tick. Default [`MissedTick::Burst`].
     pub fn set_missed_tick(&mut self, missed: MissedTick) {
         self.missed = missed;
     }
 
-    /// What is done after a tick came late.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use postlude::time::{interval, MissedTick};
-    /// assert_eq!(interval(Duration::from_secs(1)).missed_tick(), MissedTick::Burst);
-    /// ```
+    /// The schedule after a late tick.
     #[must_use]
     pub fn missed_tick(&self) -> MissedTick {
         self.missed
     }
 
     /// The time between ticks.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// assert_eq!(postlude::time::interval(Duration::from_secs(1)).period(), Duration::from_secs(1));
-    /// ```
     #[must_use]
     pub fn period(&self) -> Duration {
         self.period
     }
 
     /// Puts the next tick a whole period from now.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::time;
-    /// postlude::run(async {
-    ///     let mut every = time::interval(Duration::from_millis(1));
-    ///     every.reset();
-    ///     assert!(every.tick().await > time::now() - Duration::from_secs(1));
-    /// })
-    /// # }
-    /// ```
     pub fn reset(&mut self) {
         self.sleep.reset(deadline_after(now(), self.period));
     }

@@ -1,7 +1,8 @@
-//! Time: sleeping, deadlines, intervals, and the clock they go by.
+//! Sleeping, deadlines, intervals, and the clock behind them.
 //!
-//! All of them are entries of one timer wheel, which the loop's fourth phase turns. On a runtime with a paused clock
-//! ([`Builder::paused_clock`](crate::Builder::paused_clock)) time is virtual and exact.
+//! All are entries of one timer wheel, which the loop's fourth phase turns. On a runtime with a
+//! paused clock ([`Builder::paused_clock`](crate::Builder::paused_clock)) time is virtual and
+//! exact.
 
 mod interval;
 mod sleep;
@@ -17,22 +18,18 @@ use crate::event_loop::context;
 use crate::event_loop::misuse::Misuse;
 use crate::task::yield_now;
 
-/// The current time: virtual inside a runtime with a paused clock, the system's monotonic clock anywhere else.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::time;
-/// postlude::run(async { assert!(time::now() <= time::now()) })
-/// # }
-/// ```
+/// The current time: virtual inside a runtime with a paused clock, the system's monotonic clock
+/// anywhere else.
 #[must_use]
 pub fn now() -> Instant {
     context::current().map_or_else(Instant::now, |parts| parts.clock.now())
 }
 
-/// Moves a paused clock forward by hand, and lets the tasks whose deadlines have passed run, and those they wake.
+/// Moves a paused clock forward and runs the tasks whose deadlines have passed, and those they
+/// wake.
 ///
-/// It is ready once no other task is, or when as many turns of the loop have passed as there are tasks: one may be busy without end.
+/// It is ready once no other task is, or after as many turns of the loop as there are tasks: one
+/// may be busy without end.
 ///
 /// # Panics
 ///

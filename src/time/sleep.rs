@@ -1,7 +1,8 @@
-//! One deadline: [`Sleep`], a slot in the wheel while somebody waits for it.
+//! One deadline: [`Sleep`], a slot in the wheel while a task waits for it.
 //!
-//! The deadline is fixed when the sleep is made; the wheel hears of it at the first poll that finds it in the future. The wheel drops
-//! an entry when it fires, so a sleep whose key is stale is over, and needs no clock to know it.
+//! The deadline is fixed when the sleep is made. The first poll that finds it in the future puts it
+//! in the wheel. The wheel drops an entry when it fires, so a sleep with a stale key is over, and
+//! needs no clock to know it.
 
 use std::fmt;
 use std::future::Future;
@@ -20,12 +21,12 @@ use crate::timer::wheel::Key;
 
 /// Waits for `duration`, never less.
 ///
-/// The time counts from this call, not from the first poll. Zero is ready at once. A duration beyond 30 years never ends. Resolution is
-/// about a millisecond: see docs/contract.md.
+/// The time counts from this call, not from the first poll. Zero is ready at once. A duration
+/// beyond 30 years never ends. The resolution is about a millisecond: see docs/contract.md.
 ///
 /// # Cancel safety
 ///
-/// Dropping it gives back its slot in the wheel and loses nothing: the deadline is a point in time.
+/// Dropping it frees its slot in the wheel and loses nothing: the deadline is a point in time.
 ///
 /// # Panics
 ///
@@ -50,18 +51,24 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Panics
 ///
 /// As [`sleep`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::time;
-/// postlude::run(async { time::sleep_until(time::now()).await })
-/// # }
-/// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, timer: None }
 }
 
-/// The future of [`sleep`] and [`sleep_until`]. It can be reset and polled again any number of times.
+/// The future of [`sleep`] and [`sleep_until`]. It can be reset and polled again any number of
+/// times.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use postlude::time;
+/// postlude::run(async {
+///     let mut sleep = time::sleep(Duration::MAX);
+///     sleep.reset(time::now() + Duration::from_millis(1));
+///     sleep.await;
+/// })
+/// # }
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     deadline: Instant,
@@ -76,40 +83,19 @@ struct Timer {
 }
 
 impl Sleep {
-    /// When it is over.
-    ///
-    /// ```
-    /// let deadline = std::time::Instant::now();
-    /// assert_eq!(postlude::time::sleep_until(deadline).deadline(), deadline);
-    /// ```
+    /// The deadline.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
     /// Whether the deadline has passed.
-    ///
-    /// ```
-    /// assert!(postlude::time::sleep_until(std::time::Instant::now()).is_elapsed());
-    /// ```
     #[must_use]
     pub fn is_elapsed(&self) -> bool {
         now() >= self.deadline
     }
 
-    /// Gives it another deadline. A task that waits for it must poll it again, as it does when it goes on awaiting it.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use postlude::time;
-    /// postlude::run(async {
-    ///     let mut sleep = time::sleep(Duration::MAX);
-    ///     sleep.reset(time::now() + Duration::from_millis(1));
-    ///     sleep.await;
-    /// })
-    /// # }
-    /// ```
+    /// Sets another deadline. A task that waits for it must poll it again, as awaiting does.
     pub fn reset(&mut self, deadline: Instant) {
         self.cancel();
         self.deadline = deadline;

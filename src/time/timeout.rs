@@ -1,8 +1,9 @@
-//! A deadline on a future: [`timeout`].
+//! A time limit on a future: [`timeout`].
 //!
-//! The future goes first, so one that is ready touches no timer; and one whose deadline has passed but that is ready is still ready.
-//! A future that finds no budget says `Pending` although it may be ready. So it is not polled without, and if it has used up all
-//! there was, the end of its time is put off by a turn: once only, or what uses up every turn's budget would have no limit.
+//! The future goes first: one that is ready touches no timer, and is ready even past its deadline.
+//! A future that finds no budget says `Pending` although it may be ready. So it is not polled
+//! without any. If it has used up the whole budget, the end of its time is put off by a turn: once
+//! only, or a future that uses up every turn's budget would have no limit.
 
 use std::fmt;
 use std::future::Future;
@@ -17,9 +18,9 @@ use crate::executor::budget;
 
 /// Runs a future for at most `limit`.
 ///
-/// The future is polled before the time is looked at, so one that is ready wins even when the time is over. With a limit of zero it is
-/// polled once (and once more, should it have used up the task's [budget](crate::task::has_budget) without an end). A limit beyond
-/// 30 years never ends.
+/// A future that is ready wins even when the time is over. A limit of zero polls it once, and once
+/// more if it used up the task's [budget](crate::task::has_budget). A limit beyond 30 years never
+/// ends.
 ///
 /// # Errors
 ///
@@ -27,7 +28,7 @@ use crate::executor::budget;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the future, and loses what that loses. So does the end of the time, once the answer is given.
+/// Dropping it drops the future, and loses what that loses. So does the end of the time.
 ///
 /// # Panics
 ///
@@ -47,7 +48,7 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep(limit), put_off: false }
 }
 
-/// Runs a future until `deadline`: like [`timeout`].
+/// Runs a future until `deadline` at most: like [`timeout`].
 ///
 /// # Errors
 ///
@@ -60,15 +61,6 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 /// # Panics
 ///
 /// As [`timeout`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::time;
-/// postlude::run(async {
-///     assert!(time::timeout_at(time::now(), std::future::pending::<()>()).await.is_err());
-/// })
-/// # }
-/// ```
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep_until(deadline), put_off: false }
 }
@@ -110,17 +102,8 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The time was over before the future was ready.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use std::time::Duration;
-/// postlude::run(async {
-///     let late = postlude::time::timeout(Duration::ZERO, std::future::pending::<()>()).await;
-///     assert_eq!(late.unwrap_err().to_string(), "the time limit has passed");
-/// })
-/// # }
-/// ```
+/// The error of [`timeout`]: the time was over before the future was ready. Converts to an
+/// `io::Error` of kind `TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed {
     _private: (),

@@ -24,12 +24,7 @@ use http::StatusCode;
 
 use crate::http::wire::parse;
 
-/// Why the rest of a request body will not come.
-///
-/// ```
-/// use postlude::http::BodyError;
-/// assert_eq!(BodyError::TooLarge.status(), 413);
-/// ```
+/// The error of a request body whose rest will not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {

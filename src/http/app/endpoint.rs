@@ -15,14 +15,19 @@ use super::request::Request;
 use super::response::IntoResponse;
 use super::settings::EndpointSettings;
 
-/// See [`endpoint`](crate::http::endpoint()).
+/// A handler with settings of its own: see [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
-/// use postlude::http::{Endpoint, Router, endpoint};
-/// fn upload() -> Endpoint {
-///     endpoint(async |file: Vec<u8>| file.len().to_string()).max_body(64 << 20)
+/// use std::time::Duration;
+/// use postlude::http::{Next, Request, Router, State, endpoint};
+/// async fn upload(State(folder): State<&'static str>, file: Vec<u8>) -> String {
+///     format!("{} bytes for {folder}", file.len())
 /// }
-/// let router = Router::new().post("/upload", upload());
+/// let no_store = async |request: Request, next: Next| {
+///     next.run(request).await.with_field("cache-control", "no-store")
+/// };
+/// let large = endpoint(upload).max_body(64 << 20).timeout(Duration::from_secs(60));
+/// let router = Router::new().post("/upload", large.state("/srv/uploads").with(no_store));
 /// ```
 #[must_use = "an endpoint does nothing until it is given to a router"]
 pub struct Endpoint {
@@ -37,7 +42,7 @@ impl Endpoint {
         Self { call, settings: Rc::default(), layers: Vec::new() }
     }
 
-    /// How many bytes a request body may have here; beyond that the answer is 413.
+    /// Limits the bytes of a request body; beyond that the answer is 413.
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.settings_mut().max_body = Some(bytes);
         self
@@ -57,12 +62,6 @@ impl Endpoint {
 
     /// Puts a layer around the handler, inside of those of its groups. The first one added is the
     /// outermost.
-    ///
-    /// ```
-    /// use postlude::http::{Next, Request, Router, endpoint};
-    /// let no_store = async |request: Request, next: Next| next.run(request).await.with_field("cache-control", "no-store");
-    /// let router = Router::new().get("/account", endpoint(async || "yours").with(no_store));
-    /// ```
     pub fn with<F, R>(mut self, layer: F) -> Self
     where
         F: AsyncFn(Request, Next) -> R + 'static,

@@ -15,13 +15,6 @@ use super::response::{IntoResponse, Response};
 use crate::http::background::{AddError, RETRY_AFTER, say};
 
 /// The result of a handler that uses `?`.
-///
-/// ```
-/// async fn read() -> postlude::http::Result<Vec<u8>> {
-///     Ok(std::fs::read("/etc/hostname")?)
-/// }
-/// # let _ = postlude::http::Router::new().get("/", read);
-/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as

@@ -25,21 +25,15 @@ use crate::http::background::BackgroundTasks;
 /// It may use other extractors, and [`BackgroundTasks`] among them: the list is the request's one.
 ///
 /// ```
-/// use postlude::http::{BackgroundTasks, FromRequest, Query, Rejection, Request};
-/// #[derive(serde::Deserialize)]
-/// struct Search {
-///     q: Option<String>,
-/// }
-/// struct Logged(Option<String>);
-/// impl FromRequest for Logged {
+/// use postlude::http::{BackgroundTasks, FromRequest, Rejection, Request};
+/// struct Agent(String);
+/// impl FromRequest for Agent {
 ///     type Rejection = postlude::http::Error;
 ///     async fn from_request(request: &mut Request) -> Result<Self, Self::Rejection> {
-///         let Query(search) = Query::<Search>::from_request(request).await?;
-///         let tasks = BackgroundTasks::from_request(request).await?;
-///         if let Some(q) = search.q.clone() {
-///             tasks.add(async move { println!("searched for {q}") })?;
-///         }
-///         Ok(Self(search.q))
+///         let agent = request.field("user-agent").ok_or(Rejection::new(400, "name your program"))?;
+///         let agent = String::from_utf8_lossy(agent).into_owned();
+///         BackgroundTasks::from_request(request).await?.add(async { println!("somebody called") })?;
+///         Ok(Self(agent))
 ///     }
 /// }
 /// ```

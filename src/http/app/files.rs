@@ -188,14 +188,6 @@ pub async fn serve(root: impl Into<PathBuf>, prefix: &str, request: &Request) ->
 /// # Cancel safety
 ///
 /// Dropping the future loses nothing; opening, if it has begun, ends by itself.
-///
-/// ```
-/// use postlude::http::{Request, Router, files};
-/// let router = Router::new().get("/report", async |request: Request| {
-///     let report = files::file("/var/lib/reports/2031.pdf", &request).await;
-///     report.with_field("content-disposition", "attachment; filename=\"report.pdf\"")
-/// });
-/// ```
 pub async fn file(path: impl Into<PathBuf>, request: &Request) -> Response {
     let path = path.into();
     match spawn_blocking(move || Opened::new(&path)).await {

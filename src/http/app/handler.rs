@@ -78,31 +78,11 @@ impl Handler<(Request,)> for Endpoint {
 
 /// A handler with a body limit, a time limit, state and layers of its own, which go before those of
 /// the groups it is in.
-///
-/// ```
-/// use std::time::Duration;
-/// use postlude::http::{Router, State, endpoint};
-/// async fn upload(State(folder): State<&'static str>, file: Vec<u8>) -> String {
-///     format!("{} bytes for {folder}", file.len())
-/// }
-/// let router = Router::new()
-///     .post("/upload", endpoint(upload).max_body(64 << 20).timeout(Duration::from_secs(60)).state("/srv/uploads"))
-///     .get("/upload", async || "send a file");
-/// ```
 pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -> Endpoint {
     handler.into_endpoint()
 }
 
 /// The parameters of a handler: a tuple of up to eight extractors, which are run in order.
-///
-/// ```
-/// use postlude::http::{Handler, IntoResponse, Parameters, Router};
-/// fn twice<P: Parameters>(handler: impl Handler<P, Output: IntoResponse> + Clone) -> Router {
-///     Router::new().get("/a", handler.clone()).get("/b", handler)
-/// }
-/// # async fn hello() -> &'static str { "hello" }
-/// # let _ = twice(hello);
-/// ```
 pub trait Parameters: Sized + 'static {
     #[doc(hidden)]
     fn take(request: &mut Request) -> impl Future<Output = Result<Self, Response>>;

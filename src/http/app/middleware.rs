@@ -86,16 +86,6 @@ impl Next {
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler's at the place where it waits.
-    ///
-    /// ```
-    /// use postlude::http::{Next, Request, Response, Router};
-    /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
-    ///     if request.field("authorization").is_none() {
-    ///         return Response::new(401);
-    ///     }
-    ///     next.run(request).await
-    /// });
-    /// ```
     pub async fn run(mut self, request: Request) -> Response {
         let Some(layer) = self.layers.get(self.at).map(Rc::clone) else {
             let answer = (self.call)(request).await;
@@ -116,12 +106,6 @@ impl fmt::Debug for Next {
 
 /// A layer that answers 503 if what is inside takes longer than this; its future is dropped then,
 /// the background tasks added until then do not run. Streams of a response are not part of it.
-///
-/// ```
-/// use std::time::Duration;
-/// use postlude::http::{Router, middleware};
-/// let router = Router::new().get("/", async || "hello").with(middleware::timeout(Duration::from_secs(5)));
-/// ```
 pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'static {
     async move |request, next| {
         let mut sleep = crate::time::sleep(limit);
@@ -157,16 +141,8 @@ pub fn catch_panic() -> impl AsyncFn(Request, Next) -> Response + 'static {
     catch_panic_with(|_| Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
 }
 
-/// As [`catch_panic`], with an answer of your own, made from the panic's text. Think twice before
-/// you send that to the client.
-///
-/// ```
-/// use postlude::http::{Response, Router, middleware};
-/// let router = Router::new().get("/", async || -> &'static str { panic!("a bug") }).with(middleware::catch_panic_with(|text| {
-///     eprintln!("we should look at this: {text}");
-///     Response::new(500).with_field("content-type", "text/html").with_body("<h1>It is not your fault</h1>")
-/// }));
-/// ```
+/// As [`catch_panic`], with an answer of your own, made from the panic's text. That text is better
+/// not sent to the client.
 pub fn catch_panic_with<R>(answer: impl Fn(&str) -> R + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static
 where
     R: IntoResponse,
@@ -215,11 +191,6 @@ impl<F: Future> Future for Caught<F> {
 
 /// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128
 /// letters, digits or `-_.`, else the request's number.
-///
-/// ```
-/// use postlude::http::{Router, middleware};
-/// let router = Router::new().get("/", async || "hello").with(middleware::request_id());
-/// ```
 pub fn request_id() -> impl AsyncFn(Request, Next) -> Response + 'static {
     async |request, next| {
         let given =
@@ -266,13 +237,8 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
 /// One request and the end of its answer: see [`access_log`].
 ///
 /// As text it is one line without its end, whose columns are the client, method, target, status,
-/// body bytes, seconds, and `complete` or `aborted`; `-` stands for what is not known.
-///
-/// ```
-/// use postlude::http::{Router, middleware};
-/// // Prints lines like `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
-/// let router = Router::new().with(middleware::access_log(|access| eprintln!("{access}")));
-/// ```
+/// body bytes, seconds, and `complete` or `aborted`; `-` stands for an unknown one:
+/// `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// Method, a space, target.

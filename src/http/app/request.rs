@@ -155,14 +155,6 @@ impl Request {
     /// 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
     ///
     /// The client chooses it: before making links of it, compare it with the server's known names.
-    ///
-    /// ```
-    /// use postlude::http::{Request, Response, Router};
-    /// let router = Router::new().get("/{*path}", async |request: Request| match request.authority() {
-    ///     Some("example.org") => Response::new(200).with_body("welcome"),
-    ///     _ => Response::new(421),
-    /// });
-    /// ```
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
         self.record.head.authority(&self.record.bytes)
@@ -198,22 +190,11 @@ impl Request {
         self.record.tasks().clone()
     }
 
-    /// Has a function called once, when the last byte of the answer was accepted by the socket, or
-    /// when it is certain that this will not happen. It runs on the loop between two writes, so it
-    /// should not take long. One that is given after the answer has begun is dropped without being
-    /// called.
+    /// Calls a function once, when the socket has accepted the last byte of the answer, or never
+    /// will: see [`Delivery`]. It runs on the loop between two writes, so it should not take long.
+    /// One given after the answer has begun is dropped without a call.
     ///
     /// A panic of it ends there and is reported on stderr.
-    ///
-    /// ```
-    /// use std::time::Instant;
-    /// use postlude::http::{Next, Request, Router};
-    /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
-    ///     let begin = Instant::now();
-    ///     request.on_delivery(move |delivery| eprintln!("{} bytes in {:?}", delivery.bytes, begin.elapsed()));
-    ///     next.run(request).await
-    /// });
-    /// ```
     pub fn on_delivery(&self, callback: impl FnOnce(Delivery) + 'static) {
         if !self.record.answered.get() {
             self.record.watchers.borrow_mut().push(Box::new(callback));
@@ -232,20 +213,9 @@ impl Request {
         &self.extensions
     }
 
-    /// Where a layer or extractor leaves values for what comes after it: see
+    /// The values that layers and extractors leave for those after them, to be changed: see
     /// [`Extension`](crate::http::Extension). The first one costs two allocations, each further one
     /// its own.
-    ///
-    /// ```
-    /// use postlude::http::{Extension, Next, Request, Router};
-    /// #[derive(Clone)]
-    /// struct User(String);
-    /// let router = Router::new().get("/", async |Extension(user): Extension<User>| user.0).with(async |mut request: Request, next: Next| {
-    ///     let user = request.field("x-user").map(|name| User(String::from_utf8_lossy(name).into_owned()));
-    ///     request.extensions_mut().insert(user.unwrap_or(User(String::from("nobody"))));
-    ///     next.run(request).await
-    /// });
-    /// ```
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }

@@ -48,11 +48,14 @@ struct Fallback {
 /// Settings of one handler alone go through [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
-/// use postlude::http::{Path, Router, State};
+/// use postlude::http::{Path, Router, State, StatusCode};
 /// let router = Router::new()
 ///     .state(String::from("Hello"))
-///     .get("/hello/{name}", async |State(greeting): State<String>, Path(name): Path<String>| format!("{greeting}, {name}!"))
-///     .route("REPORT", "/calendar", async || "nothing on");
+///     .get("/hello/{name}", async |State(greeting): State<String>, Path(name): Path<String>| {
+///         format!("{greeting}, {name}!")
+///     })
+///     .route("REPORT", "/calendar", async || "nothing on")
+///     .fallback(async || (StatusCode::NOT_FOUND, "try the front page"));
 /// ```
 #[derive(Default)]
 pub struct Router {
@@ -80,10 +83,6 @@ impl Router {
     /// If the path is malformed or conflicts with another one, or the pair of method and path has a
     /// handler already; the text names it. If the method is `CONNECT`, whose handler would never be
     /// called.
-    ///
-    /// ```
-    /// let router = postlude::http::Router::new().route("PURGE", "/cache/{*key}", async || "gone");
-    /// ```
     #[must_use]
     pub fn route<P: Parameters>(
         mut self,
@@ -180,11 +179,6 @@ impl Router {
     /// # Panics
     ///
     /// If there is a fallback already.
-    ///
-    /// ```
-    /// use postlude::http::{Router, StatusCode};
-    /// let router = Router::new().fallback(async || (StatusCode::NOT_FOUND, "try the front page"));
-    /// ```
     #[must_use]
     pub fn fallback<P: Parameters>(mut self, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         let any = Some(Rc::new(handler.into_endpoint().finished()));
@@ -201,7 +195,7 @@ impl Router {
         self.fallbacks.push(Fallback { prefix, pattern, route });
     }
 
-    /// How many bytes a request body may have in this group, instead of `Limits::max_body`; beyond
+    /// Limits the bytes of a request body in this group, in place of `Limits::max_body`; beyond
     /// that the answer is 413. A nested router's own limit goes first.
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Self {
@@ -211,15 +205,6 @@ impl Router {
 
     /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one
     /// added is the outermost; a group's layers are inside those of the router it is nested in.
-    ///
-    /// ```
-    /// use postlude::http::{Next, Request, Router};
-    /// let router = Router::new().get("/", async || "hello").with(async |request: Request, next: Next| {
-    ///     let response = next.run(request).await;
-    ///     eprintln!("{}", response.status());
-    ///     response
-    /// });
-    /// ```
     #[must_use]
     pub fn with<F, R>(mut self, layer: F) -> Self
     where

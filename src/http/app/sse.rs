@@ -139,13 +139,6 @@ pub fn sse(events: impl Stream<Item = Event> + 'static) -> Response {
 }
 
 /// As [`sse`], with another time between comments.
-///
-/// ```
-/// use std::time::Duration;
-/// use postlude::http::{self, Event, Router};
-/// let router = Router::new()
-///     .get("/events", async || http::sse_with(futures::stream::iter([Event::data("hello")]), Duration::from_secs(5)));
-/// ```
 #[must_use]
 pub fn sse_with(events: impl Stream<Item = Event> + 'static, keep_alive: Duration) -> Response {
     Response::stream(Events { stream: events, every: keep_alive, quiet: None })

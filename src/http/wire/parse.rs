@@ -23,26 +23,7 @@
 //! begins and how far it was searched. A request line is method, target, version; the target is
 //! sorted into one of four forms. A field is name, colon, value. At the empty line the head is
 //! complete, [`Head::framing`] says how its body ends, and a [`Decoder`](super::chunked::Decoder)
-//! takes that from the bytes behind it:
-//!
-//! ```
-//! use postlude::http::chunked::{BodyLimits, Decoder};
-//! use postlude::http::parse::{Head, HeadParser, HeadLimits};
-//!
-//! let wire = b"PUT /a HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
-//! let mut head = Head::default();
-//! let length = HeadParser::new(HeadLimits::default()).parse(wire, &mut head)?.expect("the head is whole");
-//! assert_eq!((head.method(wire), head.path(wire)), ("PUT", "/a"));
-//!
-//! let (mut decoder, mut rest, mut body) = (Decoder::new(head.framing(), BodyLimits::default()), &wire[length..], Vec::new());
-//! while !decoder.is_complete() {
-//!     let found = decoder.decode(rest)?;
-//!     body.extend_from_slice(&rest[found.data]);
-//!     rest = &rest[found.consumed..];
-//! }
-//! assert_eq!((body.as_slice(), rest), (&b"hello"[..], &b""[..]));
-//! # Ok::<(), postlude::http::parse::Error>(())
-//! ```
+//! takes that from the bytes behind it.
 //!
 //! # Errors
 //!
@@ -98,12 +79,6 @@ const REQUEST_LINE_REST: usize = 12;
 const EMPTY_LINES: u8 = 4;
 
 /// How large a head may be (RFC 9112 section 3, RFC 9110 section 5.4).
-///
-/// ```
-/// use postlude::http::parse::HeadLimits;
-/// let limits = HeadLimits { fields: 32, ..HeadLimits::default() };
-/// assert_eq!(limits.head_bytes, 16 * 1024);
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes of the whole head, its last line end included; above it, 431. Values above `u32::MAX`
@@ -122,11 +97,6 @@ impl Default for HeadLimits {
 }
 
 /// The version a request is processed as (RFC 9112 section 2.3).
-///
-/// ```
-/// use postlude::http::parse::Version;
-/// assert!(Version::Http10 < Version::Http11);
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// `HTTP/1.0`: closes by default, knows neither chunked nor `100 Continue`.
@@ -137,11 +107,6 @@ pub enum Version {
 }
 
 /// How the end of the body is found (RFC 9112 section 6.3).
-///
-/// ```
-/// use postlude::http::parse::Framing;
-/// assert_ne!(Framing::None, Framing::Length(0));
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// Neither field: there is no body.
@@ -154,13 +119,6 @@ pub enum Framing {
 }
 
 /// Why a message was refused.
-///
-/// ```
-/// use postlude::http::parse::{ErrorKind, Head, HeadParser, HeadLimits};
-/// let mut parser = HeadParser::new(HeadLimits::default());
-/// let error = parser.parse(b"GET / HTTP/2.0\r\n", &mut Head::default()).unwrap_err();
-/// assert_eq!(error.kind(), ErrorKind::UnsupportedVersion); // RFC 9110 section 15.6.6
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -301,10 +259,10 @@ impl ErrorKind {
 /// 9112 section 2.2).
 ///
 /// ```
-/// use postlude::http::parse::{Head, HeadParser, HeadLimits};
+/// use postlude::http::parse::{ErrorKind, Head, HeadLimits, HeadParser};
 /// let mut parser = HeadParser::new(HeadLimits::default());
 /// let error = parser.parse(b"GET / HTTP/1.1\r\nHost : a\r\n", &mut Head::default()).unwrap_err();
-/// assert_eq!((error.status(), error.offset()), (400, 20));
+/// assert_eq!((error.kind(), error.status(), error.offset()), (ErrorKind::SpaceBeforeColon, 400, 20));
 /// assert_eq!(error.to_string(), "white space before `:`: leave it out (RFC 9112 section 5.1, at byte 20)");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -554,13 +512,6 @@ impl Head {
 
     /// Host and port the request is for: the target's if it names one, else the Host field's (RFC
     /// 9112 section 3.3).
-    ///
-    /// ```
-    /// # use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let (bytes, mut head) = (b"GET http://a:80/ HTTP/1.1\r\nHost: ignored\r\n\r\n", Head::default());
-    /// HeadParser::new(HeadLimits::default()).parse(bytes, &mut head).unwrap();
-    /// assert_eq!(head.authority(bytes), Some("a:80"));
-    /// ```
     #[must_use]
     pub fn authority<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
         self.authority.or(self.host).map(|authority| authority.str(bytes))
@@ -683,13 +634,6 @@ impl HeadParser {
     /// # Errors
     ///
     /// The head is malformed, ambiguous or too large. Answer with [`Error::status`] and close.
-    ///
-    /// ```
-    /// use postlude::http::parse::{Head, HeadParser, HeadLimits};
-    /// let mut head = Head::default();
-    /// let answer = HeadParser::new(HeadLimits::default()).parse(b"GET / HTTP/1.1\r\n\r\n", &mut head);
-    /// assert_eq!(answer.unwrap_err().to_string(), "missing `Host`: send exactly one (RFC 9112 section 3.2, at byte 16)");
-    /// ```
     pub fn parse(&mut self, input: &[u8], head: &mut Head) -> Result<Option<usize>, Error> {
         if self.line == 0 {
             head.clear();
