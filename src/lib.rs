@@ -138,6 +138,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `slabs` | slabs that shrink after a burst |
 //! | `executor` | the task table: slots, states, ready queues; what a task is made of |
 //! | `reactor` | what the system says about descriptors, and who waits for it |
 //! | `timer` | the timer wheel and the clock |
@@ -178,6 +179,7 @@ mod replay;
 mod runtime;
 #[cfg(feature = "signal")]
 pub mod signal;
+mod slabs;
 pub mod sync;
 pub mod task;
 pub mod time;
@@ -186,7 +188,7 @@ mod timer;
 pub use blocking::spawn_blocking;
 pub use deferred::defer;
 pub use replay::test;
-pub use runtime::{Builder, Handle, Hooks, PanicPolicy, RemoteHandle, Runtime, Stats, TaskPanic, Turn, run};
+pub use runtime::{Builder, Handle, Hooks, PanicPolicy, RemoteHandle, Runtime, Stats, TaskEnd, TaskPanic, Turn, run};
 pub use task::{JoinError, JoinHandle, TaskId, spawn};
 
 /// The code in the documents compiles.

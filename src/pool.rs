@@ -59,6 +59,8 @@ pub struct Pool {
 
 struct Shared {
     limit: usize,
+    /// The process whose threads these are: a fork has none of them.
+    process: u32,
     keep_alive: Duration,
     books: Mutex<Books>,
     /// Signalled when a job or a thread has ended, or may have.
@@ -98,6 +100,7 @@ impl Pool {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let shared = Shared {
             limit: limit.max(1),
+            process: std::process::id(),
             keep_alive,
             books: Mutex::default(),
             rested: Condvar::new(),
@@ -138,6 +141,9 @@ impl Pool {
     /// assert_eq!(postlude::blocking::Pool::new(4).shutdown(Duration::from_secs(1)), 0);
     /// ```
     pub fn shutdown(&self, limit: Duration) -> usize {
+        if self.shared.is_forked() {
+            return 0;
+        }
         let deadline = Instant::now().checked_add(limit);
         let cancelled = {
             let mut books = self.shared.lock();
@@ -173,12 +179,23 @@ impl Pool {
 }
 
 impl Shared {
+    /// Whether this process was forked from the one with the threads. To be asked before the lock, which a thread that is not
+    /// there may have held.
+    fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a job and sees to it that a thread will take it; gives it back if none will.
     fn enqueue(self: &Arc<Self>, job: Box<dyn Job>) -> Result<(), (Box<dyn Job>, JoinError)> {
+        if self.is_forked() {
+            let error =
+                "this process was forked after the pool was made, and has none of its threads; make a runtime in it";
+            return Err((job, JoinError::not_started(io::Error::other(error))));
+        }
         let mut books = self.lock();
         if books.closed {
             return Err((job, JoinError::cancelled()));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up, and on a floor from left to right: each may use those before it and none after it.
 const FLOORS: &[&[&str]] = &[
-    &["executor", "reactor", "timer"],
+    &["slabs", "executor", "reactor", "timer"],
     &["pool", "promise"],
     &["event_loop"],
     &["task", "time", "sync", "io", "net"],
@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
 const FLOORS_OF_HTTP: &[&[&str]] = &[&["wire"], &["background"], &["app"], &["conn"], &["server"], &["mod"]];
 
 /// What the reader of the loop need not know of, and no part of the public API: `http` uses none of it.
-const PRIVATE: &[&str] = &["executor", "reactor", "timer", "pool", "promise", "event_loop"];
+const PRIVATE: &[&str] = &["slabs", "executor", "reactor", "timer", "pool", "promise", "event_loop"];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,4 +1,4 @@
-//! The loop observed: five events, each reported from one place.
+//! The loop observed: six events, each reported from one place.
 //!
 //! The loop calls a method here when a task was spawned, when one was woken, before and after each
 //! poll, and when it parks. That keeps counting and timing out of its text. They feed [`Stats`],
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::parts::Parts;
 use crate::executor::about::Current;
+use crate::executor::error::JoinError;
 use crate::executor::id::{Key, TaskId};
 
 /// Counts since a runtime was made: see [`Runtime::stats`](crate::Runtime::stats).
@@ -135,13 +136,41 @@ pub trait Hooks {
         let _ = task;
     }
 
+    /// A task is over, and its future is gone. Told once of each task that was spawned, of a scope's
+    /// children and of the future given to `block_on`; of tasks that a runtime drops as it ends, too.
+    fn ended(&self, task: TaskId, how: TaskEnd) {
+        let _ = (task, how);
+    }
+
     /// The loop has nothing to do and is about to sleep. If this call makes work, the loop asks the
     /// operating system for events and goes on. (So a virtual clock stands still while each call
     /// makes work.)
     fn parks(&self) {}
 }
 
-/// The five places.
+/// How a task ended: see [`Hooks::ended`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskEnd {
+    /// Its future was ready.
+    Returned,
+    /// Its future panicked, in a poll or as it was dropped.
+    Panicked,
+    /// It was dropped before it was ready: aborted, cancelled with its scope, or left by its runtime.
+    Aborted,
+}
+
+impl TaskEnd {
+    pub(crate) fn of(error: Option<&JoinError>) -> Self {
+        match error {
+            None => Self::Returned,
+            Some(error) if error.is_panic() => Self::Panicked,
+            Some(_) => Self::Aborted,
+        }
+    }
+}
+
+/// The six places.
 impl Parts {
     pub(crate) fn has_hooks(&self) -> bool {
         self.config.hooks.is_some()
@@ -181,6 +210,18 @@ impl Parts {
     #[cold]
     pub(crate) fn tell_woken(&self, task: TaskId) {
         self.tell(|hooks| hooks.woken(task));
+    }
+
+    /// To be called while the task still has its slot, and only if there are hooks.
+    #[cold]
+    pub(crate) fn tell_ended(&self, key: Key, how: TaskEnd) {
+        self.tell_of(key, |hooks, task| hooks.ended(task, how));
+    }
+
+    /// As [`tell_ended`](Self::tell_ended), of a task whose slot has been freed.
+    #[cold]
+    pub(crate) fn tell_ended_id(&self, task: TaskId, how: TaskEnd) {
+        self.tell(|hooks| hooks.ended(task, how));
     }
 
     pub(crate) fn poll_begins(&self, key: Key) {

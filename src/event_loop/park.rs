@@ -54,7 +54,7 @@ impl Parts {
         if self.parks() && self.has_work() {
             return self.poll_events(Some(Duration::ZERO));
         }
-        self.tasks.borrow_mut().shrink();
+        self.give_back_memory();
         if !self.inbox.arm() {
             self.inbox.disarm();
             return self.poll_events(Some(Duration::ZERO));
@@ -65,6 +65,13 @@ impl Parts {
         };
         self.inbox.disarm();
         parked
+    }
+
+    /// Before a sleep: what a burst has left is of no use.
+    fn give_back_memory(&self) {
+        self.tasks.borrow_mut().shrink();
+        self.wheel.borrow_mut().shrink();
+        self.reactor.borrow_mut().shrink();
     }
 
     /// Sleeps until an event, a message, a deadline or `limit`.

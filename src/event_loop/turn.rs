@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::hooks::TaskEnd;
 use super::inbox::Message;
 use super::panics::PanicPolicy;
 use super::park::Patience;
@@ -184,6 +185,9 @@ impl Parts {
             let described = self.tasks.borrow_mut().describe_key(key);
             task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
         }
+        if self.has_hooks() {
+            self.tell_ended(key, TaskEnd::of(task.as_mut().error()));
+        }
         let finished = self.tasks.borrow_mut().finish(key, task);
         if let Some(joiner) = finished.joiner {
             self.wake_target(joiner);
@@ -272,7 +276,7 @@ impl Parts {
     }
 
     /// Runs turns until `future` is ready.
-    pub(crate) fn drive<F: Future>(&self, mut future: Pin<&mut F>) -> io::Result<F::Output> {
+    pub(crate) fn drive<F: Future>(&self, key: Key, mut future: Pin<&mut F>) -> io::Result<F::Output> {
         let mut output = None;
         let mut poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -281,7 +285,22 @@ impl Parts {
                 Poll::Ready(())
             }
         };
-        while !self.turn(Some(&mut poll), Patience::Endless)?.root_is_ready {}
+        let turns = loop {
+            match self.turn(Some(&mut poll), Patience::Endless) {
+                Ok(turn) if turn.root_is_ready => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        if self.has_hooks() {
+            let how = match &output {
+                Some(Ok(_)) => TaskEnd::Returned,
+                Some(Err(_)) => TaskEnd::Panicked,
+                None => TaskEnd::Aborted,
+            };
+            self.tell_ended(key, how);
+        }
+        turns?;
         match output {
             Some(Ok(Poll::Ready(value))) => Ok(value),
             Some(Err(panic)) => resume_unwind(panic),

@@ -86,7 +86,7 @@ pub struct Local<T> {
 impl<T: 'static> Local<T> {
     /// A key without a value, for a `static`.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a key is made in a static, where `default` cannot be called")]
+    #[allow(clippy::new_without_default, reason = "a key is made in a static, where `default` cannot be called")]
     pub const fn new() -> Self {
         Self { key: AtomicUsize::new(0), _value: PhantomData }
     }

@@ -30,6 +30,7 @@ use super::queue::{Chain, NONE, Queue, QueueId, WakeTarget};
 use super::random;
 use super::slots::{ABORTED, DONE, FREE, JOINABLE, PHASE, QUEUED, RUNNING, Slots, WAITING};
 use super::stage::Boxed;
+use crate::slabs;
 
 /// The slot of `block_on`'s future, for good.
 const ROOT: u32 = 0;
@@ -84,6 +85,8 @@ pub(crate) struct Table {
     members: Slab<Member>,
     /// Names of those members that have one.
     names: Slab<Box<str>>,
+    /// How many records, members and names were left when memory was last given back.
+    shrunk_to: [usize; 3],
     /// State of the generator that picks from the ready queues, if the order is seeded.
     seed: Option<u64>,
     /// How often a waiting task became ready.
@@ -106,6 +109,7 @@ impl Table {
             records: Slab::new(),
             members: Slab::new(),
             names: Slab::new(),
+            shrunk_to: [0; 3],
             seed,
             wakes: 0,
             closed: false,
@@ -154,7 +158,7 @@ impl Table {
         let number = self.slots.claim()?;
         let site = NonZeroU32::MIN.saturating_add(self.sites.number(location));
         let name = name.map_or(NONE, |name| self.names.insert(name) as u32);
-        grow_gently(&mut self.members);
+        slabs::grow_gently(&mut self.members);
         let about = About::of_member(self.members.insert(Member { site, index, name }));
         let id = self.next_id();
         self.slots.set_id(number, id);
@@ -455,10 +459,11 @@ impl Table {
     pub(crate) fn shrink(&mut self) {
         if self.slots.is_wasteful() {
             self.slots.shrink();
-            shrink_if_empty(&mut self.records);
-            shrink_if_empty(&mut self.members);
-            shrink_if_empty(&mut self.names);
         }
+        let [records, members, names] = &mut self.shrunk_to;
+        slabs::shrink(&mut self.records, records);
+        slabs::shrink(&mut self.members, members);
+        slabs::shrink(&mut self.names, names);
     }
 
     /// Tasks in the table, `block_on`'s future among them.
@@ -594,24 +599,3 @@ impl Table {
 
 /// How far into the queue a seeded pick may reach: the walk there costs a step each.
 const PICK_WINDOW: u32 = 64;
-
-/// Above this many entries a slab grows by an eighth instead of by as much again: one of a hundred thousand should not have another
-/// thirty thousand unused. Each entry is then copied some eight times over the slab's life, which is cheap beside allocating for it.
-const DOUBLED_UP_TO: usize = 1024;
-
-/// Makes room for another entry, if there is none.
-pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
-    let len = slab.len();
-    if len == slab.capacity() {
-        slab.reserve_exact(if len < DOUBLED_UP_TO { len.max(4) } else { len / 8 });
-    }
-}
-
-/// An empty slab of more entries than this gives its memory back.
-const KEPT_WHEN_EMPTY: usize = 64;
-
-fn shrink_if_empty<T>(slab: &mut Slab<T>) {
-    if slab.is_empty() && slab.capacity() > KEPT_WHEN_EMPTY {
-        *slab = Slab::new();
-    }
-}

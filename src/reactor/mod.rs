@@ -26,6 +26,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use crate::slabs;
 pub(crate) use source::{Direction, Source};
 
 /// Events taken from the system at a time: enough that a busy server asks once per hundreds of events, small enough (12 KiB) for a
@@ -56,6 +57,8 @@ pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     sources: Slab<Entry>,
+    /// How many sources were left when memory was last given back.
+    shrunk_to: usize,
     /// Stamped on each source when it is registered.
     next_generation: u32,
 }
@@ -72,8 +75,13 @@ impl Reactor {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
-        let reactor =
-            Self { poll, events: Events::with_capacity(EVENTS_PER_POLL), sources: Slab::new(), next_generation: 0 };
+        let reactor = Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            sources: Slab::new(),
+            shrunk_to: 0,
+            next_generation: 0,
+        };
         Ok((reactor, registry, waker))
     }
 
@@ -125,6 +133,11 @@ impl Reactor {
             }
         }
         Ok(count)
+    }
+
+    /// Gives memory back that a burst of sources has left. Called when there is nothing else to do.
+    pub(crate) fn shrink(&mut self) {
+        slabs::shrink(&mut self.sources, &mut self.shrunk_to);
     }
 
     /// Whether no source is registered, so that the system has nothing to tell.

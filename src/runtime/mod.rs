@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::{Handle, RemoteHandle};
 
-pub use crate::event_loop::hooks::{Hooks, Stats};
+pub use crate::event_loop::hooks::{Hooks, Stats, TaskEnd};
 pub use crate::event_loop::panics::{PanicPolicy, TaskPanic};
 pub use crate::event_loop::turn::Turn;
 
@@ -170,9 +170,9 @@ impl Runtime {
         let _entered = self.enter(caller, "block_on")?;
         // Declared after the guard, so dropped before it: its destructors may spawn, too.
         let future = pin!(future);
-        self.parts.tasks.borrow_mut().begin_root();
+        let key = self.parts.tasks.borrow_mut().begin_root();
         let _root = RootSlot { parts: &self.parts };
-        self.parts.drive(future)
+        self.parts.drive(key, future)
     }
 
     /// Runs one turn of the loop, waiting for events at most `timeout` (`None`: until something happens; zero: not at all).
@@ -349,9 +349,14 @@ impl Runtime {
         let mut from = 0;
         loop {
             let next = parts.tasks.borrow_mut().remove_next(&mut from);
-            let Some(Finished { joiner, detached }) = next else { break };
+            let Some(Finished { joiner, mut detached }) = next else { break };
             parts.guarded(|| drop(joiner));
+            let unfinished =
+                detached.as_mut().and_then(|(task, about)| task.as_mut().output().is_none().then_some(about.id));
             parts.drop_detached(detached);
+            if let Some(task) = unfinished {
+                parts.tell_ended_id(task, TaskEnd::Aborted);
+            }
         }
     }
 

@@ -47,6 +47,7 @@ use pin_project_lite::pin_project;
 use slab::Slab;
 
 use crate::event_loop::context::{self, Home};
+use crate::event_loop::hooks::TaskEnd;
 use crate::event_loop::inbox::Message;
 use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
@@ -58,7 +59,8 @@ use crate::executor::error::JoinError;
 use crate::executor::id::{Key, MAX_TASKS, TaskId, WakeId};
 use crate::executor::local::{self, Scoped};
 use crate::executor::queue::QueueId;
-use crate::executor::table::{BODY, Visit, grow_gently};
+use crate::executor::table::{BODY, Visit};
+use crate::slabs::grow_gently;
 
 /// Children polled in one poll of their scope: about as much work as the loop does between two
 /// looks at its other tasks.
@@ -344,6 +346,15 @@ impl<'env, E> Shared<'env, E> {
         if !is_aborted {
             parts.poll_ends(key);
         }
+        if parts.has_hooks() {
+            let how = match &polled {
+                _ if dropped.is_some() => TaskEnd::Panicked,
+                Err(_) => TaskEnd::Panicked,
+                Ok(_) if is_aborted => TaskEnd::Aborted,
+                Ok(_) => TaskEnd::Returned,
+            };
+            parts.tell_ended(key, how);
+        }
         let failed = dropped.is_some() || !matches!(polled, Ok(Poll::Ready(Ok(()))));
         let described = if failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
         self.children.borrow_mut().try_remove(index as usize);
@@ -395,7 +406,12 @@ impl<'env, E> Shared<'env, E> {
         let mut described = described.into_iter();
         let panicked = |entry: Entry<'env, E>| {
             let child = described.next().flatten();
-            drop_caught(entry.job).map(|panic| Failure::panicked(child, panic))
+            let failure = drop_caught(entry.job).map(|panic| Failure::panicked(child, panic));
+            if let Some(parts) = context::current_of(self.home) {
+                let how = if failure.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
+                parts.tell_ended_id(TaskId(entry.id.get()), how);
+            }
+            failure
         };
         entries.into_iter().filter_map(panicked).collect()
     }

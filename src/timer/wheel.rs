@@ -26,6 +26,8 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use crate::slabs;
+
 use super::clock::NEVER;
 
 const DIGIT_BITS: u32 = 6;
@@ -78,6 +80,8 @@ pub(crate) struct Wheel {
     cursor: u64,
     levels: Vec<Level>,
     entries: Slab<Entry>,
+    /// How many entries were left when memory was last given back.
+    shrunk_to: usize,
     next_generation: u32,
     /// The first occupied slot's start, as far as known: no timer is due before it. `NEVER` if there is none.
     bound: u64,
@@ -86,11 +90,23 @@ pub(crate) struct Wheel {
 impl Wheel {
     pub(crate) fn new() -> Self {
         let empty = Level { occupied: 0, slots: [Chain { head: NONE, tail: NONE }; SLOTS] };
-        Self { cursor: 0, levels: vec![empty; LEVELS], entries: Slab::new(), next_generation: 0, bound: NEVER }
+        Self {
+            cursor: 0,
+            levels: vec![empty; LEVELS],
+            entries: Slab::new(),
+            shrunk_to: 0,
+            next_generation: 0,
+            bound: NEVER,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Gives memory back that a burst of timers has left. Called when there is nothing else to do.
+    pub(crate) fn shrink(&mut self) {
+        slabs::shrink(&mut self.entries, &mut self.shrunk_to);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

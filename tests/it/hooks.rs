@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postlude::net::UdpSocket;
-use postlude::task::{Current, scope, yield_now};
+use postlude::task::{self, Current, scope, yield_now};
 use postlude::time::{now, sleep, timeout};
-use postlude::{Hooks, JoinHandle, Runtime, TaskId, defer, spawn};
+use postlude::{Hooks, JoinHandle, Runtime, TaskEnd, TaskId, defer, spawn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -352,4 +352,61 @@ fn an_abort_is_told_as_a_wake_and_a_scopes_body_as_its_owner() {
             assert_eq!(woken(), [Event::Woken(1)]);
         })
         .unwrap();
+}
+
+/// How each task ended, by its number.
+#[derive(Clone, Default)]
+struct Ends {
+    spawned: Rc<RefCell<Vec<TaskId>>>,
+    ended: Rc<RefCell<Vec<(TaskId, TaskEnd)>>>,
+}
+
+impl Hooks for Ends {
+    fn spawned(&self, task: &Current) {
+        self.spawned.borrow_mut().push(task.id());
+    }
+
+    fn ended(&self, task: TaskId, how: TaskEnd) {
+        self.ended.borrow_mut().push((task, how));
+    }
+}
+
+#[test]
+fn of_every_task_that_was_spawned_it_is_told_once_that_and_how_it_ended() {
+    let ends = Ends::default();
+    let runtime = Runtime::builder().hooks(ends.clone()).on_panic(|_| ()).build().unwrap();
+    runtime
+        .block_on(async {
+            for n in 0..1000 {
+                match n % 5 {
+                    0 => drop(spawn(async {})),
+                    1 => drop(defer(async { std::panic::resume_unwind(Box::new("on purpose")) })),
+                    2 => spawn(std::future::pending::<()>()).abort(),
+                    3 => assert!(spawn(yield_now()).await.is_ok()),
+                    _ => drop(spawn(std::future::pending::<()>())),
+                }
+            }
+            let scope = task::scope(async |scope| {
+                scope.spawn(async {}).await.unwrap();
+                drop(scope.spawn(std::future::pending::<()>()));
+                yield_now().await;
+                Err::<(), _>("enough")
+            });
+            assert!(scope.await.is_err());
+            for _ in 0..50 {
+                yield_now().await;
+            }
+        })
+        .unwrap();
+    drop(runtime);
+    let (mut spawned, mut ended) = (ends.spawned.take(), ends.ended.take());
+    let count = |wanted: TaskEnd| ended.iter().filter(|(_, how)| *how == wanted).count();
+    // The future of `block_on` returned, and was not spawned.
+    assert_eq!(count(TaskEnd::Returned), 200 + 200 + 1 + 1);
+    assert_eq!(count(TaskEnd::Panicked), 200);
+    assert_eq!(count(TaskEnd::Aborted), 200 + 200 + 1);
+    spawned.push(ended.iter().map(|(task, _)| *task).min().unwrap());
+    spawned.sort();
+    ended.sort_by_key(|(task, _)| *task);
+    assert_eq!(spawned, ended.into_iter().map(|(task, _)| task).collect::<Vec<_>>());
 }

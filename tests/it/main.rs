@@ -51,8 +51,8 @@ mod shutdown;
 mod signal;
 #[cfg(feature = "http")]
 mod sse;
-#[cfg(feature = "http")]
 mod stack;
+#[cfg(feature = "http")]
 mod streams;
 mod sync;
 mod tee;

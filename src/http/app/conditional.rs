@@ -160,7 +160,7 @@ fn satisfiable(ranges: &str, length: u64) -> Option<Vec<Range<u64>>> {
 }
 
 /// A number, or none where none was said. One that is too large for us is beyond every file.
-#[expect(clippy::option_option, reason = "the outer is whether it is well formed, the inner whether it is there")]
+#[allow(clippy::option_option, reason = "the outer is whether it is well formed, the inner whether it is there")]
 fn position(digits: &str) -> Option<Option<u64>> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
