@@ -869,7 +869,7 @@ impl Ledger {
     }
 
     /// Whether so many tasks are ready to run that no request should be begun.
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.ready.get() > self.limits.per_server / 2
     }
 

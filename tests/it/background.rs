@@ -43,6 +43,10 @@ impl Diary {
     }
 }
 
+fn limits_of_tasks(all: usize, per_request: usize) -> Limits {
+    Limits { background_tasks: all, background_tasks_per_request: per_request, ..Limits::default() }
+}
+
 /// An extractor that adds a task.
 struct Adds;
 
@@ -221,14 +225,7 @@ fn a_full_list_is_a_503_by_the_question_mark() {
         }
         Ok::<_, Error>("answer")
     });
-    let answer = paused(exchange_with(
-        diary.server(router).limits(Limits {
-            background_tasks: 10,
-            background_tasks_per_request: 2,
-            ..Limits::default()
-        }),
-        &get("/"),
-    ));
+    let answer = paused(exchange_with(diary.server(router).limits(limits_of_tasks(10, 2)), &get("/")));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     assert_eq!(diary.lines().len(), 2, "the accepted two are reported as not run");
 }
@@ -237,14 +234,7 @@ fn a_full_list_is_a_503_by_the_question_mark() {
 fn a_response_whose_tasks_do_not_fit_is_a_503() {
     let router = Router::new().get("/", async || Response::new(200).background(async {}).background(async {}));
     let diary = Diary::default();
-    let answer = paused(exchange_with(
-        diary.server(router).limits(Limits {
-            background_tasks: 10,
-            background_tasks_per_request: 1,
-            ..Limits::default()
-        }),
-        &get("/"),
-    ));
+    let answer = paused(exchange_with(diary.server(router).limits(limits_of_tasks(10, 1)), &get("/")));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
 }
 
@@ -303,11 +293,7 @@ fn while_more_than_half_of_the_limit_is_ready_to_run_no_request_begins() {
     let over = Rc::new(Cell::new(false));
     let router = busy_router(&over);
     paused(async {
-        let server = Rc::new(server(router).limits(Limits {
-            background_tasks: 10,
-            background_tasks_per_request: 10,
-            ..Limits::default()
-        }));
+        let server = Rc::new(server(router).limits(limits_of_tasks(10, 10)));
         let (first, second, third) = (connect(&server), connect(&server), connect(&server));
         ask(&first, "/busy/5", "busy").await;
         // Half of the limit is not more than half.
@@ -330,15 +316,28 @@ fn while_more_than_half_of_the_limit_is_ready_to_run_no_request_begins() {
 }
 
 #[test]
+fn answers_are_flushed_before_a_paused_request_is_waited_for() {
+    let over = Rc::new(Cell::new(false));
+    let router = busy_router(&over);
+    paused(async {
+        let server = Rc::new(server(router).limits(limits_of_tasks(10, 10)));
+        let client = connect(&server);
+        client.write_all((get("/plain") + &get("/busy/8") + &get("/plain")).as_bytes()).await.unwrap();
+        // The third waits for what the second left, and the first two do not wait with it.
+        read_until(&client, "busy").await;
+        settle().await;
+        assert!(is_silent(&client).await);
+        over.set(true);
+        read_until(&client, "plain").await;
+    });
+}
+
+#[test]
 fn no_pause_lasts_longer_than_a_second() {
     let over = Rc::new(Cell::new(false));
     let router = busy_router(&over);
     paused(async {
-        let server = Rc::new(server(router).limits(Limits {
-            background_tasks: 10,
-            background_tasks_per_request: 10,
-            ..Limits::default()
-        }));
+        let server = Rc::new(server(router).limits(limits_of_tasks(10, 10)));
         let (first, second) = (connect(&server), connect(&server));
         ask(&first, "/busy/8", "busy").await;
         second.write_all(get("/busy/3").as_bytes()).await.unwrap();
@@ -405,11 +404,7 @@ fn however_small_the_limit_clients_that_share_it_wait_and_are_not_refused() {
             Ok::<_, Error>("answer")
         });
         paused(async {
-            let server = Rc::new(server(router).limits(Limits {
-                background_tasks: limit,
-                background_tasks_per_request: 1000,
-                ..Limits::default()
-            }));
+            let server = Rc::new(server(router).limits(limits_of_tasks(limit, 1000)));
             let clients: Vec<_> = (0..clients)
                 .map(|_| {
                     let client = connect(&server);

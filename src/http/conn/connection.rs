@@ -190,12 +190,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// Puts the request off while the loop has more background tasks to run than it should, but not
-    /// for long. The tasks of this connection's answers are released first: they would not be
-    /// counted.
+    /// for long. What was answered so far is written first: nobody should wait for it meanwhile,
+    /// and tasks are counted once their answer is out.
     async fn wait_for_room(&mut self) {
-        if self.active.output.holds_tasks() {
+        if self.active.output.holds_tasks() || self.shared.ledger.is_busy() {
             // A client that has gone ends nothing but writing.
             let _ = self.flush().await;
+        }
+        if !self.shared.ledger.is_busy() {
+            return;
         }
         let ledger = Rc::clone(&self.shared.ledger);
         let mut room = pin!(ledger.room());
