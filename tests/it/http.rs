@@ -740,3 +740,63 @@ fn a_body_that_another_task_reads_ends_with_its_connection() {
         assert!(ended.unwrap(), "a body that did not come whole is an error");
     });
 }
+
+/// A client that has sent all it sends, and a wire that takes everything at once.
+struct Greedy {
+    sent: io::Cursor<Vec<u8>>,
+    taken: Rc<RefCell<Vec<u8>>>,
+}
+
+impl AsyncRead for Greedy {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(io::Read::read(&mut self.sent, buffer))
+    }
+}
+
+impl AsyncWrite for Greedy {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.taken.borrow_mut().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        parts.iter().for_each(|part| self.taken.borrow_mut().extend_from_slice(part));
+        Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_big_body_follows_all_that_waits_however_much_that_is() {
+    let router = Router::new()
+        .get("/small/{n}", async |Path(n): Path<u8>| vec![n; 16 * 1024])
+        .get("/big", async || vec![b'x'; 100 * 1024]);
+    let numbers: Vec<u8> = (b'a'..b'x').cycle().take(100).collect();
+    let requests: String = numbers.iter().map(|n| get(&format!("/small/{n}"))).chain([get("/big")]).collect();
+    let taken = Rc::new(RefCell::new(Vec::new()));
+    paused(async {
+        let server = server(router).limits(Limits { max_buffer: 64 << 20, ..Limits::default() });
+        server
+            .serve_connection(Greedy { sent: io::Cursor::new(requests.into_bytes()), taken: Rc::clone(&taken) })
+            .await;
+    });
+    let answers = String::from_utf8(taken.take()).unwrap();
+    let bodies: String = answers
+        .split("HTTP/1.1 200 OK")
+        .filter_map(|answer| answer.split_once("\r\n\r\n"))
+        .map(|(_, body)| body)
+        .collect();
+    let expected: Vec<u8> = numbers.iter().flat_map(|&n| vec![n; 16 * 1024]).chain(vec![b'x'; 100 * 1024]).collect();
+    assert!(bodies.as_bytes() == expected, "{} bytes in place of {}", bodies.len(), expected.len());
+}

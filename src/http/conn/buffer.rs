@@ -352,7 +352,9 @@ impl Output {
         if self.waiting() > 0 {
             ready!(poll_budget(cx));
             let small = first(&self.buffer[self.sent..]);
-            let count = match self.big.as_ref().and_then(Payload::bytes) {
+            // The big body comes after all of the buffer, not after the part that is written now.
+            let is_last = small.len() == self.buffer.len() - self.sent;
+            let count = match self.big.as_ref().filter(|_| is_last).and_then(Payload::bytes) {
                 None => ready!(io.as_mut().poll_write(cx, small))?,
                 Some(big) => {
                     let parts = [IoSlice::new(small), IoSlice::new(first(&big[self.big_sent..]))];
