@@ -118,7 +118,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.shared.lock().threads
+        if self.shared.is_forked() { 0 } else { self.shared.lock().threads }
     }
 
     /// Jobs that wait for a thread now.
@@ -128,7 +128,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared.lock().queued
+        if self.shared.is_forked() { 0 } else { self.shared.lock().queued }
     }
 
     /// Cancels the queued jobs, refuses new ones, and waits for the running ones, at most `limit`. Returns how many still run; they

@@ -136,8 +136,10 @@ pub trait Hooks {
         let _ = task;
     }
 
-    /// A task is over, and its future is gone. Told once of each task that was spawned, of a scope's
-    /// children and of the future given to `block_on`; of tasks that a runtime drops as it ends, too.
+    /// A task is over, and its future is gone (that of `block_on` as `block_on` returns). Told once of
+    /// each task that was spawned, of a scope's children and of the future given to `block_on`; of
+    /// tasks that a runtime drops as it ends, too. The panic of a task of `Handle::spawn` is its
+    /// handle's, and the task counts as returned.
     fn ended(&self, task: TaskId, how: TaskEnd) {
         let _ = (task, how);
     }

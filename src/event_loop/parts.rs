@@ -131,12 +131,16 @@ impl Parts {
     }
 
     /// Drops a finished task nobody waits for, and reports the panic it may have left.
-    pub(crate) fn drop_detached(&self, detached: Option<(Boxed, Current)>) {
-        let Some((mut task, described)) = detached else { return };
+    /// True if there was one.
+    pub(crate) fn drop_detached(&self, detached: Option<(Boxed, Current)>) -> bool {
+        let Some((mut task, described)) = detached else { return false };
+        let mut has_panicked = false;
         for payload in [task.as_mut().take_panic(), drop_caught(task)].into_iter().flatten() {
+            has_panicked = true;
             self.report(Some(&described), &payload);
             drop_payload(payload);
         }
+        has_panicked
     }
 
     /// Wakes and empties `wakers`: this runtime's own tasks in one borrow, the others outside of it.

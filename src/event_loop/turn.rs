@@ -244,8 +244,13 @@ impl Parts {
             Message::Abort(key) => self.abort(key),
             Message::Detach(key) => self.detach(key),
             Message::EndScope(queue, members) => {
+                let ids: Vec<_> = {
+                    let mut tasks = self.tasks.borrow_mut();
+                    members.iter().filter_map(|&member| tasks.id(member)).collect()
+                };
                 let owner = self.tasks.borrow_mut().remove_queue(queue, &members);
                 self.guarded(|| drop(owner));
+                ids.into_iter().for_each(|member| self.tell_ended_id(member, TaskEnd::Aborted));
             }
             Message::Spawn(spawn) => self.guarded(spawn),
             Message::CancelTimer(key) => {

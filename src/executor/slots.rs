@@ -193,7 +193,8 @@ impl Slots {
     /// Adds a page, or takes one that was given back.
     #[cold]
     fn grow(&mut self) -> Option<()> {
-        let given_back = self.pages.iter().position(Option::is_none);
+        let is_one_given_back = (self.allocated as usize) < self.pages.len();
+        let given_back = if is_one_given_back { self.pages.iter().position(Option::is_none) } else { None };
         let index = given_back.unwrap_or(self.pages.len());
         if index == MAX_TASKS as usize / PAGE {
             return None;

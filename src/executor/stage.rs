@@ -13,7 +13,6 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -36,6 +35,8 @@ pub(crate) trait Task {
     /// Why there is no output, if the future is gone without one.
     fn error(self: Pin<&mut Self>) -> Option<&JoinError>;
     /// The panic that ended the task, if one did and nobody took it.
+    /// Makes a panic the output of a future that has ended.
+    fn fail(self: Pin<&mut Self>, panic: Payload);
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload>;
 }
 
@@ -65,8 +66,8 @@ where
         let output = Some(result);
         // An assignment whose drop unwinds still assigns, so the future is gone on both paths.
         let dropped = catch_unwind(AssertUnwindSafe(|| self.as_mut().set(Self::Output { output })));
-        if let (Err(panic), StageProjection::Output { output }) = (dropped, self.project()) {
-            drop_caught(output.replace(Err(JoinError::panicked(panic))));
+        if let Err(panic) = dropped {
+            self.fail(panic);
         }
     }
 }
@@ -105,6 +106,12 @@ where
         output.as_ref()?.as_ref().err()
     }
 
+    fn fail(self: Pin<&mut Self>, panic: Payload) {
+        if let StageProjection::Output { output } = self.project() {
+            drop_caught(output.replace(Err(JoinError::panicked(panic))));
+        }
+    }
+
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload> {
         let StageProjection::Output { output } = self.project() else { return None };
         if !matches!(output, Some(Err(error)) if error.is_panic()) {
@@ -116,32 +123,47 @@ where
 
 /// A task with the task-locals that were in force where it was spawned, set around all that runs code of its own.
 pub(crate) struct Localized {
-    map: Map,
+    /// `None` once the task has ended: what it could read is let go with the future.
+    map: Option<Map>,
     /// `None` only while this is being dropped.
     task: Option<Boxed>,
 }
 
 impl Localized {
     pub(crate) fn boxed(map: Map, task: Boxed) -> Boxed {
-        Box::pin(Self { map, task: Some(task) })
+        Box::pin(Self { map: Some(map), task: Some(task) })
     }
 
     fn task(&mut self) -> Option<Pin<&mut (dyn Task + 'static)>> {
         self.task.as_mut().map(Pin::as_mut)
     }
+
+    /// Lets go of the task-locals. One whose drop panics counts as the task's own panic.
+    fn drop_map(&mut self) {
+        if let (Some(panic), Some(task)) = (drop_caught(self.map.take()), self.task()) {
+            task.fail(panic);
+        }
+    }
 }
 
 impl Task for Localized {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let _entered = local::enter(Some(Rc::clone(&self.map)));
-        self.task().map_or(Poll::Ready(()), |task| task.poll(cx))
+        let entered = local::enter(self.map.clone());
+        let polled = self.task().map_or(Poll::Ready(()), |task| task.poll(cx));
+        drop(entered);
+        if polled.is_ready() {
+            self.drop_map();
+        }
+        polled
     }
 
     fn cancel(mut self: Pin<&mut Self>) {
-        let _entered = local::enter(Some(Rc::clone(&self.map)));
+        let entered = local::enter(self.map.clone());
         if let Some(task) = self.task() {
             task.cancel();
         }
+        drop(entered);
+        self.drop_map();
     }
 
     fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
@@ -152,6 +174,12 @@ impl Task for Localized {
         self.get_mut().task()?.error()
     }
 
+    fn fail(mut self: Pin<&mut Self>, panic: Payload) {
+        if let Some(task) = self.task() {
+            task.fail(panic);
+        }
+    }
+
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload> {
         self.get_mut().task()?.take_panic()
     }
@@ -159,7 +187,7 @@ impl Task for Localized {
 
 impl Drop for Localized {
     fn drop(&mut self) {
-        let _entered = local::enter(Some(Rc::clone(&self.map)));
+        let _entered = local::enter(self.map.clone());
         self.task = None;
     }
 }

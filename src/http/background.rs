@@ -873,10 +873,16 @@ impl Ledger {
         self.ready.get() > self.limits.per_server / 2
     }
 
-    /// Waits until few enough tasks are ready to run. First come, first served.
+    /// Waits until few enough tasks are ready to run.
     pub(crate) async fn room(&self) {
+        let mut has_waited = false;
         while self.is_busy() {
+            has_waited = true;
             self.room.notified().await;
+        }
+        if has_waited {
+            // There may be room for the next as well: it looks for itself.
+            self.room.notify_one();
         }
     }
 

@@ -353,9 +353,9 @@ impl Runtime {
             parts.guarded(|| drop(joiner));
             let unfinished =
                 detached.as_mut().and_then(|(task, about)| task.as_mut().output().is_none().then_some(about.id));
-            parts.drop_detached(detached);
+            let has_panicked = parts.drop_detached(detached);
             if let Some(task) = unfinished {
-                parts.tell_ended_id(task, TaskEnd::Aborted);
+                parts.tell_ended_id(task, if has_panicked { TaskEnd::Panicked } else { TaskEnd::Aborted });
             }
         }
     }

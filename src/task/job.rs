@@ -166,11 +166,16 @@ impl<T: 'static> Task for Waiting<T> {
     }
 
     fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
-        Some(&mut self.get_mut().output)
+        let output = &mut self.get_mut().output;
+        if output.is_some() { Some(output) } else { None }
     }
 
     fn error(self: Pin<&mut Self>) -> Option<&JoinError> {
         self.get_mut().output.as_ref()?.as_ref().err()
+    }
+
+    fn fail(mut self: Pin<&mut Self>, panic: Payload) {
+        drop_silently(self.output.replace(Err(JoinError::panicked(panic))));
     }
 
     fn take_panic(mut self: Pin<&mut Self>) -> Option<Payload> {

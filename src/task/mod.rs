@@ -208,6 +208,8 @@ pub fn current() -> Option<Current> {
 
 /// Whether the task being polled was woken since its poll began, so that it is polled again in the next turn. False outside tasks.
 ///
+/// A scope's body is part of the task that owns the scope, and its own wakes are not seen here.
+///
 /// An executor inside a task can tell by this whether the child it has just polled waits or has only given way.
 ///
 /// ```

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use postlude::net::UdpSocket;
 use postlude::task::{self, Current, scope, yield_now};
 use postlude::time::{now, sleep, timeout};
-use postlude::{Hooks, JoinHandle, Runtime, TaskEnd, TaskId, defer, spawn};
+use postlude::{Hooks, JoinHandle, Runtime, TaskEnd, TaskId, defer, spawn, spawn_blocking};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -409,4 +409,23 @@ fn of_every_task_that_was_spawned_it_is_told_once_that_and_how_it_ended() {
     spawned.sort();
     ended.sort_by_key(|(task, _)| *task);
     assert_eq!(spawned, ended.into_iter().map(|(task, _)| task).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_blocking_job_that_its_runtime_does_not_wait_for_has_ended_for_the_hooks() {
+    let ends = Ends::default();
+    let runtime = Runtime::builder().hooks(ends.clone()).build().unwrap();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let job = async move {
+        drop(spawn_blocking(move || {
+            let _ = gate.recv();
+        }));
+        yield_now().await;
+    };
+    runtime.block_on(job).unwrap();
+    drop(runtime);
+    let spawned = ends.spawned.take();
+    assert_eq!(spawned.len(), 1);
+    assert!(ends.ended.borrow().contains(&(spawned[0], TaskEnd::Aborted)));
+    drop(release);
 }

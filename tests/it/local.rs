@@ -120,3 +120,38 @@ fn what_a_set_an_adapter_or_a_generator_spawns_inherits_where_it_is_spawned() {
         assert_eq!(numbers.next().await, Some((None, None)));
     });
 }
+
+#[test]
+fn a_task_s_locals_are_let_go_when_it_ends_and_not_when_its_output_is_fetched() {
+    static HELD: Local<Rc<()>> = Local::new();
+    let value = Rc::new(());
+    let held = Rc::clone(&value);
+    postlude::run(async move {
+        let task = HELD.sync_scope(held, || spawn(async { HELD.with(|_| ()).is_some() }));
+        let aborted = HELD.sync_scope(Rc::clone(&value), || spawn(std::future::pending::<()>()));
+        yield_now().await;
+        aborted.abort();
+        yield_now().await;
+        yield_now().await;
+        assert!(task.is_finished() && aborted.is_finished());
+        assert_eq!(Rc::strong_count(&value), 1);
+        assert!(task.await.unwrap());
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_local_whose_drop_panics_makes_the_task_it_goes_with_a_panicked_one() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    }
+    static BOMB: Local<Bomb> = Local::new();
+    postlude::run(async {
+        let task = BOMB.sync_scope(Bomb, || spawn(async { 7 }));
+        assert!(task.await.unwrap_err().is_panic());
+    })
+    .unwrap();
+}
