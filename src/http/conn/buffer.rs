@@ -33,9 +33,9 @@ const LARGE: usize = 128 * 1024;
 /// in memory for another turn.
 const LARGEST_WRITE: usize = 1024 * 1024;
 /// Bytes that cost as much of a task's budget as an operation, because moving them takes about as
-/// long as a system call that moves one: over loopback 128 writes of a byte take some 300 µs, and
-/// so do two MiB. `cargo run --release --example load bytes` measures both, and what another client
-/// feels beside large bodies.
+/// long as a system call that moves one. A budget spent on writes of a byte and one spent on bytes
+/// take between 0.1 and 0.6 ms each over loopback: `cargo run --release --example load bytes`
+/// measures both, and what another client feels beside large bodies.
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
 /// Takes moved bytes off the task's budget.
