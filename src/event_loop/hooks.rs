@@ -12,7 +12,7 @@ use super::config::Config;
 use super::parts::Parts;
 use crate::executor::about::Current;
 use crate::executor::error::JoinError;
-use crate::executor::id::{Key, TaskId};
+use crate::executor::id::{TaskId, TaskKey};
 
 /// Counts since a runtime was made: see [`Runtime::stats`](crate::Runtime::stats).
 ///
@@ -186,14 +186,14 @@ impl Parts {
     }
 
     /// The same, for an event of a live task.
-    fn tell_of(&self, key: Key, event: impl FnOnce(&dyn Hooks, TaskId)) {
+    fn tell_of(&self, key: TaskKey, event: impl FnOnce(&dyn Hooks, TaskId)) {
         let task = self.tasks.borrow_mut().id(key);
         if let Some(task) = task {
             self.tell(|hooks| event(hooks, task));
         }
     }
 
-    pub(crate) fn spawned(&self, key: Key) {
+    pub(crate) fn spawned(&self, key: TaskKey) {
         self.insight.spawned.add(1);
         if self.has_hooks() {
             self.tell_spawned(key);
@@ -201,7 +201,7 @@ impl Parts {
     }
 
     #[cold]
-    fn tell_spawned(&self, key: Key) {
+    fn tell_spawned(&self, key: TaskKey) {
         let task = self.tasks.borrow_mut().describe_key(key);
         if let Some(task) = task {
             self.tell(|hooks| hooks.spawned(&task));
@@ -216,7 +216,7 @@ impl Parts {
 
     /// To be called while the task still has its slot, and only if there are hooks.
     #[cold]
-    pub(crate) fn tell_ended(&self, key: Key, how: TaskEnd) {
+    pub(crate) fn tell_ended(&self, key: TaskKey, how: TaskEnd) {
         self.tell_of(key, |hooks, task| hooks.ended(task, how));
     }
 
@@ -226,7 +226,7 @@ impl Parts {
         self.tell(|hooks| hooks.ended(task, how));
     }
 
-    pub(crate) fn poll_begins(&self, key: Key) {
+    pub(crate) fn poll_begins(&self, key: TaskKey) {
         self.insight.polls.add(1);
         if self.insight.watches_polls {
             self.watch_poll(key);
@@ -234,14 +234,14 @@ impl Parts {
     }
 
     #[cold]
-    fn watch_poll(&self, key: Key) {
+    fn watch_poll(&self, key: TaskKey) {
         self.tell_of(key, |hooks, task| hooks.poll_begins(task));
         if self.config.slow_poll.is_some() {
             self.insight.began.borrow_mut().push(Instant::now());
         }
     }
 
-    pub(crate) fn poll_ends(&self, key: Key) {
+    pub(crate) fn poll_ends(&self, key: TaskKey) {
         if self.insight.watches_polls {
             self.end_watch(key);
         }
@@ -249,7 +249,7 @@ impl Parts {
 
     /// Reports a poll that took too long.
     #[cold]
-    fn end_watch(&self, key: Key) {
+    fn end_watch(&self, key: TaskKey) {
         if let Some(limit) = self.config.slow_poll {
             let began = self.insight.began.borrow_mut().pop();
             let took = began.map_or(Duration::ZERO, |began| began.elapsed());

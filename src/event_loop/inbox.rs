@@ -30,24 +30,24 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::executor::about::Current;
 use crate::executor::error::JoinError;
-use crate::executor::id::{Key, MAX_RUNTIMES, RUNTIME_BITS};
+use crate::executor::id::{MAX_RUNTIMES, RUNTIME_BITS, TaskKey};
 use crate::executor::queue::QueueId;
 use crate::reactor;
 use crate::timer::wheel;
 
 /// What other threads ask of a loop.
 pub(crate) enum Message {
-    Wake(Key),
-    Abort(Key),
+    Wake(TaskKey),
+    Abort(TaskKey),
     /// A `JoinHandle` was dropped.
-    Detach(Key),
+    Detach(TaskKey),
     /// A scope was dropped between turns: its group, and the slots of its members.
-    EndScope(QueueId, Vec<Key>),
+    EndScope(QueueId, Vec<TaskKey>),
     /// Spawns a task: called on the loop, with its runtime current.
     Spawn(Box<dyn FnOnce() + Send>),
-    CancelTimer(wheel::Key),
+    CancelTimer(wheel::TimerKey),
     /// A registered socket was dropped elsewhere: it is deregistered here, and closed by its drop.
-    Close(reactor::Key, Box<dyn Send>),
+    Close(reactor::SourceKey, Box<dyn Send>),
     /// The panic of a task whose `RemoteHandle` was dropped without having asked for it.
     Panicked(Option<Current>, JoinError),
     /// A blocking job has ended.

@@ -16,7 +16,7 @@ use super::share::Share;
 use super::waker;
 use crate::executor::about::Current;
 use crate::executor::caught::{drop_caught, drop_payload};
-use crate::executor::id::{Key, MAX_TASKS, TaskId};
+use crate::executor::id::{MAX_TASKS, TaskId, TaskKey};
 use crate::executor::queue::{QueueId, WakeTarget};
 use crate::executor::stage::Boxed;
 use crate::executor::table::{Finished, Table};
@@ -39,7 +39,7 @@ pub(crate) struct Parts {
     /// What the deferred class gets of a turn beside ready foreground tasks. Read and written by phase 2.
     pub(crate) share: Cell<Share>,
     /// The task being polled.
-    pub(crate) running: Cell<Option<Key>>,
+    pub(crate) running: Cell<Option<TaskKey>>,
     /// Blocking jobs handed out and not yet reported back.
     pub(crate) jobs: Cell<usize>,
     /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.
@@ -57,14 +57,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Moves a task into the table. A runtime that is being dropped takes none: the key is then `Key::NONE`.
+    /// Moves a task into the table. A runtime that is being dropped takes none: the key is then `TaskKey::NONE`.
     pub(crate) fn spawn(
         &self,
         task: Boxed,
         queue: QueueId,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
-    ) -> (Key, TaskId) {
+    ) -> (TaskKey, TaskId) {
         let inserted = self.tasks.borrow_mut().insert(task, queue, location, name);
         match inserted {
             Ok((key, id)) => {
@@ -73,7 +73,7 @@ impl Parts {
             }
             Err(task) if self.tasks.borrow().is_closed() => {
                 self.doomed.borrow_mut().push(task);
-                (Key::NONE, TaskId(0))
+                (TaskKey::NONE, TaskId(0))
             }
             Err(task) => {
                 drop(task);
@@ -83,7 +83,7 @@ impl Parts {
     }
 
     /// Wakes a task, and with the first member of a scope the task that polls the scope.
-    pub(crate) fn wake(&self, key: Key) {
+    pub(crate) fn wake(&self, key: TaskKey) {
         if self.has_hooks() {
             return self.wake_and_tell(key);
         }
@@ -94,7 +94,7 @@ impl Parts {
     }
 
     #[cold]
-    fn wake_and_tell(&self, mut key: Key) {
+    fn wake_and_tell(&self, mut key: TaskKey) {
         loop {
             let (woken, owner) = self.tasks.borrow_mut().wake_and_tell(key);
             if let Some(task) = woken {
@@ -116,13 +116,13 @@ impl Parts {
     }
 
     /// Has a task dropped on its next visit.
-    pub(crate) fn abort(&self, key: Key) {
+    pub(crate) fn abort(&self, key: TaskKey) {
         self.tasks.borrow_mut().mark_aborted(key);
         self.wake(key);
     }
 
     /// A handle lets go of its task.
-    pub(crate) fn detach(&self, key: Key) {
+    pub(crate) fn detach(&self, key: TaskKey) {
         let left = self.tasks.borrow_mut().detach(key);
         if let Some(Finished { joiner, detached }) = left {
             self.guarded(|| drop(joiner));

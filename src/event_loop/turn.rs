@@ -28,7 +28,7 @@ use super::park::Patience;
 use super::parts::Parts;
 use super::waker;
 use crate::executor::budget;
-use crate::executor::id::{Key, WakeId};
+use crate::executor::id::{TaskKey, WakeId};
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Boxed;
 use crate::executor::table::Visit;
@@ -168,19 +168,19 @@ impl Parts {
 
     /// Polls a task that was taken out of its slot, and puts it back or lets it finish. Nothing is borrowed meanwhile.
     #[inline(always)] // like `visit_next`
-    fn poll_task(&self, key: Key, mut task: Boxed) {
+    fn poll_task(&self, key: TaskKey, mut task: Boxed) {
         match self.polling(key, |cx| task.as_mut().poll(cx)) {
             Poll::Pending => self.tasks.borrow_mut().put_back(key, Some(task)),
             Poll::Ready(()) => self.finish(key, task),
         }
     }
 
-    fn cancel_task(&self, key: Key, mut task: Boxed) {
+    fn cancel_task(&self, key: TaskKey, mut task: Boxed) {
         task.as_mut().cancel();
         self.finish(key, task);
     }
 
-    fn finish(&self, key: Key, mut task: Boxed) {
+    fn finish(&self, key: TaskKey, mut task: Boxed) {
         if self.config.panic_policy == PanicPolicy::ShutdownAlways {
             let described = self.tasks.borrow_mut().describe_key(key);
             task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
@@ -199,7 +199,7 @@ impl Parts {
     }
 
     /// True if it is ready. Its panic goes on to the caller of `block_on`.
-    fn poll_root(&self, root: &mut Option<&mut Root<'_>>, key: Key) -> bool {
+    fn poll_root(&self, root: &mut Option<&mut Root<'_>>, key: TaskKey) -> bool {
         let Some(root) = root else { return false };
         let poll = self.polling(key, root);
         self.tasks.borrow_mut().put_back(key, None);
@@ -207,7 +207,7 @@ impl Parts {
     }
 
     /// What surrounds every poll.
-    fn polling(&self, key: Key, poll: impl FnOnce(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
+    fn polling(&self, key: TaskKey, poll: impl FnOnce(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
         self.poll_begins(key);
         self.running.set(Some(key));
         let budget = budget::begin();
@@ -281,7 +281,7 @@ impl Parts {
     }
 
     /// Runs turns until `future` is ready.
-    pub(crate) fn drive<F: Future>(&self, key: Key, mut future: Pin<&mut F>) -> io::Result<F::Output> {
+    pub(crate) fn drive<F: Future>(&self, key: TaskKey, mut future: Pin<&mut F>) -> io::Result<F::Output> {
         let mut output = None;
         let mut poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,

@@ -12,7 +12,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::context;
 use super::inbox::{self, Home, Message};
-use crate::executor::id::{Key, WakeId};
+use crate::executor::id::{TaskKey, WakeId};
 use crate::executor::queue::WakeTarget;
 
 /// A `static`, not a `const`: `will_wake` compares its address.
@@ -38,7 +38,7 @@ pub(crate) fn copy(waker: &Waker) -> Option<Waker> {
 
 /// The task that a waker wakes, if it is one of this runtime.
 #[inline]
-pub(crate) fn task_of(waker: &Waker, home: Home) -> Option<Key> {
+pub(crate) fn task_of(waker: &Waker, home: Home) -> Option<TaskKey> {
     let id = WakeId::from_bits(waker.data().addr() as u64);
     (ptr::eq(waker.vtable(), &VTABLE) && id.runtime() == home.number()).then(|| id.key())
 }

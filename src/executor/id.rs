@@ -1,6 +1,6 @@
-//! What names a task: [`Key`] inside one runtime, [`WakeId`] anywhere in the process, [`TaskId`] in front of people.
+//! What names a task: [`TaskKey`] inside one runtime, [`WakeId`] anywhere in the process, [`TaskId`] in front of people.
 //!
-//! A `Key` is a slot of the task table and the generation the slot had when the task moved in. A `WakeId` adds the runtime's
+//! A `TaskKey` is a slot of the task table and the generation the slot had when the task moved in. A `WakeId` adds the runtime's
 //! number and packs all of it into one integer, which is all a waker carries:
 //!
 //! ```text
@@ -23,12 +23,12 @@ pub(crate) const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 /// A task of one runtime: its slot, and which of the slot's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct TaskKey {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
 
-impl Key {
+impl TaskKey {
     /// Names no task: slots are never as many as this.
     pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: u32::MAX };
     /// Names no task any more: the handle that had it has handed out the output.
@@ -40,7 +40,7 @@ impl Key {
 pub(crate) struct WakeId(u64);
 
 impl WakeId {
-    pub(crate) const fn new(runtime: u16, key: Key) -> Self {
+    pub(crate) const fn new(runtime: u16, key: TaskKey) -> Self {
         Self((runtime as u64) << (GENERATION_BITS + SLOT_BITS) | (key.generation as u64) << SLOT_BITS | key.slot as u64)
     }
 
@@ -56,8 +56,8 @@ impl WakeId {
         (self.0 >> (GENERATION_BITS + SLOT_BITS)) as u16
     }
 
-    pub(crate) const fn key(self) -> Key {
-        Key { slot: self.0 as u32 & (MAX_TASKS - 1), generation: (self.0 >> SLOT_BITS) as u32 & GENERATION_MASK }
+    pub(crate) const fn key(self) -> TaskKey {
+        TaskKey { slot: self.0 as u32 & (MAX_TASKS - 1), generation: (self.0 >> SLOT_BITS) as u32 & GENERATION_MASK }
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         for runtime in [0, 1, MAX_RUNTIMES - 1] {
             for generation in [0, 1, GENERATION_MASK] {
                 for slot in [0, 1, MAX_TASKS - 1] {
-                    let key = Key { slot, generation };
+                    let key = TaskKey { slot, generation };
                     let id = WakeId::from_bits(WakeId::new(runtime, key).bits());
                     assert_eq!((id.runtime(), id.key()), (runtime, key));
                 }

@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use super::id::Key;
+use super::id::TaskKey;
 
 /// Ends a chain of slots.
 pub(super) const NONE: u32 = u32::MAX;
@@ -99,6 +99,6 @@ impl Queue {
 /// A task of the same runtime is a key, woken by a call on the table: that needs no waker, runs no foreign code and cannot panic.
 #[derive(Debug)]
 pub(crate) enum WakeTarget {
-    Task(Key),
+    Task(TaskKey),
     Foreign(Waker),
 }

@@ -33,7 +33,7 @@
 //! The future of `block_on` and the members of scopes have a slot without a box: whoever keeps them polls them.
 
 use super::about::About;
-use super::id::{GENERATION_BITS, GENERATION_MASK, Key, MAX_TASKS, TaskId};
+use super::id::{GENERATION_BITS, GENERATION_MASK, MAX_TASKS, TaskId, TaskKey};
 use super::queue::{NONE, QueueId};
 use super::stage::Boxed;
 
@@ -77,8 +77,8 @@ impl Slot {
 
     /// The key of its tenant; `number` is its own.
     #[inline]
-    pub(super) fn key(&self, number: u32) -> Key {
-        Key { slot: number, generation: self.state >> GENERATION_SHIFT }
+    pub(super) fn key(&self, number: u32) -> TaskKey {
+        TaskKey { slot: number, generation: self.state >> GENERATION_SHIFT }
     }
 
     /// Frees it for the next tenant, and returns that one's generation.
@@ -139,7 +139,7 @@ impl Slots {
 
     /// The slot of a key whose generation is the slot's; it may be free.
     #[inline]
-    pub(super) fn tenant(&mut self, key: Key) -> Option<&mut Slot> {
+    pub(super) fn tenant(&mut self, key: TaskKey) -> Option<&mut Slot> {
         let page = self.pages.get_mut(key.slot as usize / PAGE)?.as_mut()?;
         let slot = &mut page[key.slot as usize % PAGE];
         (slot.state >> GENERATION_SHIFT == key.generation).then_some(slot)
@@ -147,7 +147,7 @@ impl Slots {
 
     /// The slot of a key that is not stale.
     #[inline]
-    pub(super) fn find(&mut self, key: Key) -> Option<&mut Slot> {
+    pub(super) fn find(&mut self, key: TaskKey) -> Option<&mut Slot> {
         self.tenant(key).filter(|slot| slot.state & PHASE != FREE)
     }
 

@@ -25,7 +25,7 @@ use std::task::Waker;
 use slab::Slab;
 
 use super::about::{About, Current, Member, Record, Sites};
-use super::id::{Key, TaskId};
+use super::id::{TaskId, TaskKey};
 use super::queue::{Chain, NONE, Queue, QueueId, WakeTarget};
 use super::random;
 use super::slots::{ABORTED, DONE, FREE, JOINABLE, PHASE, QUEUED, RUNNING, Slots, WAITING};
@@ -40,7 +40,7 @@ pub(crate) const BODY: u32 = u32::MAX;
 
 /// A ready task that is to be visited. It is Running until `put_back`, `finish` or `remove`.
 pub(crate) struct Visit {
-    pub(crate) key: Key,
+    pub(crate) key: TaskKey,
     /// The task, taken out of its slot. `None` for the future of `block_on` and for members of scopes, which others keep.
     pub(crate) task: Option<Boxed>,
     /// It is to be cancelled, not polled.
@@ -129,7 +129,7 @@ impl Table {
         queue: QueueId,
         location: &'static Location<'static>,
         name: Option<Box<str>>,
-    ) -> Result<(Key, TaskId), Boxed> {
+    ) -> Result<(TaskKey, TaskId), Boxed> {
         if self.closed {
             return Err(task);
         }
@@ -154,7 +154,7 @@ impl Table {
         index: u32,
         location: &'static Location<'static>,
         name: Option<Box<str>>,
-    ) -> Option<(Key, TaskId)> {
+    ) -> Option<(TaskKey, TaskId)> {
         let number = self.slots.claim()?;
         let site = NonZeroU32::MIN.saturating_add(self.sites.number(location));
         let name = name.map_or(NONE, |name| self.names.insert(name) as u32);
@@ -171,7 +171,7 @@ impl Table {
     }
 
     /// Begins a `block_on`: its future is queued. It stays where `block_on` pinned it.
-    pub(crate) fn begin_root(&mut self) -> Key {
+    pub(crate) fn begin_root(&mut self) -> TaskKey {
         let id = self.next_id();
         self.slots.set_id(ROOT, id);
         let slot = self.slots.get_mut(ROOT);
@@ -203,7 +203,7 @@ impl Table {
     }
 
     /// Ends a scope with what is left of its members. Returns its owner, to be dropped.
-    pub(crate) fn remove_queue(&mut self, queue: QueueId, members: &[Key]) -> Option<WakeTarget> {
+    pub(crate) fn remove_queue(&mut self, queue: QueueId, members: &[TaskKey]) -> Option<WakeTarget> {
         for &key in members {
             self.remove(key);
         }
@@ -215,7 +215,7 @@ impl Table {
     /// Marks a task ready, and with the first member of a scope the task that polls the scope. Nothing happens for a stale key or a task
     /// that is ready already. Returns an owner that is no task of this table, to be woken outside the borrow.
     #[inline(always)] // a call would be a tenth of a wake
-    pub(crate) fn wake(&mut self, key: Key) -> Option<Waker> {
+    pub(crate) fn wake(&mut self, key: TaskKey) -> Option<Waker> {
         match self.mark_ready(key) {
             Marked::No | Marked::Ready => None,
             Marked::InScope(queue) => self.wake_owner(queue),
@@ -231,7 +231,7 @@ impl Table {
     }
 
     #[inline(always)] // like `wake`
-    fn mark_ready(&mut self, key: Key) -> Marked {
+    fn mark_ready(&mut self, key: TaskKey) -> Marked {
         if self.closed {
             return Marked::No;
         }
@@ -255,7 +255,7 @@ impl Table {
 
     /// As [`wake`](Self::wake), one task at a time, for hooks that are told of each. Returns the task that became ready, and who is to
     /// be woken next.
-    pub(crate) fn wake_and_tell(&mut self, key: Key) -> (Option<TaskId>, Option<WakeTarget>) {
+    pub(crate) fn wake_and_tell(&mut self, key: TaskKey) -> (Option<TaskId>, Option<WakeTarget>) {
         match self.mark_ready(key) {
             Marked::No => (None, None),
             Marked::Ready => (self.id(key), None),
@@ -321,7 +321,7 @@ impl Table {
 
     /// A polled task is pending: back to its slot, and to the later chain of its queue if it was woken meanwhile.
     #[inline(always)] // like `pop`
-    pub(crate) fn put_back(&mut self, key: Key, task: Option<Boxed>) {
+    pub(crate) fn put_back(&mut self, key: TaskKey, task: Option<Boxed>) {
         let slot = self.slots.get_mut(key.slot);
         slot.fill(task);
         slot.state = (slot.state & !PHASE) | WAITING;
@@ -333,14 +333,14 @@ impl Table {
     }
 
     /// As [`put_back`](Self::put_back), for a member of a scope, which may have ended in that poll.
-    pub(crate) fn put_back_member(&mut self, key: Key) {
+    pub(crate) fn put_back_member(&mut self, key: TaskKey) {
         if self.slots.find(key).is_some() {
             self.put_back(key, None);
         }
     }
 
     /// A polled task is done. Its output waits for the handle, if there is one.
-    pub(crate) fn finish(&mut self, key: Key, task: Boxed) -> Finished {
+    pub(crate) fn finish(&mut self, key: TaskKey, task: Boxed) -> Finished {
         let slot = self.slots.get_mut(key.slot);
         if slot.state & JOINABLE == 0 {
             return self.release(key.slot, Some(task));
@@ -352,21 +352,21 @@ impl Table {
     }
 
     /// A member of a scope that is in no queue is over.
-    pub(crate) fn remove(&mut self, key: Key) {
+    pub(crate) fn remove(&mut self, key: TaskKey) {
         if self.slots.find(key).is_some() {
             self.release(key.slot, None);
         }
     }
 
     /// Has the loop, or its scope, drop the task on the next visit, which a `wake` brings about.
-    pub(crate) fn mark_aborted(&mut self, key: Key) {
+    pub(crate) fn mark_aborted(&mut self, key: TaskKey) {
         if let Some(slot) = self.slots.find(key) {
             slot.state |= ABORTED;
         }
     }
 
     /// The handle is gone: returns the box if the task was done, to be dropped, and the joiner.
-    pub(crate) fn detach(&mut self, key: Key) -> Option<Finished> {
+    pub(crate) fn detach(&mut self, key: TaskKey) -> Option<Finished> {
         let slot = self.slots.find(key)?;
         slot.state &= !JOINABLE;
         if slot.state & PHASE == DONE {
@@ -379,7 +379,7 @@ impl Table {
 
     /// The state in which a handle finds its task. A done one is taken out; for any other, a joiner that is a task of this table is
     /// set, and a waker is left to `set_joiner`.
-    pub(crate) fn poll_join(&mut self, key: Key, joiner: Result<Key, &Waker>) -> JoinState {
+    pub(crate) fn poll_join(&mut self, key: TaskKey, joiner: Result<TaskKey, &Waker>) -> JoinState {
         let Some(slot) = self.slots.find(key) else { return JoinState::Gone };
         if slot.state & PHASE == DONE {
             let task = slot.task.take();
@@ -399,7 +399,7 @@ impl Table {
     }
 
     /// Sets who is woken when the task is done. Returns what is to be dropped: the one before, or this one if the task has gone.
-    pub(crate) fn set_joiner(&mut self, key: Key, joiner: WakeTarget) -> Option<WakeTarget> {
+    pub(crate) fn set_joiner(&mut self, key: TaskKey, joiner: WakeTarget) -> Option<WakeTarget> {
         let Some(slot) = self.slots.find(key) else { return Some(joiner) };
         let about = slot.about;
         if let Some(record) = about.record().and_then(|index| self.records.get_mut(index)) {
@@ -416,24 +416,24 @@ impl Table {
     }
 
     /// Where the scope keeps a member, or [`BODY`].
-    pub(crate) fn member_index(&mut self, key: Key) -> Option<u32> {
+    pub(crate) fn member_index(&mut self, key: TaskKey) -> Option<u32> {
         let about = self.slots.find(key)?.about;
         Some(self.members.get(about.member()?)?.index)
     }
 
     /// The number of a live task. A scope's body has none of its own.
-    pub(crate) fn id(&mut self, key: Key) -> Option<TaskId> {
+    pub(crate) fn id(&mut self, key: TaskKey) -> Option<TaskId> {
         self.slots.find(key)?;
         (!self.is_body(key.slot)).then(|| self.slots.id(key.slot))
     }
 
     /// Whether the task is to be visited: while it runs, whether it was woken meanwhile.
-    pub(crate) fn is_queued(&mut self, key: Key) -> bool {
+    pub(crate) fn is_queued(&mut self, key: TaskKey) -> bool {
         self.slots.find(key).is_some_and(|slot| slot.state & QUEUED != 0)
     }
 
     /// Whether the task's future still exists.
-    pub(crate) fn is_pending(&mut self, key: Key) -> bool {
+    pub(crate) fn is_pending(&mut self, key: TaskKey) -> bool {
         self.slots.find(key).is_some_and(|slot| slot.state & PHASE != DONE)
     }
 
@@ -488,7 +488,7 @@ impl Table {
     }
 
     /// The cold facts of a live task.
-    pub(crate) fn describe_key(&mut self, key: Key) -> Option<Current> {
+    pub(crate) fn describe_key(&mut self, key: TaskKey) -> Option<Current> {
         self.slots.find(key)?;
         Some(self.describe(key.slot))
     }

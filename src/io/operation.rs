@@ -31,7 +31,7 @@ use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::budget;
 use crate::reactor::source::{Seen, Ticket};
-use crate::reactor::{Direction, Key, Source};
+use crate::reactor::{Direction, Source, SourceKey};
 
 /// A descriptor in non-blocking mode, and its place in a reactor once it has one.
 pub(crate) struct Io<S: AsRawFd + Send + 'static> {
@@ -43,7 +43,7 @@ pub(crate) struct Io<S: AsRawFd + Send + 'static> {
 #[derive(Clone, Copy)]
 struct Registration {
     home: Home,
-    key: Key,
+    key: SourceKey,
 }
 
 /// Where a pending operation leaves its waker.
@@ -166,7 +166,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
     }
 
     /// The runtime and the key, if this is registered; an error if that runtime is not current.
-    fn registered(&self) -> io::Result<Option<(Rc<Parts>, Key)>> {
+    fn registered(&self) -> io::Result<Option<(Rc<Parts>, SourceKey)>> {
         match self.registration.get() {
             None => Ok(None),
             Some(Registration { home, key }) => match context::current_of(*home) {
@@ -196,18 +196,18 @@ pub(crate) fn never<T>(_: &T) -> bool {
     false
 }
 
-fn look(parts: &Parts, key: Key, direction: Direction) -> io::Result<Seen> {
+fn look(parts: &Parts, key: SourceKey, direction: Direction) -> io::Result<Seen> {
     parts.reactor.borrow_mut().source(key).map(|source| source.seen(direction)).ok_or_else(gone)
 }
 
-fn with(parts: &Parts, key: Key, change: impl FnOnce(&mut Source)) {
+fn with(parts: &Parts, key: SourceKey, change: impl FnOnce(&mut Source)) {
     if let Some(source) = parts.reactor.borrow_mut().source(key) {
         change(source);
     }
 }
 
 /// Leaves the waker where the next event finds it. It is cloned, compared and dropped outside the borrow.
-fn leave_waker(parts: &Parts, key: Key, direction: Direction, waker: &Waker, place: &mut Place<'_>) {
+fn leave_waker(parts: &Parts, key: SourceKey, direction: Direction, waker: &Waker, place: &mut Place<'_>) {
     let left = {
         let mut reactor = parts.reactor.borrow_mut();
         let there = reactor.source(key).and_then(|source| match place {

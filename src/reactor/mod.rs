@@ -38,12 +38,12 @@ const WAKE: Token = Token(usize::MAX);
 
 /// A source: its place in the slab, and which of the place's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct SourceKey {
     slot: u32,
     generation: u32,
 }
 
-impl Key {
+impl SourceKey {
     fn token(self) -> Token {
         Token((self.generation as usize) << 32 | self.slot as usize)
     }
@@ -90,9 +90,9 @@ impl Reactor {
     /// # Errors
     ///
     /// `AlreadyExists` if the descriptor is registered; the first registration stays as it is.
-    pub(crate) fn register(&mut self, fd: RawFd) -> Result<Key> {
+    pub(crate) fn register(&mut self, fd: RawFd) -> Result<SourceKey> {
         let entry = self.sources.vacant_entry();
-        let key = Key { slot: entry.key() as u32, generation: self.next_generation };
+        let key = SourceKey { slot: entry.key() as u32, generation: self.next_generation };
         self.poll.registry().register(&mut SourceFd(&fd), key.token(), interest())?;
         self.next_generation = self.next_generation.wrapping_add(1);
         entry.insert(Entry { generation: key.generation, fd, source: Source::default() });
@@ -100,7 +100,7 @@ impl Reactor {
     }
 
     /// Removes a descriptor, which must still be open, and hands out those who waited for it.
-    pub(crate) fn deregister(&mut self, key: Key) -> Vec<Waker> {
+    pub(crate) fn deregister(&mut self, key: SourceKey) -> Vec<Waker> {
         let mut wakers = Vec::new();
         if self.source(key).is_some() {
             let mut entry = self.sources.remove(key.slot as usize);
@@ -111,7 +111,7 @@ impl Reactor {
         wakers
     }
 
-    pub(crate) fn source(&mut self, key: Key) -> Option<&mut Source> {
+    pub(crate) fn source(&mut self, key: SourceKey) -> Option<&mut Source> {
         let entry = self.sources.get_mut(key.slot as usize)?;
         (entry.generation == key.generation).then_some(&mut entry.source)
     }
@@ -125,7 +125,7 @@ impl Reactor {
         let mut count = 0;
         for event in self.events.iter().filter(|event| event.token() != WAKE) {
             count += 1;
-            let key = Key::from_token(event.token());
+            let key = SourceKey::from_token(event.token());
             if let Some(entry) = self.sources.get_mut(key.slot as usize) {
                 if entry.generation == key.generation {
                     entry.source.happened(event, woken);

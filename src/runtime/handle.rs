@@ -21,7 +21,7 @@ use crate::event_loop::misuse::Misuse;
 use crate::executor::budget;
 use crate::executor::caught::drop_silently;
 use crate::executor::error::JoinError;
-use crate::executor::id::Key;
+use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
 use crate::promise::Promise;
@@ -202,7 +202,7 @@ struct Link(Mutex<LinkState>);
 
 #[derive(Default)]
 struct LinkState {
-    key: Option<Key>,
+    key: Option<TaskKey>,
     /// The handle asked for it before there was a task.
     abort: bool,
 }
@@ -212,7 +212,7 @@ impl Link {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, home: Home, key: Key) {
+    fn set(&self, home: Home, key: TaskKey) {
         let mut link = self.lock();
         link.key = Some(key);
         if link.abort {

@@ -20,7 +20,7 @@ use crate::event_loop::misuse::Misuse;
 use crate::event_loop::waker;
 use crate::executor::budget;
 use crate::executor::error::JoinError;
-use crate::executor::id::{Key, TaskId};
+use crate::executor::id::{TaskId, TaskKey};
 use crate::executor::queue::WakeTarget;
 use crate::executor::stage::Output;
 use crate::executor::table::JoinState;
@@ -49,7 +49,7 @@ use crate::executor::table::JoinState;
 /// # }
 /// ```
 pub struct JoinHandle<T> {
-    key: Key,
+    key: TaskKey,
     home: Home,
     id: TaskId,
     /// The blocking job this task waits for, if it is one of those.
@@ -59,16 +59,16 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(key: Key, home: Home, id: TaskId) -> Self {
+    pub(crate) fn new(key: TaskKey, home: Home, id: TaskId) -> Self {
         Self { key, home, id, job: None, _output: PhantomData }
     }
 
     /// Whether the output was handed out.
     fn is_taken(&self) -> bool {
-        self.key == Key::TAKEN
+        self.key == TaskKey::TAKEN
     }
 
-    pub(crate) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> TaskKey {
         self.key
     }
 
@@ -175,7 +175,7 @@ impl<T: 'static> JoinHandle<T> {
         assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
         let Some(parts) = context::current_of(self.home) else {
             self.gone_or_panic("`JoinHandle` was polled");
-            self.key = Key::TAKEN;
+            self.key = TaskKey::TAKEN;
             return Poll::Ready(Err(JoinError::cancelled()));
         };
         let joiner = waker::task_of(waker, self.home).ok_or(waker);
@@ -197,7 +197,7 @@ impl<T: 'static> JoinHandle<T> {
             }
             JoinState::Gone => None,
         };
-        self.key = Key::TAKEN;
+        self.key = TaskKey::TAKEN;
         Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
     }
 }

@@ -56,7 +56,7 @@ use crate::executor::about::Current;
 use crate::executor::budget;
 use crate::executor::caught::{Payload, drop_caught, drop_payload};
 use crate::executor::error::JoinError;
-use crate::executor::id::{Key, MAX_TASKS, TaskId, WakeId};
+use crate::executor::id::{MAX_TASKS, TaskId, TaskKey, WakeId};
 use crate::executor::local::{self, Scoped};
 use crate::executor::queue::QueueId;
 use crate::executor::table::{BODY, Visit};
@@ -139,7 +139,7 @@ where
 
 /// A child as its scope keeps it.
 struct Entry<'env, E> {
-    key: Key,
+    key: TaskKey,
     /// Not a [`TaskId`], so that an unused entry of the slab needs no tag beside it.
     id: NonZeroU64,
     /// Unset while the child is being polled.
@@ -153,7 +153,7 @@ struct Shared<'env, E> {
     home: Home,
     queue: QueueId,
     /// The slot of the body: waking it gets the scope polled.
-    body: Key,
+    body: TaskKey,
     cancelled: Cell<bool>,
     /// Set by `end`: no child is taken any more.
     ended: Cell<bool>,
@@ -276,7 +276,7 @@ impl<'env, E: 'env> Scope<'env, E> {
 }
 
 impl<'env, E> Shared<'env, E> {
-    fn waker(&self, key: Key) -> Waker {
+    fn waker(&self, key: TaskKey) -> Waker {
         waker::waker(WakeId::new(self.home.number(), key))
     }
 
@@ -286,17 +286,17 @@ impl<'env, E> Shared<'env, E> {
         job: BoxedJob<'env, E>,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
-    ) -> (Key, TaskId) {
+    ) -> (TaskKey, TaskId) {
         let Some(parts) = context::current_of(self.home) else {
             assert!(
                 self.ended.get() || !self.home.is_alive(),
                 "{}",
                 Misuse::elsewhere("`task::Scope::spawn` was called")
             );
-            return (Key::NONE, TaskId(0));
+            return (TaskKey::NONE, TaskId(0));
         };
         if self.ended.get() || parts.tasks.borrow().is_closed() {
-            return (Key::NONE, TaskId(0));
+            return (TaskKey::NONE, TaskId(0));
         }
         let mut children = self.children.borrow_mut();
         grow_gently(&mut children);
@@ -319,7 +319,7 @@ impl<'env, E> Shared<'env, E> {
 
     /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure, and a
     /// second one of that child.
-    fn visit_child(&self, parts: &Parts, key: Key, index: u32, is_aborted: bool) -> Result<(), ScopeError<E>> {
+    fn visit_child(&self, parts: &Parts, key: TaskKey, index: u32, is_aborted: bool) -> Result<(), ScopeError<E>> {
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
         let waker = self.waker(key);
@@ -500,7 +500,7 @@ where
 
     /// The body is the owner's own code: it runs as the owner, and its panic unwinds through the
     /// scope, which drops the children.
-    fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: Key) -> Result<(), ScopeError<E>> {
+    fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: TaskKey) -> Result<(), ScopeError<E>> {
         let mut this = self.project();
         let waker = this.shared.waker(key);
         let polled = this.body.as_mut().as_pin_mut().map(|body| body.poll(&mut Context::from_waker(&waker)));
@@ -538,7 +538,7 @@ where
 }
 
 /// The next ready member of a scope: its key, its index, and whether it is to be dropped.
-fn next_member(parts: &Parts, queue: QueueId) -> Option<(Key, u32, bool)> {
+fn next_member(parts: &Parts, queue: QueueId) -> Option<(TaskKey, u32, bool)> {
     let mut tasks = parts.tasks.borrow_mut();
     let Visit { key, is_aborted, .. } = tasks.pop(queue)?;
     tasks.member_index(key).map(|index| (key, index, is_aborted))
@@ -636,7 +636,7 @@ where
 /// # }
 /// ```
 pub struct Child<T> {
-    key: Key,
+    key: TaskKey,
     home: Home,
     id: TaskId,
     outlet: Rc<Outlet<T>>,

@@ -17,7 +17,7 @@ use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::budget;
 use crate::timer::clock::deadline_after;
-use crate::timer::wheel::Key;
+use crate::timer::wheel::TimerKey;
 
 /// Waits for `duration`, never less.
 ///
@@ -79,7 +79,7 @@ pub struct Sleep {
 #[derive(Clone, Copy)]
 struct Timer {
     home: Home,
-    key: Key,
+    key: TimerKey,
 }
 
 impl Sleep {
@@ -125,7 +125,7 @@ impl Sleep {
         }
     }
 
-    fn poll_set(&mut self, parts: &Parts, key: Key, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_set(&mut self, parts: &Parts, key: TimerKey, cx: &mut Context<'_>) -> Poll<()> {
         let armed = parts.wheel.borrow().waker(key).map(|waker| waker.will_wake(cx.waker()));
         match armed {
             None => {

@@ -38,7 +38,7 @@ const NONE: u32 = u32::MAX;
 
 /// A timer: its entry, and which of the entry's tenants it is. A stale key does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct TimerKey {
     entry: u32,
     generation: u32,
 }
@@ -114,7 +114,7 @@ impl Wheel {
     }
 
     /// Sets a timer. A deadline that has passed fires with the next `advance`, `NEVER` does not fire at all.
-    pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> Key {
+    pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> TimerKey {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let entry = Entry { deadline, waker, generation, place: NOWHERE, next: NONE, previous: NONE };
@@ -122,11 +122,11 @@ impl Wheel {
         if deadline != NEVER {
             self.link(entry);
         }
-        Key { entry, generation }
+        TimerKey { entry, generation }
     }
 
     /// Unsets a timer and hands out its waker, if it has not fired.
-    pub(crate) fn cancel(&mut self, key: Key) -> Option<Waker> {
+    pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
         self.find(key)?;
         self.unlink(key.entry);
         let waker = self.entries.remove(key.entry as usize).waker;
@@ -138,13 +138,13 @@ impl Wheel {
     }
 
     /// The waker of a timer that has not fired.
-    pub(crate) fn waker(&self, key: Key) -> Option<&Waker> {
+    pub(crate) fn waker(&self, key: TimerKey) -> Option<&Waker> {
         let entry = self.entries.get(key.entry as usize)?;
         (entry.generation == key.generation).then_some(&entry.waker)
     }
 
     /// Gives a timer another waker and hands out the one before, or the new one if the timer has fired.
-    pub(crate) fn replace_waker(&mut self, key: Key, waker: Waker) -> Waker {
+    pub(crate) fn replace_waker(&mut self, key: TimerKey, waker: Waker) -> Waker {
         match self.find(key) {
             Some(entry) => std::mem::replace(&mut entry.waker, waker),
             None => waker,
@@ -209,7 +209,7 @@ impl Wheel {
         entries.into_iter().map(|(_, entry)| entry.waker).collect()
     }
 
-    fn find(&mut self, key: Key) -> Option<&mut Entry> {
+    fn find(&mut self, key: TimerKey) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(key.entry as usize)?;
         (entry.generation == key.generation).then_some(entry)
     }
