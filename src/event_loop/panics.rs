@@ -106,10 +106,6 @@ pub enum PanicPolicy {
     Report,
     /// An unobserved panic is reported, and ends the loop.
     ShutdownIfUnobserved,
-    /// Any panic of a task, a blocking job or a scope's child ends the loop, observed or not; an
-    /// unobserved one is reported. A panic caught before (the HTTP server answers for a handler's)
-    /// does not count.
-    ShutdownAlways,
 }
 
 impl Parts {
@@ -121,7 +117,7 @@ impl Parts {
         match self.config.panic_policy {
             PanicPolicy::Ignore => return,
             PanicPolicy::Report => {}
-            PanicPolicy::ShutdownIfUnobserved | PanicPolicy::ShutdownAlways => self.end_with(panic.clone()),
+            PanicPolicy::ShutdownIfUnobserved => self.end_with(panic.clone()),
         }
         let Some(hook) = &self.config.on_panic else {
             eprintln!("postlude: {panic}");
@@ -137,17 +133,6 @@ impl Parts {
         if let Some(payload) = error.into_panic() {
             self.report(task, &payload);
             drop_payload(payload);
-        }
-    }
-
-    /// Takes note of how a task ended whose handle will hear of it: a panic may be one that the
-    /// policy does not let pass.
-    pub(crate) fn note_error(&self, task: Option<&Current>, error: &JoinError) {
-        if self.config.panic_policy != PanicPolicy::ShutdownAlways {
-            return;
-        }
-        if let Some(text) = error.text_of_panic() {
-            self.end_with(TaskPanic::new(task.cloned(), text));
         }
     }
 

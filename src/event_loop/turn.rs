@@ -23,7 +23,6 @@ use std::time::Instant;
 
 use super::hooks::TaskEnd;
 use super::inbox::Message;
-use super::panics::PanicPolicy;
 use super::park::Patience;
 use super::parts::Parts;
 use super::waker;
@@ -181,10 +180,6 @@ impl Parts {
     }
 
     fn finish(&self, key: TaskKey, mut task: Boxed) {
-        if self.config.panic_policy == PanicPolicy::ShutdownAlways {
-            let described = self.tasks.borrow_mut().describe_key(key);
-            task.as_mut().error().into_iter().for_each(|error| self.note_error(described.as_ref(), error));
-        }
         if self.has_hooks() {
             self.tell_ended(key, TaskEnd::of(task.as_mut().error()));
         }

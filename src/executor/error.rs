@@ -102,15 +102,6 @@ impl Drop for JoinError {
     }
 }
 
-impl JoinError {
-    /// The text of the panic, if it is one.
-    pub(crate) fn text_of_panic(&self) -> Option<String> {
-        let Reason::Panicked(payload) = &self.reason else { return None };
-        let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Some(caught::panic_text(&payload).to_owned())
-    }
-}
-
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {

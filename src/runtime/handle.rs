@@ -272,9 +272,8 @@ where
             }
         };
         let mut failed = None;
-        if let (Err(error), Some(parts)) = (&result, context::current()) {
+        if let (Err(_), Some(parts)) = (&result, context::current()) {
             failed = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
-            parts.note_error(failed.as_ref(), error);
         }
         // Nobody holds the handle, so a panic goes the way of any detached task's.
         if let Some(Err(error)) = this.promise.0.finish(result, failed) {

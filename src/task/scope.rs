@@ -851,11 +851,7 @@ pub enum Cause<E> {
 
 impl<E> Failure<E> {
     fn panicked(child: Option<Current>, panic: Payload) -> Self {
-        let error = JoinError::panicked(panic);
-        if let Some(parts) = context::current() {
-            parts.note_error(child.as_ref(), &error);
-        }
-        Self { child, cause: Cause::Panicked(error) }
+        Self { child, cause: Cause::Panicked(JoinError::panicked(panic)) }
     }
 
     /// Says on behalf of a scope that was dropped what its destructors did.
