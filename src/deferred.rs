@@ -2,8 +2,8 @@
 //!
 //! A deferred task is a task in the low class; spawning one is all there is to it. The loop's second phase polls the deferred
 //! tasks that are ready: all of them while no foreground task is ready, beside foreground tasks a share that follows demand, so
-//! that a busy loop can neither starve them nor be starved by them. No phase begins more than a millisecond of such work, so an
-//! event that waits in the kernel is never far behind.
+//! that a busy loop can neither starve them nor be starved by them. The phase ends after about a millisecond, so an event that
+//! waits in the kernel is seen soon, unless a single poll takes longer.
 //!
 //! The HTTP server's background tasks are the first users: they run after the answer, and give way to the next request.
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long the phase may last. A client feels no millisecond, and beside it what a turn costs disappears.
 const LONGEST_PHASE: Duration = Duration::from_millis(1);
-/// Polls between two looks at the clock, at most. A look costs as much as a short poll (`cargo bench --bench runtime`).
+/// Polls between two looks at the clock, at most, so that cheap polls share the cost of a look.
 const POLLS_PER_LOOK: u32 = 16;
 
 /// Polls the deferred class gets in a turn beside ready foreground tasks.
