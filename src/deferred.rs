@@ -46,5 +46,5 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_task(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller(), "defer")
+    JoinHandle::new(spawn_task(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller(), "defer"))
 }

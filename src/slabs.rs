@@ -18,9 +18,16 @@ pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
 
 /// Gives back what a burst took, as far as entries that are left do not stand behind it. `tried` is how many were left the last time:
 /// unless some of those have gone, another try finds nothing.
+#[inline]
 pub(crate) fn shrink<T>(slab: &mut Slab<T>, tried: &mut usize) {
-    let is_wide = slab.capacity() > SMALL && slab.len() < slab.capacity() / 4;
-    if is_wide && slab.len() != *tried {
+    if slab.capacity() > SMALL {
+        shrink_wide(slab, tried);
+    }
+}
+
+#[inline(never)] // keeps the common path short
+fn shrink_wide<T>(slab: &mut Slab<T>, tried: &mut usize) {
+    if slab.len() < slab.capacity() / 4 && slab.len() != *tried {
         slab.shrink_to_fit();
     }
     *tried = slab.len();

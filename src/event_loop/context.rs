@@ -51,6 +51,16 @@ pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
     current().filter(|parts| parts.home == home)
 }
 
+/// Calls `code` with the current runtime, if it is the one asked for. The thread-local is borrowed meanwhile, so `code` may
+/// neither run the user's code nor enter a runtime.
+#[inline]
+pub(crate) fn with<R>(home: Home, code: impl FnOnce(&Parts) -> R) -> Option<R> {
+    CURRENT.with(|current| match &*current.borrow() {
+        Some(parts) if parts.home == home => Some(code(parts)),
+        _ => None,
+    })
+}
+
 /// Wakes a task of the current runtime. False if it belongs to another, or none is current.
 pub(crate) fn wake_here(id: WakeId) -> bool {
     let result = CURRENT.with(|current| match &*current.borrow() {
@@ -72,7 +82,7 @@ pub(crate) fn wake_here(id: WakeId) -> bool {
 pub(crate) fn running_is_woken() -> bool {
     CURRENT.with(|current| {
         let Some(parts) = &*current.borrow() else { return false };
-        parts.running.get().is_some_and(|key| parts.tasks.borrow_mut().is_queued(key))
+        parts.tasks.borrow_mut().is_queued(parts.running.get())
     })
 }
 

@@ -157,22 +157,27 @@ impl Inbox {
     }
 }
 
+/// Bits of a runtime's serial: one runtime made every microsecond would use them up in 140 years.
+const SERIAL_BITS: u32 = u64::BITS - RUNTIME_BITS;
+
 /// Which runtime a handle, a timer or a socket belongs to.
+///
+/// The number its wakers carry in the same bits as they do, and its serial, which is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(u64);
 
 impl Home {
     fn new(number: u16, serial: u64) -> Self {
-        Self(serial << RUNTIME_BITS | u64::from(number))
+        Self(u64::from(number) << SERIAL_BITS | serial)
     }
 
     /// What wakers name it by.
     pub(crate) const fn number(self) -> u16 {
-        self.0 as u16 & (MAX_RUNTIMES - 1)
+        (self.0 >> SERIAL_BITS) as u16
     }
 
     fn outside(self) -> Option<Arc<Outside>> {
-        find(self.number()).filter(|outside| outside.serial == self.0 >> RUNTIME_BITS)
+        find(self.number()).filter(|outside| outside.serial == self.0 & !(u64::MAX << SERIAL_BITS))
     }
 
     pub(crate) fn is_alive(self) -> bool {

@@ -14,12 +14,12 @@ use super::inbox::{Home, Inbox};
 use super::panics::TaskPanic;
 use super::share::Share;
 use super::waker;
-use crate::executor::about::Current;
 use crate::executor::caught::{drop_caught, drop_payload};
 use crate::executor::id::{MAX_TASKS, TaskId, TaskKey};
+use crate::executor::local;
 use crate::executor::queue::{QueueId, WakeTarget};
-use crate::executor::stage::Boxed;
-use crate::executor::table::{Finished, Table};
+use crate::executor::stage::{Boxed, Localized};
+use crate::executor::table::Table;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::timer::clock::Clock;
@@ -38,8 +38,8 @@ pub(crate) struct Parts {
     pub(crate) insight: Insight,
     /// What the deferred class gets of a turn beside ready foreground tasks. Read and written by phase 2.
     pub(crate) share: Cell<Share>,
-    /// The task being polled.
-    pub(crate) running: Cell<Option<TaskKey>>,
+    /// The task being polled, or `TaskKey::NONE`.
+    pub(crate) running: Cell<TaskKey>,
     /// Blocking jobs handed out and not yet reported back.
     pub(crate) jobs: Cell<usize>,
     /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.
@@ -56,33 +56,51 @@ pub(crate) struct Parts {
     pub(crate) races: Cell<u64>,
 }
 
+/// A task that was spawned, as its handle knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spawned {
+    pub(crate) key: TaskKey,
+    pub(crate) home: Home,
+    pub(crate) id: TaskId,
+}
+
 impl Parts {
-    /// Moves a task into the table. A runtime that is being dropped takes none: the key is then `TaskKey::NONE`.
+    /// Moves a task into the table, with the task-locals that are in force. A runtime that is being dropped takes none: the key is then
+    /// `TaskKey::NONE`.
+    #[inline]
     pub(crate) fn spawn(
         &self,
         task: Boxed,
         queue: QueueId,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
-    ) -> (TaskKey, TaskId) {
+    ) -> Spawned {
+        let task = match local::current() {
+            None => task,
+            Some(map) => Localized::boxed(map, task),
+        };
         let inserted = self.tasks.borrow_mut().insert(task, queue, location, name);
         match inserted {
             Ok((key, id)) => {
                 self.spawned(key);
-                (key, id)
+                Spawned { key, home: self.home, id }
             }
-            Err(task) if self.tasks.borrow().is_closed() => {
-                self.doomed.borrow_mut().push(task);
-                (TaskKey::NONE, TaskId(0))
-            }
-            Err(task) => {
-                drop(task);
-                panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
-            }
+            Err(task) => self.spawn_late(task),
         }
     }
 
+    #[cold]
+    fn spawn_late(&self, task: Boxed) -> Spawned {
+        if !self.tasks.borrow().is_closed() {
+            drop(task);
+            panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+        }
+        self.doomed.borrow_mut().push(task);
+        Spawned { key: TaskKey::NONE, home: self.home, id: TaskId(0) }
+    }
+
     /// Wakes a task, and with the first member of a scope the task that polls the scope.
+    #[inline]
     pub(crate) fn wake(&self, key: TaskKey) {
         if self.has_hooks() {
             return self.wake_and_tell(key);
@@ -108,6 +126,7 @@ impl Parts {
         }
     }
 
+    #[inline]
     pub(crate) fn wake_target(&self, target: WakeTarget) {
         match target {
             WakeTarget::Task(key) => self.wake(key),
@@ -123,23 +142,25 @@ impl Parts {
 
     /// A handle lets go of its task.
     pub(crate) fn detach(&self, key: TaskKey) {
-        let left = self.tasks.borrow_mut().detach(key);
-        if let Some(Finished { joiner, detached }) = left {
-            self.guarded(|| drop(joiner));
-            self.drop_detached(detached);
+        let (joiner, task) = self.tasks.borrow_mut().detach(key);
+        self.guarded(|| drop(joiner));
+        if let Some(task) = task {
+            self.drop_detached(key, task);
         }
     }
 
-    /// Drops a finished task nobody waits for, and reports the panic it may have left.
-    /// True if there was one.
-    pub(crate) fn drop_detached(&self, detached: Option<(Boxed, Current)>) -> bool {
-        let Some((mut task, described)) = detached else { return false };
+    /// Drops a task that is over and that no handle waits for, and then frees its slot. Reports the panic it may have left; true if
+    /// there was one.
+    pub(crate) fn drop_detached(&self, key: TaskKey, mut task: Boxed) -> bool {
         let mut has_panicked = false;
         for payload in [task.as_mut().take_panic(), drop_caught(task)].into_iter().flatten() {
             has_panicked = true;
-            self.report(Some(&described), &payload);
+            let described = self.tasks.borrow_mut().describe_key(key);
+            self.report(described.as_ref(), &payload);
             drop_payload(payload);
         }
+        let joiner = self.tasks.borrow_mut().remove(key);
+        self.guarded(|| drop(joiner));
         has_panicked
     }
 
@@ -150,20 +171,15 @@ impl Parts {
         }
         if !self.has_hooks() {
             let mut tasks = self.tasks.borrow_mut();
-            let (mut owners, mut foreign) = (Vec::new(), 0);
-            for index in 0..wakers.len() {
-                match waker::task_of(&wakers[index], self.home) {
-                    Some(key) => owners.extend(tasks.wake(key)),
-                    None => {
-                        wakers.swap(foreign, index);
-                        foreign += 1;
-                    }
-                }
-            }
-            drop(tasks);
             // Dropping a waker of our own runs no code.
-            wakers.truncate(foreign);
-            wakers.append(&mut owners);
+            wakers.retain_mut(|waker| {
+                let Some(key) = waker::task_of(waker, self.home) else { return true };
+                let owner = tasks.wake(key);
+                owner.is_some_and(|owner| {
+                    *waker = owner;
+                    true
+                })
+            });
         }
         for waker in wakers.drain(..) {
             self.guarded(|| waker.wake());

@@ -28,7 +28,7 @@ use super::parts::Parts;
 use super::waker;
 use crate::executor::budget;
 use crate::executor::id::{TaskKey, WakeId};
-use crate::executor::queue::QueueId;
+use crate::executor::queue::{QueueId, WakeTarget};
 use crate::executor::stage::Boxed;
 use crate::executor::table::Visit;
 
@@ -121,8 +121,8 @@ impl Parts {
 
     fn run(&self, root: &mut Option<&mut Root<'_>>, turn: &mut Turn) {
         self.tasks.borrow_mut().take_up_later(QueueId::FOREGROUND);
-        while turn.polls < self.config.polls_per_turn && !turn.root_is_ready {
-            if !self.visit_next(QueueId::FOREGROUND, root, turn) {
+        while turn.polls < self.config.polls_per_turn {
+            if !self.visit_next(QueueId::FOREGROUND, root, turn) || turn.root_is_ready {
                 return;
             }
         }
@@ -174,6 +174,7 @@ impl Parts {
         }
     }
 
+    #[cold]
     fn cancel_task(&self, key: TaskKey, mut task: Boxed) {
         task.as_mut().cancel();
         self.finish(key, task);
@@ -183,13 +184,19 @@ impl Parts {
         if self.has_hooks() {
             self.tell_ended(key, TaskEnd::of(task.as_mut().error()));
         }
-        let finished = self.tasks.borrow_mut().finish(key, task);
-        if let Some(joiner) = finished.joiner {
-            self.wake_target(joiner);
-        }
-        // Asked here too, as it is large to hand over.
-        if finished.detached.is_some() {
-            self.drop_detached(finished.detached);
+        let finished = {
+            let mut tasks = self.tasks.borrow_mut();
+            match tasks.finish(key, task) {
+                Ok(Some(WakeTarget::Task(joiner))) if !self.has_hooks() => {
+                    Ok(tasks.wake(joiner).map(WakeTarget::Foreign))
+                }
+                finished => finished,
+            }
+        };
+        match finished {
+            Ok(None) => {}
+            Ok(Some(joiner)) => self.wake_target(joiner),
+            Err(task) => drop(self.drop_detached(key, task)),
         }
     }
 
@@ -204,13 +211,13 @@ impl Parts {
     /// What surrounds every poll.
     fn polling(&self, key: TaskKey, poll: impl FnOnce(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
         self.poll_begins(key);
-        self.running.set(Some(key));
+        self.running.set(key);
         let budget = budget::begin();
         // Its drop would do nothing: that call is spared.
         let waker = ManuallyDrop::new(waker::waker(WakeId::new(self.home.number(), key)));
         let result = poll(&mut Context::from_waker(&waker));
         drop(budget);
-        self.running.set(None);
+        self.running.set(TaskKey::NONE);
         self.poll_ends(key);
         result
     }

@@ -15,7 +15,7 @@ use super::panics::TaskPanic;
 use crate::executor::caught::{Payload, drop_payload, panic_text};
 
 /// Wakes a task. Call it with nothing borrowed: the waker may run any code.
-#[inline]
+#[inline(never)] // few wakers are foreign, and what catches a panic would lengthen each caller's path
 pub(crate) fn wake(waker: Waker) {
     guarded(|| waker.wake());
 }

@@ -68,16 +68,12 @@ impl fmt::Display for Current {
 /// Where the cold facts of a task stand: in a site shared with all tasks spawned there, or in a
 /// record of its own.
 #[derive(Clone, Copy)]
-pub(super) struct About(u32);
+pub(super) struct About(pub(super) u32);
 
 impl About {
     const RECORD: u32 = 1 << 31;
     const MEMBER: u32 = 1 << 30;
     pub(super) const NOTHING: Self = Self(0);
-
-    pub(super) fn site(number: u32) -> Self {
-        Self(number)
-    }
 
     pub(super) fn of_record(index: usize) -> Self {
         Self(Self::RECORD | index as u32)
@@ -104,7 +100,8 @@ impl About {
 /// The cold facts of a task that has a name or a joiner.
 pub(super) struct Record {
     pub(super) site: u32,
-    pub(super) name: Option<Box<str>>,
+    /// Its place among the names, or `NONE`.
+    pub(super) name: u32,
     pub(super) joiner: Option<WakeTarget>,
 }
 

@@ -6,6 +6,8 @@
 
 use std::task::Waker;
 
+use slab::Slab;
+
 use super::id::TaskKey;
 
 /// Ends a chain of slots.
@@ -31,7 +33,7 @@ impl QueueId {
 pub(super) struct Chain {
     pub(super) head: u32,
     /// Means nothing while there is no head.
-    tail: u32,
+    pub(super) tail: u32,
 }
 
 impl Chain {
@@ -40,17 +42,6 @@ impl Chain {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.head == NONE
-    }
-
-    /// Makes a slot the last, and returns the one that is to link to it, or `NONE`.
-    #[inline]
-    pub(super) fn append(&mut self, number: u32) -> u32 {
-        let tail = std::mem::replace(&mut self.tail, number);
-        if self.is_empty() {
-            self.head = number;
-            return NONE;
-        }
-        tail
     }
 
     /// Makes a slot that stands between these two the first; `NONE` stands for the end.
@@ -91,6 +82,40 @@ impl Queue {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.later.is_empty()
+    }
+}
+
+/// All queues. The first two have a fixed place, so that a turn finds them without a look-up.
+pub(super) struct Queues {
+    classes: [Queue; 2],
+    scopes: Slab<Queue>,
+}
+
+impl Queues {
+    pub(super) fn new() -> Self {
+        Self { classes: [Queue::EMPTY, Queue::EMPTY], scopes: Slab::new() }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, queue: QueueId) -> &Queue {
+        let number = queue.0 as usize;
+        if queue.is_scope() { &self.scopes[number - 2] } else { &self.classes[number] }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, queue: QueueId) -> &mut Queue {
+        let number = queue.0 as usize;
+        if queue.is_scope() { &mut self.scopes[number - 2] } else { &mut self.classes[number] }
+    }
+
+    /// Adds the queue of a scope.
+    pub(super) fn add(&mut self) -> QueueId {
+        QueueId(self.scopes.insert(Queue::EMPTY) as u32 + 2)
+    }
+
+    /// Removes the queue of a scope.
+    pub(super) fn remove(&mut self, queue: QueueId) -> Queue {
+        self.scopes.remove(queue.0 as usize - 2)
     }
 }
 

@@ -10,24 +10,24 @@
 //!
 //! | phase   | the box is  | set by                            | left by |
 //! |---------|-------------|-----------------------------------|---------|
-//! | Free    | nowhere     | `release`, `end_root`             | `insert`, `insert_member`, `begin_root` |
-//! | Waiting | in the slot | `insert`, `insert_member`, `begin_root`, `put_back` | `pop`, `remove`, `remove_next`, `end_root` |
+//! | Free    | nowhere     | `remove`, `end_root`              | `insert`, `insert_member`, `begin_root` |
+//! | Waiting | in the slot | `insert`, `insert_member`, `begin_root`, `put_back` | `pop`, `remove`, `end_root` |
 //! | Running | in the loop | `pop`                             | `put_back`, `finish`, `remove` |
-//! | Done    | in the slot | `finish`, if a handle waits       | `poll_join`, `detach`, `remove_next` |
+//! | Done    | in the slot | `finish`, if a handle waits       | `poll_join`, `remove` |
 //!
 //! | flag     | says | set by | cleared by |
 //! |----------|------|--------|------------|
-//! | QUEUED   | in a queue; while Running: woken during its own poll | `insert`, `insert_member`, `begin_root`, `mark_ready` | `pop`, `finish`, `release` |
-//! | ABORTED  | its next visit drops it | `mark_aborted` | `release` |
-//! | JOINABLE | a `JoinHandle` exists | `insert` | `detach`, `release` |
+//! | QUEUED   | in a queue; while Running: woken during its own poll | `insert`, `insert_member`, `begin_root`, `mark_ready` | `pop`, `finish`, `remove` |
+//! | ABORTED  | its next visit drops it | `mark_aborted` | `remove` |
+//! | JOINABLE | a `JoinHandle` exists | `insert` | `detach`, `remove` |
 //!
 //! ```text
 //!            insert                  pop                 finish (handle)
 //!     Free ──────────▶ Waiting ─────────────▶ Running ─────────────────▶ Done
 //!      ▲                  ▲                     │ │                        │
 //!      │                  └──────put_back───────┘ │                        │
-//!      └──────────finish (no handle), remove──────┘                        │
-//!      └───────────────────────poll_join, detach───────────────────────────┘
+//!      └──────────────────remove──────────────────┘                        │
+//!      └──────────────────poll_join, remove (after detach)─────────────────┘
 //! ```
 //!
 //! The future of `block_on` and the members of scopes have a slot without a box: whoever keeps them polls them.
@@ -81,22 +81,30 @@ impl Slot {
         TaskKey { slot: number, generation: self.state >> GENERATION_SHIFT }
     }
 
-    /// Frees it for the next tenant, and returns that one's generation.
+    /// Frees it for the next tenant: the generation counts on, and of the state these flags are left.
     #[inline]
-    pub(super) fn end_tenancy(&mut self, flags: u32) -> u32 {
-        let generation = ((self.state >> GENERATION_SHIFT) + 1) & GENERATION_MASK;
-        self.state = generation << GENERATION_SHIFT | flags;
-        generation
+    pub(super) fn end_tenancy(&mut self, flags: u32) {
+        self.state = ((self.state >> GENERATION_SHIFT) + 1) << GENERATION_SHIFT | flags;
     }
 }
 
+/// Some slots, or what is left of them.
+enum Page {
+    /// The slots, and the ids shown to users, which no wake and no poll needs.
+    InUse { slots: Box<[Slot; PAGE]>, ids: Box<[TaskId; PAGE]> },
+    /// The generation with which its slots start again.
+    GivenBack { generation: u32 },
+}
+
+/// A slot that has just been taken.
+pub(super) struct Claimed<'a> {
+    pub(super) key: TaskKey,
+    pub(super) slot: &'a mut Slot,
+    pub(super) id: &'a mut TaskId,
+}
+
 pub(super) struct Slots {
-    /// `None` for a page that was given back.
-    pages: Vec<Option<Box<[Slot; PAGE]>>>,
-    /// Of each page, the ids shown to users. No wake and no poll needs them.
-    ids: Vec<Option<Box<[TaskId; PAGE]>>>,
-    /// Of each page, the generation with which its slots start again once it was given back.
-    generations: Vec<u32>,
+    pages: Vec<Page>,
     /// The first of the free slots of all pages.
     free: u32,
     /// Slots that are taken.
@@ -107,41 +115,35 @@ pub(super) struct Slots {
     shrunk_to: (u32, u32),
     /// Generation of slots used for the first time: later than any the runtime's predecessor gave out.
     first_generation: u32,
-    /// The latest generation a slot has reached.
-    last_generation: u32,
 }
 
 impl Slots {
     pub(super) fn new(first_generation: u32) -> Self {
         let first_generation = first_generation & GENERATION_MASK;
-        Self {
-            pages: Vec::new(),
-            ids: Vec::new(),
-            generations: Vec::new(),
-            free: NONE,
-            live: 0,
-            allocated: 0,
-            shrunk_to: (0, 0),
-            first_generation,
-            last_generation: first_generation,
-        }
+        Self { pages: Vec::new(), free: NONE, live: 0, allocated: 0, shrunk_to: (0, 0), first_generation }
     }
 
     #[inline]
     pub(super) fn get(&self, number: u32) -> &Slot {
-        &self.pages[number as usize / PAGE].as_ref().expect(IN_USE)[number as usize % PAGE]
+        match &self.pages[number as usize / PAGE] {
+            Page::InUse { slots, .. } => &slots[number as usize % PAGE],
+            Page::GivenBack { .. } => unreachable!("{IN_USE}"),
+        }
     }
 
-    #[inline]
+    #[inline(always)] // like `push`, which calls it
     pub(super) fn get_mut(&mut self, number: u32) -> &mut Slot {
-        &mut self.pages[number as usize / PAGE].as_mut().expect(IN_USE)[number as usize % PAGE]
+        match &mut self.pages[number as usize / PAGE] {
+            Page::InUse { slots, .. } => &mut slots[number as usize % PAGE],
+            Page::GivenBack { .. } => unreachable!("{IN_USE}"),
+        }
     }
 
     /// The slot of a key whose generation is the slot's; it may be free.
     #[inline]
     pub(super) fn tenant(&mut self, key: TaskKey) -> Option<&mut Slot> {
-        let page = self.pages.get_mut(key.slot as usize / PAGE)?.as_mut()?;
-        let slot = &mut page[key.slot as usize % PAGE];
+        let Some(Page::InUse { slots, .. }) = self.pages.get_mut(key.slot as usize / PAGE) else { return None };
+        let slot = &mut slots[key.slot as usize % PAGE];
         (slot.state >> GENERATION_SHIFT == key.generation).then_some(slot)
     }
 
@@ -151,22 +153,26 @@ impl Slots {
         self.tenant(key).filter(|slot| slot.state & PHASE != FREE)
     }
 
-    #[inline]
     pub(super) fn id(&self, number: u32) -> TaskId {
-        self.ids[number as usize / PAGE].as_ref().expect(IN_USE)[number as usize % PAGE]
+        match &self.pages[number as usize / PAGE] {
+            Page::InUse { ids, .. } => ids[number as usize % PAGE],
+            Page::GivenBack { .. } => unreachable!("{IN_USE}"),
+        }
     }
 
-    #[inline]
     pub(super) fn set_id(&mut self, number: u32, id: TaskId) {
-        self.ids[number as usize / PAGE].as_mut().expect(IN_USE)[number as usize % PAGE] = id;
+        match &mut self.pages[number as usize / PAGE] {
+            Page::InUse { ids, .. } => ids[number as usize % PAGE] = id,
+            Page::GivenBack { .. } => unreachable!("{IN_USE}"),
+        }
     }
 
     /// The numbers of the slots that are taken, from one on.
     pub(super) fn taken_from(&self, first: u32) -> impl Iterator<Item = u32> {
         let end = self.pages.len() as u32 * PAGE as u32;
-        (first..end).filter(|&number| {
-            let page = self.pages[number as usize / PAGE].as_ref();
-            page.is_some_and(|page| page[number as usize % PAGE].state & PHASE != FREE)
+        (first..end).filter(|&number| match &self.pages[number as usize / PAGE] {
+            Page::InUse { slots, .. } => slots[number as usize % PAGE].state & PHASE != FREE,
+            Page::GivenBack { .. } => false,
         })
     }
 
@@ -174,37 +180,61 @@ impl Slots {
         self.live as usize
     }
 
+    /// The latest generation a slot has reached.
     pub(super) fn last_generation(&self) -> u32 {
-        self.last_generation
+        let generations = self.pages.iter().map(|page| match page {
+            Page::InUse { slots, .. } => self.latest(&**slots),
+            Page::GivenBack { generation } => *generation,
+        });
+        generations.max_by_key(|&generation| self.age(generation)).unwrap_or(self.first_generation)
+    }
+
+    fn latest(&self, slots: &[Slot]) -> u32 {
+        let generations = slots.iter().map(|slot| slot.state >> GENERATION_SHIFT);
+        generations.max_by_key(|&generation| self.age(generation)).unwrap_or(self.first_generation)
+    }
+
+    /// How many generations after the first this one is.
+    fn age(&self, generation: u32) -> u32 {
+        generation.wrapping_sub(self.first_generation) & GENERATION_MASK
     }
 
     /// Takes a free slot, whose flags are clear. `None` if there is none.
     #[inline]
-    pub(super) fn claim(&mut self) -> Option<u32> {
+    pub(super) fn claim(&mut self) -> Option<Claimed<'_>> {
         if self.free == NONE {
             self.grow()?;
         }
         let number = self.free;
-        self.free = self.get(number).next;
-        self.live += 1;
-        Some(number)
+        match &mut self.pages[number as usize / PAGE] {
+            Page::InUse { slots, ids } => {
+                let index = number as usize % PAGE;
+                let slot = &mut slots[index];
+                self.free = slot.next;
+                self.live += 1;
+                Some(Claimed {
+                    key: TaskKey { slot: number, generation: slot.state >> GENERATION_SHIFT },
+                    slot,
+                    id: &mut ids[index],
+                })
+            }
+            Page::GivenBack { .. } => unreachable!("{IN_USE}"),
+        }
     }
 
     /// Adds a page, or takes one that was given back.
     #[cold]
     fn grow(&mut self) -> Option<()> {
         let is_one_given_back = (self.allocated as usize) < self.pages.len();
-        let given_back = if is_one_given_back { self.pages.iter().position(Option::is_none) } else { None };
-        let index = given_back.unwrap_or(self.pages.len());
+        let given_back = |(index, page): (usize, &Page)| match page {
+            Page::InUse { .. } => None,
+            Page::GivenBack { generation } => Some((index, *generation)),
+        };
+        let again = if is_one_given_back { self.pages.iter().enumerate().find_map(given_back) } else { None };
+        let (index, generation) = again.unwrap_or((self.pages.len(), self.first_generation));
         if index == MAX_TASKS as usize / PAGE {
             return None;
         }
-        if given_back.is_none() {
-            self.pages.push(None);
-            self.ids.push(None);
-            self.generations.push(self.first_generation);
-        }
-        let generation = self.generations[index];
         let first = (index * PAGE) as u32;
         let last = first + PAGE as u32 - 1;
         let slot = |number: u32| Slot {
@@ -220,7 +250,12 @@ impl Slots {
         let (Ok(slots), Ok(ids)) = (slots.try_into(), ids.try_into()) else {
             unreachable!("both have a page's length")
         };
-        (self.pages[index], self.ids[index]) = (Some(slots), Some(ids));
+        let page = Page::InUse { slots, ids };
+        if index < self.pages.len() {
+            self.pages[index] = page;
+        } else {
+            self.pages.push(page);
+        }
         self.allocated += 1;
         self.free = first;
         Some(())
@@ -231,11 +266,10 @@ impl Slots {
     pub(super) fn release(&mut self, number: u32) {
         let free = self.free;
         let slot = self.get_mut(number);
-        let generation = slot.end_tenancy(0);
+        slot.end_tenancy(0);
         slot.next = free;
         self.free = number;
         self.live -= 1;
-        self.note_generation(generation);
     }
 
     /// Whether most of the memory is of no use, and was not found to be in use the last time.
@@ -250,34 +284,23 @@ impl Slots {
     pub(super) fn shrink(&mut self) {
         self.free = NONE;
         for index in (0..self.pages.len()).rev() {
-            let Some(page) = &mut self.pages[index] else { continue };
             let is_free = |slot: &Slot| slot.state & PHASE == FREE;
-            if index > 0 && page.iter().all(is_free) {
-                let age = |generation: u32| generation.wrapping_sub(self.first_generation) & GENERATION_MASK;
-                let generations = page.iter().map(|slot| slot.state >> GENERATION_SHIFT);
-                let highest = generations.max_by_key(|&generation| age(generation));
-                self.generations[index] = highest.unwrap_or(self.last_generation);
-                (self.pages[index], self.ids[index]) = (None, None);
+            let Page::InUse { slots, .. } = &self.pages[index] else { continue };
+            if index > 0 && slots.iter().all(is_free) {
+                self.pages[index] = Page::GivenBack { generation: self.latest(&**slots) };
                 self.allocated -= 1;
                 continue;
             }
+            let Page::InUse { slots, .. } = &mut self.pages[index] else { continue };
             for place in (0..PAGE).rev() {
                 let number = (index * PAGE + place) as u32;
                 // The first is the root's, whether there is a `block_on` or not.
-                if number > 0 && is_free(&page[place]) {
-                    page[place].next = self.free;
+                if number > 0 && is_free(&slots[place]) {
+                    slots[place].next = self.free;
                     self.free = number;
                 }
             }
         }
         self.shrunk_to = (self.allocated, self.live);
-    }
-
-    #[inline]
-    pub(super) fn note_generation(&mut self, generation: u32) {
-        let age = |generation: u32| generation.wrapping_sub(self.first_generation) & GENERATION_MASK;
-        if age(generation) > age(self.last_generation) {
-            self.last_generation = generation;
-        }
     }
 }

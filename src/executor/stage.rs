@@ -34,9 +34,9 @@ pub(crate) trait Task {
     fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any>;
     /// Why there is no output, if the future is gone without one.
     fn error(self: Pin<&mut Self>) -> Option<&JoinError>;
-    /// The panic that ended the task, if one did and nobody took it.
     /// Makes a panic the output of a future that has ended.
     fn fail(self: Pin<&mut Self>, panic: Payload);
+    /// The panic that ended the task, if one did and nothing has taken it.
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload>;
 }
 
@@ -61,6 +61,11 @@ where
         Box::pin(Self::Future { future })
     }
 
+    #[cold]
+    fn finish_panicked(self: Pin<&mut Self>, panic: Payload) {
+        self.finish(Err(JoinError::panicked(panic)));
+    }
+
     /// Replaces the future by `result`; if the future panics as it is dropped, by that panic.
     fn finish(mut self: Pin<&mut Self>, result: Result<F::Output, JoinError>) {
         let output = Some(result);
@@ -81,12 +86,11 @@ where
         let StageProjection::Future { future } = self.as_mut().project() else {
             return Poll::Ready(());
         };
-        let result = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(value)) => Ok(value),
-            Err(panic) => Err(JoinError::panicked(panic)),
-        };
-        self.finish(result);
+            Ok(Poll::Ready(value)) => self.finish(Ok(value)),
+            Err(panic) => self.finish_panicked(panic),
+        }
         Poll::Ready(())
     }
 

@@ -26,9 +26,9 @@ use slab::Slab;
 
 use super::about::{About, Current, Member, Record, Sites};
 use super::id::{TaskId, TaskKey};
-use super::queue::{Chain, NONE, Queue, QueueId, WakeTarget};
+use super::queue::{Chain, NONE, QueueId, Queues, WakeTarget};
 use super::random;
-use super::slots::{ABORTED, DONE, FREE, JOINABLE, PHASE, QUEUED, RUNNING, Slots, WAITING};
+use super::slots::{ABORTED, Claimed, DONE, FREE, JOINABLE, PHASE, QUEUED, RUNNING, Slots, WAITING};
 use super::stage::Boxed;
 use crate::slabs;
 
@@ -56,13 +56,6 @@ enum Marked {
     InScope(QueueId),
 }
 
-/// What a finished task leaves to be dropped or woken outside the borrow.
-pub(crate) struct Finished {
-    pub(crate) joiner: Option<WakeTarget>,
-    /// The box, if no handle will come for it, and what to say of it if it panicked.
-    pub(crate) detached: Option<(Boxed, Current)>,
-}
-
 /// The state in which a handle finds its task.
 pub(crate) enum JoinState {
     /// Not done; a waker, or another one, is still to be set.
@@ -75,15 +68,12 @@ pub(crate) enum JoinState {
 
 pub(crate) struct Table {
     slots: Slots,
-    /// By number: the foreground's, the deferred class's, those of scopes.
-    queues: Vec<Queue>,
-    /// Numbers of scopes' queues that have ended.
-    free_queues: Vec<u32>,
+    queues: Queues,
     next_id: u64,
     sites: Sites,
     records: Slab<Record>,
     members: Slab<Member>,
-    /// Names of those members that have one.
+    /// Names of the tasks that have one.
     names: Slab<Box<str>>,
     /// How many records, members and names were left when memory was last given back.
     shrunk_to: [usize; 3],
@@ -98,12 +88,11 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(first_generation: u32, seed: Option<u64>) -> Self {
         let mut slots = Slots::new(first_generation);
-        let root = slots.claim();
+        let root = slots.claim().map(|claimed| claimed.key.slot);
         debug_assert_eq!(root, Some(ROOT), "the first slot is the root's");
         Self {
             slots,
-            queues: vec![Queue::EMPTY, Queue::EMPTY],
-            free_queues: Vec::new(),
+            queues: Queues::new(),
             next_id: 1,
             sites: Sites::default(),
             records: Slab::new(),
@@ -116,13 +105,8 @@ impl Table {
         }
     }
 
-    fn next_id(&mut self) -> TaskId {
-        let id = TaskId(self.next_id);
-        self.next_id += 1;
-        id
-    }
-
     /// Moves a task in, queued. `Err` gives it back if every slot is taken, or the runtime is being dropped.
+    #[inline]
     pub(crate) fn insert(
         &mut self,
         task: Boxed,
@@ -133,18 +117,23 @@ impl Table {
         if self.closed {
             return Err(task);
         }
-        let Some(number) = self.slots.claim() else { return Err(task) };
         let site = self.sites.number(location);
-        let about = if name.is_some() { self.record(site, name, None) } else { About::site(site) };
-        let id = self.next_id();
-        self.slots.set_id(number, id);
-        let slot = self.slots.get_mut(number);
+        let Some(Claimed { key, slot, id }) = self.slots.claim() else { return Err(task) };
+        let about = match name {
+            None => About(site),
+            Some(name) => {
+                let name = self.names.insert(name) as u32;
+                About::of_record(self.records.insert(Record { site, name, joiner: None }))
+            }
+        };
         slot.fill(Some(task));
         slot.state |= WAITING | QUEUED | JOINABLE;
         (slot.next, slot.queue, slot.about) = (NONE, queue, about);
-        let key = slot.key(number);
-        self.push(number, queue, false);
-        Ok((key, id))
+        let number = TaskId(self.next_id);
+        self.next_id += 1;
+        *id = number;
+        self.push(key.slot, queue, false);
+        Ok((key, number))
     }
 
     /// Gives a member of a scope a slot, queued. It stays with the scope, which calls it `index`. `None` if every slot is taken.
@@ -155,25 +144,24 @@ impl Table {
         location: &'static Location<'static>,
         name: Option<Box<str>>,
     ) -> Option<(TaskKey, TaskId)> {
-        let number = self.slots.claim()?;
+        let Claimed { key, slot, id } = self.slots.claim()?;
         let site = NonZeroU32::MIN.saturating_add(self.sites.number(location));
         let name = name.map_or(NONE, |name| self.names.insert(name) as u32);
         slabs::grow_gently(&mut self.members);
         let about = About::of_member(self.members.insert(Member { site, index, name }));
-        let id = self.next_id();
-        self.slots.set_id(number, id);
-        let slot = self.slots.get_mut(number);
         slot.state |= WAITING | QUEUED;
         (slot.next, slot.queue, slot.about) = (NONE, queue, about);
-        let key = slot.key(number);
-        self.push(number, queue, false);
-        Some((key, id))
+        let number = TaskId(self.next_id);
+        self.next_id += 1;
+        *id = number;
+        self.push(key.slot, queue, false);
+        Some((key, number))
     }
 
     /// Begins a `block_on`: its future is queued. It stays where `block_on` pinned it.
     pub(crate) fn begin_root(&mut self) -> TaskKey {
-        let id = self.next_id();
-        self.slots.set_id(ROOT, id);
+        self.slots.set_id(ROOT, TaskId(self.next_id));
+        self.next_id += 1;
         let slot = self.slots.get_mut(ROOT);
         let is_queued = slot.state & QUEUED != 0;
         slot.state |= WAITING | QUEUED;
@@ -189,17 +177,12 @@ impl Table {
     /// Ends what `begin_root` began. A place in the queue that is left is passed over by `pop`.
     pub(crate) fn end_root(&mut self) {
         let slot = self.slots.get_mut(ROOT);
-        let generation = slot.end_tenancy(slot.state & QUEUED);
-        self.slots.note_generation(generation);
+        slot.end_tenancy(slot.state & QUEUED);
     }
 
     /// Begins a scope: a queue of its own.
     pub(crate) fn add_queue(&mut self) -> QueueId {
-        if let Some(number) = self.free_queues.pop() {
-            return QueueId(number);
-        }
-        self.queues.push(Queue::EMPTY);
-        QueueId(self.queues.len() as u32 - 1)
+        self.queues.add()
     }
 
     /// Ends a scope with what is left of its members. Returns its owner, to be dropped.
@@ -207,9 +190,7 @@ impl Table {
         for &key in members {
             self.remove(key);
         }
-        let Queue { owner, .. } = std::mem::replace(&mut self.queues[queue.0 as usize], Queue::EMPTY);
-        self.free_queues.push(queue.0);
-        owner
+        self.queues.remove(queue).owner
     }
 
     /// Marks a task ready, and with the first member of a scope the task that polls the scope. Nothing happens for a stale key or a task
@@ -232,25 +213,24 @@ impl Table {
 
     #[inline(always)] // like `wake`
     fn mark_ready(&mut self, key: TaskKey) -> Marked {
-        if self.closed {
-            return Marked::No;
-        }
         let Some(slot) = self.slots.tenant(key) else { return Marked::No };
         match slot.state & (QUEUED | PHASE) {
-            WAITING => slot.state |= QUEUED,
             // One that wakes itself is pushed when its poll is over.
             RUNNING => {
                 slot.state |= QUEUED;
                 self.wakes += 1;
-                return Marked::Ready;
+                Marked::Ready
             }
-            _ => return Marked::No,
+            WAITING if !self.closed => {
+                slot.state |= QUEUED;
+                slot.next = NONE;
+                let queue = slot.queue;
+                self.wakes += 1;
+                self.push(key.slot, queue, false);
+                if queue.is_scope() { Marked::InScope(queue) } else { Marked::Ready }
+            }
+            _ => Marked::No,
         }
-        slot.next = NONE;
-        let queue = slot.queue;
-        self.wakes += 1;
-        self.push(key.slot, queue, false);
-        if queue.is_scope() { Marked::InScope(queue) } else { Marked::Ready }
     }
 
     /// As [`wake`](Self::wake), one task at a time, for hooks that are told of each. Returns the task that became ready, and who is to
@@ -270,13 +250,13 @@ impl Table {
 
     /// Who is to be woken because a member of a scope is ready.
     pub(crate) fn take_owner(&mut self, queue: QueueId) -> Option<WakeTarget> {
-        self.queues[queue.0 as usize].owner.take()
+        self.queues.get_mut(queue).owner.take()
     }
 
     /// The scope waits. Returns a waker to be dropped: the one before, or this one if it is to be woken at once because a member is
     /// ready, and whether that is so.
     pub(crate) fn set_owner(&mut self, queue: QueueId, owner: WakeTarget) -> (Option<WakeTarget>, bool) {
-        let queue = &mut self.queues[queue.0 as usize];
+        let queue = self.queues.get_mut(queue);
         if !queue.is_empty() {
             return (Some(owner), true);
         }
@@ -284,8 +264,9 @@ impl Table {
     }
 
     /// Begins a phase, or a scope's poll: tasks of the queue that were put off until then take part.
+    #[inline]
     pub(crate) fn take_up_later(&mut self, queue: QueueId) {
-        if let Some((tail, next)) = self.queues[queue.0 as usize].take_up_later() {
+        if let Some((tail, next)) = self.queues.get_mut(queue).take_up_later() {
             self.slots.get_mut(tail).next = next;
         }
     }
@@ -297,20 +278,19 @@ impl Table {
             self.bring_forward(queue);
         }
         loop {
-            let ready = &mut self.queues[queue.0 as usize].ready;
+            let ready = &mut self.queues.get_mut(queue).ready;
             let number = ready.head;
             if number == NONE {
                 return None;
             }
             let slot = self.slots.get_mut(number);
             ready.head = slot.next;
-            let phase = slot.state & PHASE;
-            slot.state &= !(QUEUED | PHASE);
-            if phase == FREE {
+            if slot.state & PHASE == FREE {
                 // A `block_on` that has ended has left its place.
+                slot.state &= !QUEUED;
                 continue;
             }
-            slot.state |= RUNNING;
+            slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
             return Some(Visit {
                 key: slot.key(number),
                 task: slot.task.take(),
@@ -339,23 +319,37 @@ impl Table {
         }
     }
 
-    /// A polled task is done. Its output waits for the handle, if there is one.
-    pub(crate) fn finish(&mut self, key: TaskKey, task: Boxed) -> Finished {
+    /// A polled task is done. Its output waits for the handle, and the joiner is to be woken. `Err` gives the box back if there is no
+    /// handle: it is to be dropped, and then the slot freed by `remove`.
+    #[inline]
+    pub(crate) fn finish(&mut self, key: TaskKey, task: Boxed) -> Result<Option<WakeTarget>, Boxed> {
         let slot = self.slots.get_mut(key.slot);
         if slot.state & JOINABLE == 0 {
-            return self.release(key.slot, Some(task));
+            return Err(task);
         }
         slot.fill(Some(task));
         slot.state = (slot.state & !(PHASE | QUEUED)) | DONE;
-        let about = slot.about;
-        Finished { joiner: self.take_joiner(about), detached: None }
+        let record = slot.about.record().and_then(|index| self.records.get_mut(index));
+        Ok(record.and_then(|record| record.joiner.take()))
     }
 
-    /// A member of a scope that is in no queue is over.
-    pub(crate) fn remove(&mut self, key: TaskKey) {
-        if self.slots.find(key).is_some() {
-            self.release(key.slot, None);
+    /// A task that is in no queue is over, and its box is gone. Returns a joiner, to be dropped.
+    pub(crate) fn remove(&mut self, key: TaskKey) -> Option<WakeTarget> {
+        let slot = self.slots.find(key)?;
+        let about = std::mem::replace(&mut slot.about, About::NOTHING);
+        self.slots.release(key.slot);
+        let (name, joiner) = if let Some(index) = about.record() {
+            let Record { name, joiner, .. } = self.records.remove(index);
+            (name, joiner)
+        } else if let Some(index) = about.member() {
+            (self.members.remove(index).name, None)
+        } else {
+            return None;
+        };
+        if name != NONE {
+            drop(self.names.remove(name as usize));
         }
+        joiner
     }
 
     /// Has the loop, or its scope, drop the task on the next visit, which a `wake` brings about.
@@ -365,54 +359,51 @@ impl Table {
         }
     }
 
-    /// The handle is gone: returns the box if the task was done, to be dropped, and the joiner.
-    pub(crate) fn detach(&mut self, key: TaskKey) -> Option<Finished> {
-        let slot = self.slots.find(key)?;
+    /// The handle is gone. Returns the joiner, to be dropped, and the box if the task was done: that is to be dropped as after `finish`.
+    pub(crate) fn detach(&mut self, key: TaskKey) -> (Option<WakeTarget>, Option<Boxed>) {
+        let Some(slot) = self.slots.find(key) else { return (None, None) };
         slot.state &= !JOINABLE;
-        if slot.state & PHASE == DONE {
-            let detached = slot.task.take();
-            return Some(self.release(key.slot, detached));
-        }
-        let about = slot.about;
-        Some(Finished { joiner: self.take_joiner(about), detached: None })
+        let task = if slot.state & PHASE == DONE { slot.task.take() } else { None };
+        let record = slot.about.record().and_then(|index| self.records.get_mut(index));
+        (record.and_then(|record| record.joiner.take()), task)
     }
 
     /// The state in which a handle finds its task. A done one is taken out; for any other, a joiner that is a task of this table is
     /// set, and a waker is left to `set_joiner`.
+    #[inline]
     pub(crate) fn poll_join(&mut self, key: TaskKey, joiner: Result<TaskKey, &Waker>) -> JoinState {
         let Some(slot) = self.slots.find(key) else { return JoinState::Gone };
         if slot.state & PHASE == DONE {
             let task = slot.task.take();
-            return self.release(key.slot, task).detached.map_or(JoinState::Gone, |(task, _)| JoinState::Done(task));
+            let joiner = self.remove(key);
+            debug_assert!(joiner.is_none(), "taken as the task finished");
+            return task.map_or(JoinState::Gone, JoinState::Done);
         }
-        let about = slot.about;
-        match joiner {
-            Ok(joiner) => JoinState::Waits(self.set_joiner(key, WakeTarget::Task(joiner))),
-            Err(waker) => {
-                let record = about.record().and_then(|index| self.records.get(index));
-                match record.and_then(|record| record.joiner.as_ref()) {
-                    Some(WakeTarget::Foreign(before)) if before.will_wake(waker) => JoinState::Waits(None),
-                    _ => JoinState::Pending,
-                }
+        let record = slot.about.record().and_then(|index| self.records.get_mut(index));
+        match (joiner, record) {
+            (Ok(joiner), Some(record)) => JoinState::Waits(record.joiner.replace(WakeTarget::Task(joiner))),
+            (Ok(joiner), None) => {
+                let record =
+                    Record { site: slot.about.site_number(), name: NONE, joiner: Some(WakeTarget::Task(joiner)) };
+                slot.about = About::of_record(self.records.insert(record));
+                JoinState::Waits(None)
             }
+            (Err(waker), Some(Record { joiner: Some(WakeTarget::Foreign(before)), .. })) if before.will_wake(waker) => {
+                JoinState::Waits(None)
+            }
+            (Err(_), _) => JoinState::Pending,
         }
     }
 
     /// Sets who is woken when the task is done. Returns what is to be dropped: the one before, or this one if the task has gone.
     pub(crate) fn set_joiner(&mut self, key: TaskKey, joiner: WakeTarget) -> Option<WakeTarget> {
         let Some(slot) = self.slots.find(key) else { return Some(joiner) };
-        let about = slot.about;
-        if let Some(record) = about.record().and_then(|index| self.records.get_mut(index)) {
+        if let Some(record) = slot.about.record().and_then(|index| self.records.get_mut(index)) {
             return record.joiner.replace(joiner);
         }
-        let about = self.record(about.site_number(), None, Some(joiner));
-        self.slots.get_mut(key.slot).about = about;
+        let record = Record { site: slot.about.site_number(), name: NONE, joiner: Some(joiner) };
+        slot.about = About::of_record(self.records.insert(record));
         None
-    }
-
-    fn take_joiner(&mut self, about: About) -> Option<WakeTarget> {
-        let record = self.records.get_mut(about.record()?)?;
-        record.joiner.take()
     }
 
     /// Where the scope keeps a member, or [`BODY`].
@@ -438,21 +429,24 @@ impl Table {
     }
 
     /// Whether any task of the queue can be visited in this phase.
+    #[inline]
     pub(crate) fn has_more(&self, queue: QueueId) -> bool {
-        !self.queues[queue.0 as usize].ready.is_empty()
+        !self.queues.get(queue).ready.is_empty()
     }
 
     /// Whether any task of the queue can be visited in this phase or the queue's next one.
+    #[inline]
     pub(crate) fn has_ready(&self, queue: QueueId) -> bool {
-        !self.queues[queue.0 as usize].is_empty()
+        !self.queues.get(queue).is_empty()
     }
 
-    /// Takes any one task out, for the end of the runtime. Starts at slot `from` and says where to go on.
-    pub(crate) fn remove_next(&mut self, from: &mut u32) -> Option<Finished> {
+    /// Takes the box of any one task out, for the end of the runtime; the slot is to be freed by `remove`. Starts at slot `from` and
+    /// says where to go on.
+    pub(crate) fn take_next(&mut self, from: &mut u32) -> Option<(TaskKey, Option<Boxed>)> {
         let number = self.slots.taken_from((*from).max(ROOT + 1)).next()?;
         *from = number + 1;
-        let task = self.slots.get_mut(number).task.take();
-        Some(self.release(number, task))
+        let slot = self.slots.get_mut(number);
+        Some((slot.key(number), slot.task.take()))
     }
 
     /// Gives memory back that a burst of tasks has left. Called when there is nothing else to do.
@@ -511,63 +505,35 @@ impl Table {
     fn describe(&self, number: u32) -> Current {
         let about = self.slots.get(number).about;
         let (site, name) = if let Some(index) = about.record() {
-            (self.records[index].site, self.records[index].name.clone())
+            (self.records[index].site, self.records[index].name)
         } else if let Some(index) = about.member() {
-            let member = &self.members[index];
-            (member.site(), self.names.get(member.name as usize).cloned())
+            (self.members[index].site(), self.members[index].name)
         } else {
-            (about.site_number(), None)
+            (about.site_number(), NONE)
         };
-        Current { id: self.slots.id(number), name, location: self.location(number, site) }
-    }
-
-    fn location(&self, number: u32, site: u32) -> Option<&'static Location<'static>> {
-        (number != ROOT).then(|| self.sites.location(site))
-    }
-
-    fn record(&mut self, site: u32, name: Option<Box<str>>, joiner: Option<WakeTarget>) -> About {
-        About::of_record(self.records.insert(Record { site, name, joiner }))
-    }
-
-    /// Frees a slot for its next tenant. What stood in it and around it goes to the caller.
-    fn release(&mut self, number: u32, task: Option<Boxed>) -> Finished {
-        let id = self.slots.id(number);
-        let about = std::mem::replace(&mut self.slots.get_mut(number).about, About::NOTHING);
-        let (site, name, joiner) = self.take_cold(about);
-        let location = self.location(number, site);
-        self.slots.release(number);
-        let detached = task.map(|task| (task, Current { id, name, location }));
-        Finished { joiner, detached }
-    }
-
-    fn take_cold(&mut self, about: About) -> (u32, Option<Box<str>>, Option<WakeTarget>) {
-        if let Some(index) = about.record() {
-            let record = self.records.remove(index);
-            return (record.site, record.name, record.joiner);
-        }
-        if let Some(index) = about.member() {
-            let member = self.members.remove(index);
-            return (member.site(), self.names.try_remove(member.name as usize), None);
-        }
-        (about.site_number(), None, None)
+        let name = self.names.get(name as usize).cloned();
+        let location = (number != ROOT).then(|| self.sites.location(site));
+        Current { id: self.slots.id(number), name, location }
     }
 
     /// Puts a slot that links to none at the end of a queue: of what runs in this phase, or of what runs in the next.
     #[inline(always)] // like `pop`
     fn push(&mut self, number: u32, queue: QueueId, later: bool) {
         let later = later || queue == QueueId::DEFERRED;
-        let queue = &mut self.queues[queue.0 as usize];
+        let queue = self.queues.get_mut(queue);
         let chain = if later { &mut queue.later } else { &mut queue.ready };
-        let tail = chain.append(number);
-        if tail != NONE {
-            self.slots.get_mut(tail).next = number;
+        let last = std::mem::replace(&mut chain.tail, number);
+        if chain.head == NONE {
+            chain.head = number;
+        } else {
+            self.slots.get_mut(last).next = number;
         }
     }
 
     /// Makes a slot that is picked by the seed the first of a queue.
     #[cold]
     fn bring_forward(&mut self, queue: QueueId) {
-        let mut ready = self.queues[queue.0 as usize].ready;
+        let mut ready = self.queues.get(queue).ready;
         let count = self.chain(ready).take(PICK_WINDOW as usize).count() as u32;
         if count == 0 {
             return;
@@ -581,7 +547,7 @@ impl Table {
             let next = std::mem::replace(&mut self.slots.get_mut(number).next, ready.head);
             self.slots.get_mut(before).next = next;
             ready.bring_forward(number, before, next);
-            self.queues[queue.0 as usize].ready = ready;
+            self.queues.get_mut(queue).ready = ready;
         }
     }
 

@@ -20,7 +20,7 @@ use pin_project_lite::pin_project;
 use crate::executor::budget;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
-use crate::task::{AbortOnDrop, JoinError, JoinSet, spawn_task};
+use crate::task::{AbortOnDrop, JoinError, JoinHandle, JoinSet, spawn_task};
 
 /// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order of the stream.
 ///
@@ -161,7 +161,7 @@ where
         let mut this = self.project();
         while let Some(future) = this.source.as_mut().poll_future(cx, this.running.len()) {
             let task = spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, this.caller, "iter::buffered");
-            this.running.push_back(task.abort_on_drop());
+            this.running.push_back(JoinHandle::new(task).abort_on_drop());
         }
     }
 

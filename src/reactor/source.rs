@@ -134,8 +134,13 @@ impl Side {
     }
 
     fn take_waiters(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.polled_by.take());
-        wakers.extend(self.waiters.drain(..).map(|(_, waker)| waker));
+        if let Some(waker) = self.polled_by.take() {
+            wakers.push(waker);
+        }
+        // An event usually reports both directions, and mostly one of them is waited for.
+        if !self.waiters.is_empty() {
+            wakers.extend(self.waiters.drain(..).map(|(_, waker)| waker));
+        }
     }
 }
 

@@ -25,8 +25,8 @@ use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
 use crate::promise::Promise;
+use crate::task::JoinHandle;
 use crate::task::job::JobControl;
-use crate::task::{JoinHandle, spawn_on};
 
 /// Spawns on a runtime from any thread, at any time.
 ///
@@ -143,8 +143,9 @@ impl Handle {
         let spawn = move || {
             let Some(parts) = context::current() else { return };
             let remote = Remote { make: Some(make), future: None, promise: unbroken };
-            let task: JoinHandle<()> = spawn_on(&parts, Stage::boxed(remote), queue, None, location);
-            started.set(home, task.key());
+            let task = parts.spawn(Stage::boxed(remote), queue, None, location);
+            started.set(home, task.key);
+            drop(JoinHandle::<()>::new(task));
         };
         // A runtime that has ended gives the message back, and its drop breaks the promise.
         drop(self.outside.send(Message::Spawn(Box::new(spawn))));
@@ -273,7 +274,7 @@ where
         };
         let mut failed = None;
         if let (Err(_), Some(parts)) = (&result, context::current()) {
-            failed = parts.running.get().and_then(|key| parts.tasks.borrow_mut().describe_key(key));
+            failed = parts.tasks.borrow_mut().describe_key(parts.running.get());
         }
         // Nobody holds the handle, so a panic goes the way of any detached task's.
         if let Some(Err(error)) = this.promise.0.finish(result, failed) {

@@ -28,12 +28,13 @@ use crate::event_loop::inbox::{self, Message};
 use crate::event_loop::park::Patience;
 use crate::event_loop::parts::Parts;
 use crate::event_loop::share::Share;
+use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
-use crate::executor::table::{Finished, Table};
+use crate::executor::table::Table;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
-use crate::task::{JoinHandle, spawn_on};
+use crate::task::JoinHandle;
 use crate::timer::clock::Clock;
 use crate::timer::wheel::Wheel;
 
@@ -125,7 +126,7 @@ impl Runtime {
             pool: Pool::new(config.max_blocking_threads),
             insight: Insight::new(&config),
             share: Cell::new(Share::new()),
-            running: Cell::new(None),
+            running: Cell::new(TaskKey::NONE),
             jobs: Cell::new(0),
             woken: RefCell::new(Vec::new()),
             entered: Cell::new(None),
@@ -226,7 +227,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(&self.parts, Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller())
+        JoinHandle::new(self.parts.spawn(Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller()))
     }
 
     /// Like [`defer`](crate::defer), from outside.
@@ -249,7 +250,7 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(&self.parts, Stage::boxed(future), QueueId::DEFERRED, None, Location::caller())
+        JoinHandle::new(self.parts.spawn(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller()))
     }
 
     /// A handle with which other threads reach this runtime.
@@ -348,14 +349,15 @@ impl Runtime {
         parts.tasks.borrow_mut().close();
         let mut from = 0;
         loop {
-            let next = parts.tasks.borrow_mut().remove_next(&mut from);
-            let Some(Finished { joiner, mut detached }) = next else { break };
-            parts.guarded(|| drop(joiner));
-            let unfinished =
-                detached.as_mut().and_then(|(task, about)| task.as_mut().output().is_none().then_some(about.id));
-            let has_panicked = parts.drop_detached(detached);
-            if let Some(task) = unfinished {
-                parts.tell_ended_id(task, if has_panicked { TaskEnd::Panicked } else { TaskEnd::Aborted });
+            let next = parts.tasks.borrow_mut().take_next(&mut from);
+            let Some((key, task)) = next else { break };
+            // A member of a scope is dropped with the scope.
+            let Some(mut task) = task else { continue };
+            let id = parts.tasks.borrow_mut().id(key);
+            let is_unfinished = task.as_mut().output().is_none();
+            let has_panicked = parts.drop_detached(key, task);
+            if let (true, Some(id)) = (is_unfinished, id) {
+                parts.tell_ended_id(id, if has_panicked { TaskEnd::Panicked } else { TaskEnd::Aborted });
             }
         }
     }

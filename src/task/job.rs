@@ -32,8 +32,8 @@ pub(crate) fn spawn<T: Send + 'static>(
     let control = JobControl::new();
     let promise = Arc::new(Promise::new());
     let task = Waiting { promise: Arc::clone(&promise), control: control.clone(), output: None };
-    let (key, id) = parts.spawn(Box::pin(task), QueueId::FOREGROUND, None, location);
-    let handle = JoinHandle::new(key, parts.home, id).with_job(control.clone());
+    let task = parts.spawn(Box::pin(task), QueueId::FOREGROUND, None, location);
+    let handle = JoinHandle::new(task).with_job(control.clone());
     let work = Box::new(Work { closure: Some(closure), result: None, control, promise, home: Some(parts.home) });
     if parts.tasks.borrow().is_closed() {
         work.refuse(JoinError::cancelled());

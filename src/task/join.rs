@@ -17,12 +17,13 @@ use super::job::JobControl;
 use crate::event_loop::context::{self, Home};
 use crate::event_loop::inbox::Message;
 use crate::event_loop::misuse::Misuse;
+use crate::event_loop::parts::Spawned;
 use crate::event_loop::waker;
 use crate::executor::budget;
 use crate::executor::error::JoinError;
 use crate::executor::id::{TaskId, TaskKey};
 use crate::executor::queue::WakeTarget;
-use crate::executor::stage::Output;
+use crate::executor::stage::{Boxed, Output};
 use crate::executor::table::JoinState;
 
 /// Waits for a task, and can abort it.
@@ -49,9 +50,8 @@ use crate::executor::table::JoinState;
 /// # }
 /// ```
 pub struct JoinHandle<T> {
-    key: TaskKey,
-    home: Home,
-    id: TaskId,
+    /// Its key is `TaskKey::TAKEN` once the output was handed out.
+    task: Spawned,
     /// The blocking job this task waits for, if it is one of those.
     job: Option<JobControl>,
     /// `fn() -> T`: a handle of a task with an `Rc` output is `Send` all the same, since it holds none.
@@ -59,17 +59,13 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(key: TaskKey, home: Home, id: TaskId) -> Self {
-        Self { key, home, id, job: None, _output: PhantomData }
+    pub(crate) fn new(task: Spawned) -> Self {
+        Self { task, job: None, _output: PhantomData }
     }
 
     /// Whether the output was handed out.
     fn is_taken(&self) -> bool {
-        self.key == TaskKey::TAKEN
-    }
-
-    pub(crate) fn key(&self) -> TaskKey {
-        self.key
+        self.task.key == TaskKey::TAKEN
     }
 
     /// A handle whose `abort` asks the job first.
@@ -87,7 +83,7 @@ impl<T> JoinHandle<T> {
     /// ```
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.id
+        self.task.id
     }
 
     /// Has the loop drop the task's future on its next visit; the handle then gives `Cancelled`.
@@ -109,9 +105,9 @@ impl<T> JoinHandle<T> {
         if self.is_taken() || self.job.as_ref().is_some_and(|job| !job.cancel()) {
             return;
         }
-        match context::current_of(self.home) {
-            Some(parts) => parts.abort(self.key),
-            None => self.home.send(Message::Abort(self.key)),
+        match context::current_of(self.task.home) {
+            Some(parts) => parts.abort(self.task.key),
+            None => self.task.home.send(Message::Abort(self.task.key)),
         }
     }
 
@@ -137,9 +133,12 @@ impl<T> JoinHandle<T> {
         if self.is_taken() {
             return true;
         }
-        match context::current_of(self.home) {
-            Some(parts) => !parts.tasks.borrow_mut().is_pending(self.key),
-            None => self.gone_or_panic("`JoinHandle::is_finished` was called"),
+        match context::current_of(self.task.home) {
+            Some(parts) => !parts.tasks.borrow_mut().is_pending(self.task.key),
+            None => {
+                gone_or_panic(self.task.home, "`JoinHandle::is_finished` was called");
+                true
+            }
         }
     }
 
@@ -157,14 +156,38 @@ impl<T> JoinHandle<T> {
     pub fn abort_on_drop(self) -> AbortOnDrop<T> {
         AbortOnDrop { handle: self }
     }
+}
 
-    /// True if the runtime is gone. Otherwise somebody asks in the wrong place.
-    #[track_caller]
-    fn gone_or_panic(&self, what: &str) -> bool {
-        if self.home.is_alive() {
-            panic!("{}", Misuse::elsewhere(what));
+/// Waits until a task is done: ready with its box, or with `None` if there is no such task any more.
+#[track_caller]
+fn poll_task(key: TaskKey, home: Home, waker: &Waker) -> Poll<Option<Boxed>> {
+    let joiner = waker::task_of(waker, home).ok_or(waker);
+    let found = context::with(home, |parts| parts.tasks.borrow_mut().poll_join(key, joiner));
+    match found {
+        Some(JoinState::Done(task)) => Poll::Ready(Some(task)),
+        Some(JoinState::Waits(before)) => {
+            drop(before);
+            Poll::Pending
         }
-        true
+        Some(JoinState::Pending) => {
+            let joiner = WakeTarget::Foreign(waker.clone());
+            let before = context::with(home, |parts| parts.tasks.borrow_mut().set_joiner(key, joiner));
+            drop(before);
+            Poll::Pending
+        }
+        Some(JoinState::Gone) => Poll::Ready(None),
+        None => {
+            gone_or_panic(home, "`JoinHandle` was polled");
+            Poll::Ready(None)
+        }
+    }
+}
+
+/// The runtime is gone; or else the caller asks in the wrong place.
+#[track_caller]
+fn gone_or_panic(home: Home, what: &str) {
+    if home.is_alive() {
+        panic!("{}", Misuse::elsewhere(what));
     }
 }
 
@@ -173,31 +196,14 @@ impl<T: 'static> JoinHandle<T> {
     #[track_caller]
     pub(crate) fn poll_output(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
         assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
-        let Some(parts) = context::current_of(self.home) else {
-            self.gone_or_panic("`JoinHandle` was polled");
-            self.key = TaskKey::TAKEN;
-            return Poll::Ready(Err(JoinError::cancelled()));
-        };
-        let joiner = waker::task_of(waker, self.home).ok_or(waker);
-        let found = parts.tasks.borrow_mut().poll_join(self.key, joiner);
-        let output = match found {
-            JoinState::Waits(before) => {
-                drop(before);
-                return Poll::Pending;
-            }
-            JoinState::Pending => {
-                let waker = WakeTarget::Foreign(waker.clone());
-                let before = parts.tasks.borrow_mut().set_joiner(self.key, waker);
-                drop(before);
-                return Poll::Pending;
-            }
-            JoinState::Done(mut task) => {
+        let output = match ready!(poll_task(self.task.key, self.task.home, waker)) {
+            Some(mut task) => {
                 let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
                 output.and_then(Option::take)
             }
-            JoinState::Gone => None,
+            None => None,
         };
-        self.key = TaskKey::TAKEN;
+        self.task.key = TaskKey::TAKEN;
         Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
     }
 }
@@ -207,7 +213,6 @@ impl<T: 'static> Future for JoinHandle<T> {
 
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
         ready!(budget::poll_available(cx));
         let output = ready!(self.poll_output(cx.waker()));
         budget::spend();
@@ -220,16 +225,16 @@ impl<T> Drop for JoinHandle<T> {
         if self.is_taken() {
             return;
         }
-        match context::current_of(self.home) {
-            Some(parts) => parts.detach(self.key),
-            None => self.home.send(Message::Detach(self.key)),
+        match context::current_of(self.task.home) {
+            Some(parts) => parts.detach(self.task.key),
+            None => self.task.home.send(Message::Detach(self.task.key)),
         }
     }
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("id", &self.id.get()).finish_non_exhaustive()
+        f.debug_struct("JoinHandle").field("id", &self.task.id.get()).finish_non_exhaustive()
     }
 }
 

@@ -41,10 +41,9 @@ pub use set::JoinSet;
 
 use crate::event_loop::context;
 use crate::event_loop::misuse::Misuse;
-use crate::event_loop::parts::Parts;
-use crate::executor::local;
+use crate::event_loop::parts::Spawned;
 use crate::executor::queue::QueueId;
-use crate::executor::stage::{Boxed, Localized, Stage};
+use crate::executor::stage::{Boxed, Stage};
 
 /// Runs a future as a task of the current runtime, beside the caller.
 ///
@@ -69,40 +68,24 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller(), "spawn")
+    JoinHandle::new(spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller(), "spawn"))
 }
 
-/// Spawns a boxed future on the current runtime; `what` was called to do so. Its output must be a `T`.
+/// Spawns a boxed future on the current runtime; `what` was called to do so.
 ///
-/// Whoever is given a future boxed it at once: in a build that is not optimized every call by value is another copy on the stack.
+/// Box a future where it is handed over: in a build that is not optimized every call by value is another copy on the stack.
 #[track_caller]
-pub(crate) fn spawn_task<T>(
+pub(crate) fn spawn_task(
     task: Boxed,
     queue: QueueId,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
     what: &str,
-) -> JoinHandle<T> {
+) -> Spawned {
     match context::current() {
-        Some(parts) => spawn_on(&parts, task, queue, name, location),
+        Some(parts) => parts.spawn(task, queue, name, location),
         None => panic!("{}", Misuse::no_runtime(&format!("`{what}` was called"))),
     }
-}
-
-/// Spawns on this runtime, with the task-locals that are in force.
-pub(crate) fn spawn_on<T>(
-    parts: &Parts,
-    task: Boxed,
-    queue: QueueId,
-    name: Option<Box<str>>,
-    location: &'static Location<'static>,
-) -> JoinHandle<T> {
-    let task = match local::current() {
-        None => task,
-        Some(map) => Localized::boxed(map, task),
-    };
-    let (key, id) = parts.spawn(task, queue, name, location);
-    JoinHandle::new(key, parts.home, id)
 }
 
 /// Spawns with a name, for reports and logs.
@@ -165,7 +148,8 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_task(Stage::boxed(future), QueueId::FOREGROUND, self.name, Location::caller(), "task::Builder::spawn")
+        let (task, caller) = (Stage::boxed(future), Location::caller());
+        JoinHandle::new(spawn_task(task, QueueId::FOREGROUND, self.name, caller, "task::Builder::spawn"))
     }
 
     /// Like [`defer`](crate::defer).
@@ -187,7 +171,8 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_task(Stage::boxed(future), QueueId::DEFERRED, self.name, Location::caller(), "task::Builder::defer")
+        let (task, caller) = (Stage::boxed(future), Location::caller());
+        JoinHandle::new(spawn_task(task, QueueId::DEFERRED, self.name, caller, "task::Builder::defer"))
     }
 }
 
@@ -202,8 +187,7 @@ impl Builder {
 #[must_use]
 pub fn current() -> Option<Current> {
     let parts = context::current()?;
-    let key = parts.running.get()?;
-    parts.tasks.borrow_mut().describe_key(key)
+    parts.tasks.borrow_mut().describe_key(parts.running.get())
 }
 
 /// Whether the task being polled was woken since its poll began, so that it is polled again in the next turn. False outside tasks.

@@ -326,7 +326,7 @@ impl<'env, E> Shared<'env, E> {
         if !is_aborted {
             parts.poll_begins(key);
         }
-        let owner = parts.running.replace(Some(key));
+        let owner = parts.running.replace(key);
         let polled = if is_aborted {
             Ok(Poll::Ready(Ok(())))
         } else {

@@ -118,7 +118,7 @@ impl<T: 'static> JoinSet<T> {
     ) -> TaskId {
         let entry = self.handles.vacant_entry();
         let unspawned = Unspawned { number: entry.key(), shared: &self.shared };
-        let handle = spawn_task(task, QueueId::FOREGROUND, name, location, what);
+        let handle = JoinHandle::new(spawn_task(task, QueueId::FOREGROUND, name, location, what));
         std::mem::forget(unspawned);
         entry.insert(handle).id()
     }
