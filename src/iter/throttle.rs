@@ -1,6 +1,7 @@
 //! At most one item per period: [`throttle`].
 //!
-//! The source is not polled while the period runs, so what it has to say waits in it, and nothing is lost.
+//! The adapter does not poll the source while the period runs, so items wait in the source and none
+//! is lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,9 +15,11 @@ use pin_project_lite::pin_project;
 use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
-/// Yields the items of `stream`, each at least `period` after the one before. The first does not wait.
+/// Yields the items of `stream`, each at least `period` after the one before. The first does not
+/// wait.
 ///
-/// Items are not dropped: the source is left alone until the period is over. The end is found then, too.
+/// No item is dropped: the adapter does not poll the source before the period is over. So it finds
+/// the end then, too.
 ///
 /// # Cancel safety
 ///
@@ -24,7 +27,7 @@ use crate::time::{Sleep, sleep};
 ///
 /// # Panics
 ///
-/// When polled, as [`sleep`], after the first item.
+/// When polled after the first item, as [`sleep`].
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
