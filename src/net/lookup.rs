@@ -1,5 +1,5 @@
-//! From names to addresses, [`lookup_host`]. Literal addresses are parsed in place; names are
-//! looked up on the blocking pool, since the system's look-up (getaddrinfo(3)) blocks.
+//! Name resolution: [`lookup_host`]. Literal addresses are parsed in place. Names go to the
+//! blocking pool, since the system's look-up (getaddrinfo(3)) blocks.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use crate::executor::budget;
 use crate::task::job;
 
-/// What can be connected to: an address, or a host name and a port.
+/// A target of a connection: an address, or a host name and a port.
 ///
-/// Implemented for socket addresses, pairs of host and port, and `"host:port"` texts. It is sealed.
+/// Implemented for socket addresses, pairs of host and port, and `"host:port"` texts. Sealed.
 pub trait ToAddress: sealed::Sealed {}
 
 mod sealed {
@@ -25,7 +25,7 @@ mod sealed {
         Literal(SocketAddr),
         /// Host, port.
         Name(String, u16),
-        /// A text without a port.
+        /// A text without a valid port.
         Malformed(String),
     }
 }
@@ -35,7 +35,7 @@ pub(super) use sealed::Target;
 
 impl<A: Sealed> ToAddress for A {}
 
-/// Addresses, which need no look-up.
+/// Implements [`Sealed`] for addresses, which need no look-up.
 macro_rules! literals {
     ($($address:ty),*) => {
         $(impl Sealed for $address {
@@ -89,16 +89,15 @@ impl Sealed for &String {
     }
 }
 
-/// Returns the addresses of a host, in the system's order. A literal address is its own answer and
-/// needs no look-up.
+/// Returns the addresses of a host, in the system's order. A literal address needs no look-up.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the answer: a look-up that has started goes on by itself.
+/// Dropping the future drops the answer; a look-up that has started continues by itself.
 ///
 /// # Errors
 ///
-/// If the name does not resolve, if a text has no port, or if the look-up could not be started.
+/// If the name does not resolve, a text has no valid port, or the look-up cannot be started.
 ///
 /// # Panics
 ///
@@ -130,7 +129,7 @@ pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// The same on the calling thread, for `bind`, which is not async.
+/// [`resolve`] on the calling thread, for `bind`, which is not async.
 pub(super) fn resolve_here(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
         Target::Literal(address) => Ok(vec![address]),
