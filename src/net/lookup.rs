@@ -13,20 +13,19 @@ use crate::task::job;
 pub trait ToAddress: sealed::Sealed {}
 
 mod sealed {
+    use std::io;
     use std::net::SocketAddr;
 
     pub trait Sealed {
         fn target(self) -> Target;
     }
 
-    /// An address, or a name that has to be looked up.
     #[derive(Debug)]
     pub enum Target {
-        Literal(SocketAddr),
-        /// Host, port.
+        /// A literal address, or the error of a text without a valid port.
+        Known(io::Result<SocketAddr>),
+        /// Host, port: to be looked up.
         Name(String, u16),
-        /// A text without a valid port.
-        Malformed(String),
     }
 }
 
@@ -40,7 +39,7 @@ macro_rules! literals {
     ($($address:ty),*) => {
         $(impl Sealed for $address {
             fn target(self) -> Target {
-                Target::Literal(self.into())
+                Target::Known(Ok(self.into()))
             }
         })*
     };
@@ -68,11 +67,14 @@ impl Sealed for (String, u16) {
 impl Sealed for &str {
     fn target(self) -> Target {
         if let Ok(address) = self.parse() {
-            return Target::Literal(address);
+            return Target::Known(Ok(address));
         }
         match self.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
             Some((name, Ok(port))) => host(name, port),
-            _ => Target::Malformed(self.to_owned()),
+            _ => {
+                let text = format!("`{self}` is no address; write `host:port`");
+                Target::Known(Err(io::Error::new(io::ErrorKind::InvalidInput, text)))
+            }
         }
     }
 }
@@ -115,13 +117,9 @@ pub async fn lookup_host(host: impl ToAddress) -> io::Result<Vec<SocketAddr>> {
 
 pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
-        Target::Literal(address) => {
+        Target::Known(address) => {
             budget::proceed().await;
-            Ok(vec![address])
-        }
-        Target::Malformed(text) => {
-            budget::proceed().await;
-            Err(malformed(&text))
+            Ok(vec![address?])
         }
         Target::Name(host, port) => {
             job::spawn_here(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()), "lookup_host").await?
@@ -132,8 +130,7 @@ pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
 /// [`resolve`] on the calling thread, for `bind`, which is not async.
 pub(super) fn resolve_here(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
-        Target::Literal(address) => Ok(vec![address]),
-        Target::Malformed(text) => Err(malformed(&text)),
+        Target::Known(address) => Ok(vec![address?]),
         Target::Name(host, port) => Ok((host.as_str(), port).to_socket_addrs()?.collect()),
     }
 }
@@ -151,10 +148,6 @@ pub(super) fn first<T>(
         }
     }
     Err(last)
-}
-
-fn malformed(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{text}` is no address; write `host:port`"))
 }
 
 /// The error if a look-up succeeds without an address.
