@@ -31,8 +31,6 @@ use crate::task::{AbortOnDrop, JoinError, JoinSet, spawn_task};
 /// one counts among the `n` until its output is taken. The next one then starts at once, before the
 /// consumer asks for another item. The adapter polls the source only while it is polled itself.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing, and the tasks continue. Dropping the adapter
 /// drops the source and aborts the tasks.
 ///

@@ -21,8 +21,6 @@ use crate::time::{Sleep, sleep};
 /// No chunk is empty. The items left when the source ends are the last chunk. With a `limit` of
 /// zero a chunk is everything that is there at once, up to `n`.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next chunk loses nothing: the items stay, and the time runs on. Dropping
 /// the adapter drops them and the source.
 ///

@@ -25,8 +25,6 @@ use crate::time::{Sleep, sleep};
 /// `quiet` of zero the adapter yields the last of the items that are there, or of as many as the
 /// task's budget allows in one poll.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing, and the time runs on. Dropping the adapter
 /// drops the source and the held item.
 ///

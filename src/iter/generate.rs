@@ -22,8 +22,6 @@ use super::body::{Body, Out, Slot};
 /// Emitting an item spends no budget, so a body that never waits keeps its task's poll busy like
 /// any loop. Operations that the body awaits do spend it.
 ///
-/// # Cancel safety
-///
 /// Dropping a `next` of this iterator loses nothing: the body stays where it is.
 ///
 /// ```

@@ -33,10 +33,8 @@ const FIRST_BUFFER: usize = 8 * 1024;
 ///
 /// The iterator buffers, so read from the reader through it alone. A line that is invalid UTF-8, or
 /// longer than [`Lines::max_len`], is an error of kind `InvalidData` in its place, and the next
-/// line follows. An error of the reader is returned and ends the iterator; an unfinished
-/// line is lost.
-///
-/// # Cancel safety
+/// line follows. An error of the reader is returned and ends the iterator; an unfinished line is
+/// lost.
 ///
 /// Dropping a wait for the next line loses nothing; dropping the iterator loses its buffer.
 ///
@@ -136,7 +134,8 @@ impl<R: AsyncRead> Lines<R> {
             *this.start = line.end + 1;
             *this.scanned = *this.start;
             if !std::mem::take(this.skips) {
-                return Some(decode(&this.buffer[line], *this.max_len));
+                let line = &this.buffer[line];
+                return Some(decode(line.strip_suffix(b"\r").unwrap_or(line), *this.max_len));
             }
         }
         *this.scanned = *this.end;
@@ -154,11 +153,7 @@ impl<R: AsyncRead> Lines<R> {
         let this = self.project();
         *this.source = Source::Closed;
         let line = &this.buffer[*this.start..*this.end];
-        match line.len() {
-            0 => None,
-            length if length > *this.max_len => Some(Err(too_long(*this.max_len))),
-            _ => Some(decode_whole(line)),
-        }
+        (!line.is_empty()).then(|| decode(line, *this.max_len))
     }
 
     /// Reads once, after making room.
@@ -188,16 +183,10 @@ impl<R: AsyncRead> Lines<R> {
     }
 }
 
-/// Decodes a line that ended in a line feed.
 fn decode(line: &[u8], max_len: usize) -> io::Result<String> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > max_len {
         return Err(too_long(max_len));
     }
-    decode_whole(line)
-}
-
-fn decode_whole(line: &[u8]) -> io::Result<String> {
     match std::str::from_utf8(line) {
         Ok(text) => Ok(text.to_owned()),
         Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
@@ -222,8 +211,6 @@ impl<R> fmt::Debug for Lines<R> {
 ///
 /// A piece is the result of one read and need not be full. An error of the reader is returned and
 /// ends the iterator.
-///
-/// # Cancel safety
 ///
 /// Dropping a wait for the next piece, or the iterator, loses nothing: it buffers nothing.
 ///

@@ -50,8 +50,6 @@ const DEFAULT_QUOTA: usize = 1;
 /// Two allocations per source, none per item. Works under any executor; wakes may come from any
 /// thread.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing; dropping the adapter drops the sources.
 ///
 /// # Panics

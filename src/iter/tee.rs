@@ -101,8 +101,6 @@ pub fn broadcast<S: Stream<Item: Clone>>(stream: S, capacity: usize) -> Tee<S> {
 /// An item is cloned for each reader but the last to read it. While there are several readers, each
 /// item costs one allocation.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing, for this reader and for the others.
 ///
 /// # Panics
@@ -171,11 +169,6 @@ impl<T> Buffer<T> {
         // Every reader has read the items before it, so this is the first one.
         self.oldest += 1;
         self.slots.pop_front().map(|slot| (slot.item, full))
-    }
-
-    /// Keeps an item for all readers but the one that polled it.
-    fn keep(&mut self, item: Rc<T>) {
-        self.slots.push_back(Slot { item, unread: self.readers - 1 });
     }
 
     fn enter(&mut self, number: u64) {
@@ -265,7 +258,8 @@ impl<S: Stream> Shared<S> {
             return item;
         }
         let item = Rc::new(item);
-        buffer.keep(Rc::clone(&item));
+        let unread = buffer.readers - 1;
+        buffer.slots.push_back(Slot { item: Rc::clone(&item), unread });
         drop(buffer);
         self.readers.wake_waiting();
         Rc::unwrap_or_clone(item)

@@ -21,8 +21,6 @@ use crate::time::{Sleep, sleep};
 /// No item is dropped: the adapter does not poll the source before the period is over. So it finds
 /// the end then, too.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing; dropping the adapter drops the source.
 ///
 /// # Panics

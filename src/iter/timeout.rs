@@ -20,8 +20,6 @@ use crate::time::{Elapsed, Sleep, sleep};
 /// After an [`Elapsed`] the adapter waits on, with a new limit. With a `limit` of zero every poll
 /// that finds no item yields one.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing, and its limit runs on. Dropping the adapter
 /// drops the source.
 ///
@@ -33,7 +31,8 @@ use crate::time::{Elapsed, Sleep, sleep};
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use std::time::Duration;
 /// use futures::StreamExt;
-/// let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), Duration::from_millis(1));
+/// let limit = Duration::from_millis(1);
+/// let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), limit);
 /// assert!(silent.next().await.unwrap().is_err());
 /// # }) }
 /// ```

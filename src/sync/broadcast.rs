@@ -165,8 +165,6 @@ pub struct Sender<T> {
 impl<T> Sender<T> {
     /// Sends a value to all receivers, without waiting, and returns the number of receivers.
     ///
-    /// # Errors
-    ///
     /// Gives the value back if there is no receiver.
     pub fn send(&self, value: T) -> Result<usize, SendError<T>> {
         let mut state = self.state.borrow_mut();
@@ -250,13 +248,8 @@ pub struct Receiver<T> {
 impl<T: Clone> Receiver<T> {
     /// Waits for the next value.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`RecvError::Lagged`], once, after values were missed; [`RecvError::Closed`] at the end.
+    /// Fails with [`RecvError::Lagged`], once, after values were missed, and with
+    /// [`RecvError::Closed`] at the end. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Result<T, RecvError> {
         Recv { receiver: self }.await
     }

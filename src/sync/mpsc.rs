@@ -472,33 +472,21 @@ impl<T> Sender<T> {
         Sending { room: Reserve { chan: &self.chan, key: None }, item: Some(item) }
     }
 
-    /// Sends an item if there is room and no sender waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Gives the item back, with the reason.
+    /// Sends an item if there is room and no sender waits for it; otherwise gives it back.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.chan.try_send(item)
     }
 
     /// Waits for room for one item, and keeps it until the permit is used or dropped.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future gives up its place in line; room that it was given goes to the next
-    /// sender.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if the receiver is closed or gone.
+    /// sender. Fails with [`Closed`] if the receiver is closed or gone.
     pub async fn reserve(&self) -> Result<Permit<'_, T>, Closed> {
         Reserve { chan: &self.chan, key: None }.await?;
         Ok(Permit { chan: Some(&self.chan) })
     }
 
     /// Waits until the receiver is closed or gone.
-    ///
-    /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
@@ -557,11 +545,8 @@ pub struct Permit<'a, T> {
 }
 
 impl<T> Permit<'_, T> {
-    /// Sends the item. A receiver closed in the meantime still gets it.
-    ///
-    /// # Errors
-    ///
-    /// Gives the item back if the receiver is gone.
+    /// Sends the item, or gives it back if the receiver is gone. A receiver that was closed in the
+    /// meantime still gets it.
     pub fn send(mut self, item: T) -> Result<(), SendError<T>> {
         match self.chan.take() {
             Some(chan) => {
@@ -595,19 +580,13 @@ pub struct UnboundedSender<T> {
 }
 
 impl<T> UnboundedSender<T> {
-    /// Sends an item, at once.
-    ///
-    /// # Errors
-    ///
-    /// Gives the item back if the receiver is closed or gone.
+    /// Sends an item at once, or gives it back if the receiver is closed or gone.
     #[inline]
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.chan.try_send(item).map_err(|error| SendError(error.into_inner()))
     }
 
     /// Waits until the receiver is closed or gone.
-    ///
-    /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
@@ -655,8 +634,6 @@ pub struct Receiver<T> {
 impl<T> Receiver<T> {
     /// Waits for an item. Returns `None` once all items are received and all senders are gone, or
     /// the channel was closed.
-    ///
-    /// # Cancel safety
     ///
     /// Dropping the future loses nothing: an item that came meanwhile stays in the channel.
     pub fn recv(&mut self) -> impl Future<Output = Option<T>> {

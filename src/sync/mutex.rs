@@ -47,8 +47,6 @@ impl<T> Mutex<T> {
 
     /// Waits for this task's turn; dropping the guard ends the turn.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future gives up its place in line; a turn that it was handed goes to the next.
     pub async fn lock(&self) -> MutexGuard<'_, T> {
         match self.turn.acquire().await {

@@ -78,9 +78,6 @@ impl Notify {
     ///
     /// The future observes [`notify_waiters`](Self::notify_waiters) from this call on. Its first
     /// poll, or [`Notified::enable`], takes its place in line for [`notify_one`](Self::notify_one).
-    ///
-    /// # Cancel safety
-    ///
     /// Dropping the future gives up its place in line; a `notify_one` that it was handed goes to
     /// the next.
     pub fn notified(&self) -> Notified<'_> {

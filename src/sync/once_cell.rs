@@ -43,8 +43,6 @@ impl<T> OnceCell<T> {
 
     /// Sets the value, even while a task is making another: the first one to arrive stays.
     ///
-    /// # Errors
-    ///
     /// Gives `value` back if the cell has one.
     pub fn set(&self, value: T) -> Result<(), T> {
         self.value.set(value)?;

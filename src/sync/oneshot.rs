@@ -84,8 +84,6 @@ pub struct Sender<T> {
 impl<T> Sender<T> {
     /// Sends the value.
     ///
-    /// # Errors
-    ///
     /// Gives the value back if the receiver is closed or gone. Success does not mean that the value
     /// will be received.
     pub fn send(self, value: T) -> Result<(), T> {
@@ -103,8 +101,6 @@ impl<T> Sender<T> {
     }
 
     /// Waits until the receiver is closed or gone, so that the work for the value can stop.
-    ///
-    /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&mut self) {

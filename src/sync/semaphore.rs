@@ -136,14 +136,8 @@ impl Semaphore {
 
     /// Waits for a permit, which goes back when the returned guard is dropped.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future gives up its place in line; a permit that it was handed goes to the
-    /// next.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once [`close`](Self::close) has been called.
+    /// next. Fails with [`Closed`] once [`close`](Self::close) has been called.
     pub async fn acquire(&self) -> Result<Permit<'_>, Closed> {
         self.acquire_many(1).await
     }

@@ -85,12 +85,8 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Replaces the value.
-    ///
-    /// # Errors
-    ///
-    /// Gives the value back if there is no receiver; [`send_replace`](Self::send_replace) keeps it
-    /// for later ones.
+    /// Replaces the value, or gives the new one back if there is no receiver;
+    /// [`send_replace`](Self::send_replace) keeps it for later ones.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         if self.receiver_count() == 0 {
             return Err(SendError(value));
@@ -163,8 +159,6 @@ impl<T> Sender<T> {
 
     /// Waits until there is no receiver.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
         wait_until(&self.state, |state| &mut state.closing, |state| state.receivers == 0).await;
@@ -227,13 +221,8 @@ impl<T> Receiver<T> {
 
     /// Waits for a value that it has not seen, and marks it as seen.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if all senders are gone and the last value has been seen.
+    /// Dropping the future loses nothing. Fails with [`Closed`] if all senders are gone and the
+    /// last value has been seen.
     pub async fn changed(&mut self) -> Result<(), Closed> {
         Changed { receiver: self }.await
     }
@@ -241,13 +230,12 @@ impl<T> Receiver<T> {
     /// Waits until the value satisfies the condition, beginning with the present one, and marks it
     /// as seen.
     ///
+    /// Fails with [`Closed`] if all senders are gone and the last value does not satisfy the
+    /// condition.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing, but values passed to the condition count as seen.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if all senders are gone and the last value does not satisfy the condition.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&T) -> bool) -> Result<Ref<T>, Closed> {
         // The condition may hold at once, time and again.
         poll_fn(budget::poll_proceed).await;
