@@ -1,12 +1,8 @@
 //! Futures of a stream run side by side, as tasks: [`buffered`] and [`buffer_unordered`].
 //!
-//! The futures are spawned, so the loop polls them, not the consumer: they continue while the
-//! consumer does something else. Adapters that poll their futures themselves stop them all whenever
-//! the consumer awaits anything but the next item, and time limits, locks and connections inside
-//! them suffer.
-//!
-//! A finished future counts among the `n` until the consumer has taken its output, so a slow
-//! consumer has at most `n` outputs waiting for it.
+//! The loop polls the futures, not the consumer, so they continue while the consumer does something
+//! else; docs/iterators.md says what goes wrong otherwise. A finished future counts among the `n`
+//! until its output is taken, so a slow consumer has at most `n` outputs waiting for it.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -15,8 +15,8 @@
 //!
 //! - A source is in the queue at most once: `in_turn`. Otherwise a woken source would have two
 //!   turns in each round.
-//! - A key is in the list of woken sources at most once: `listed`, cleared when the key is moved.
-//!   So the list is never longer than the number of sources.
+//! - A source that is in the list of woken sources does not enter it again: `listed`, cleared when
+//!   its key is moved. So repeated wakes do not lengthen the list.
 //! - One poll visits a source at most once; a source that wakes itself meanwhile waits for the next
 //!   poll.
 //! - No lock is held while a source is polled or dropped, or a waker called, cloned or dropped.

@@ -1,7 +1,4 @@
 //! At most one item per period: [`throttle`].
-//!
-//! The adapter does not poll the source while the period runs, so items wait in the source and none
-//! is lost.
 
 use std::future::Future;
 use std::pin::Pin;
