@@ -2,8 +2,8 @@
 //!
 //! The order of ready tasks is not promised, but a first-in-first-out loop hardly ever changes it,
 //! and code comes to rely on it. A seed makes the loop pick another order, the same for the same
-//! seed; the paused clock takes out real time. The whole run then follows from one number. A
-//! hundred numbers find the order that breaks the program, and the number brings that order back.
+//! seed; the paused clock removes real time. The whole run then follows from one number. A hundred
+//! numbers find an order that breaks the program, and its number brings that order back.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use crate::runtime::{Runtime, TaskPanic};
 
-/// Names the one seed to run, in place of those the test gives.
+/// Environment variable with the one seed to run, in place of the test's own seeds.
 const SEED_VARIABLE: &str = "POSTLUDE_SEED";
 
 /// Runs `body` once for every seed, each time in a new runtime with that seed and a paused clock.
@@ -93,7 +93,7 @@ where
     };
     let caller = Location::caller();
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on_for(caller, body())));
-    // Before the verdict: what tasks do as they are dropped belongs to the run.
+    // Before the verdict: the destructors of its tasks belong to the run.
     drop(runtime);
     let failure = match result {
         Err(panic) => Some(Failure::Panic(panic)),

@@ -1,13 +1,13 @@
 //! Unix signals as streams: [`ctrl_c`], [`terminate`], and [`signal`] for any other.
 //!
 //! Each listener is a socket pair. The handler, which may do next to nothing (signal-safety(7)),
-//! writes a byte into one end; the other end is read like any socket. Nothing is installed before
-//! the first listener of a signal exists.
+//! writes a byte into one end; the other end is read like any socket. Nothing is installed before a
+//! signal's first listener exists.
 //!
-//! A handler stays installed, so removing a listener alone would leave the signal swallowed.
-//! Therefore the first thing installed for a signal is a conditional default: without a listener
-//! the signal takes its default action (`SIGINT` ends the process). That holds for a signal that
-//! was ignored before, by `nohup` say: its default action comes back, not the ignoring.
+//! A handler stays installed, so after its last listener the signal would be swallowed. Therefore
+//! the first thing installed for a signal is a conditional default: without a listener the signal
+//! takes its default action (`SIGINT` ends the process). That holds for a signal that was ignored
+//! before, by `nohup` say: its default action comes back, not the ignoring.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,8 +25,8 @@ use signal_hook::low_level::{pipe, unregister};
 
 use crate::net::UnixStream;
 
-/// Bytes, each a signal, taken from the pair at a time. Signals that come faster than they are read
-/// are counted once anyway.
+/// Bytes read from the pair at a time, each a signal. Signals that come faster than they are read
+/// count as one anyway.
 const SIGNALS_PER_READ: usize = 64;
 
 /// Listens for `SIGINT`, which Ctrl-C sends.
@@ -38,11 +38,7 @@ pub fn ctrl_c() -> io::Result<Signal> {
     signal(SIGINT)
 }
 
-/// Listens for `SIGTERM`, which service managers and `kill` send.
-///
-/// # Errors
-///
-/// As [`ctrl_c`].
+/// Listens for `SIGTERM`, which service managers and `kill` send. Errors as [`ctrl_c`].
 pub fn terminate() -> io::Result<Signal> {
     signal(SIGTERM)
 }
@@ -50,11 +46,11 @@ pub fn terminate() -> io::Result<Signal> {
 /// Listens for the signal of this number (signal(7)).
 ///
 /// The signal takes no default action from this call until its last listener is dropped. Any number
-/// of listeners may exist; each gets each signal. Needs no runtime yet.
+/// of listeners may exist; each gets every signal. Needs no runtime yet.
 ///
 /// # Errors
 ///
-/// If the number is no signal's, the signal cannot be caught (`SIGKILL`, `SIGSTOP`) or may not
+/// If the number is no signal's, the signal cannot be caught (`SIGKILL`, `SIGSTOP`) or may not be
 /// (`SIGSEGV` and its like), or the socket pair cannot be made.
 pub fn signal(number: i32) -> io::Result<Signal> {
     if signal_hook::consts::FORBIDDEN.contains(&number) {
@@ -72,19 +68,16 @@ pub fn signal(number: i32) -> io::Result<Signal> {
     Ok(Signal { stream, number, id, audience })
 }
 
-/// Listens for a signal: see [`signal`]. It is also a [`Stream`] with an item for each signal,
+/// A listener for a signal: see [`signal`]. It is also a [`Stream`] with an item for each signal,
 /// which never ends.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// postlude::run(async {
-///     let mut hangups = postlude::signal::signal(1)?;
-///     # std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
-///     hangups.recv().await?;
-///     println!("reading the configuration again");
-///     Ok(())
-/// })?
-/// # }
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// let mut hangups = postlude::signal::signal(1)?;
+/// # std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status()?;
+/// hangups.recv().await?;
+/// println!("reading the configuration again");
+/// # Ok(()) })? }
 /// ```
 #[must_use = "dropping it gives the signal its default action back"]
 pub struct Signal {
@@ -97,22 +90,12 @@ pub struct Signal {
 impl Signal {
     /// Waits for the next signal. Signals that arrived since the last call count as one.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no signal.
-    ///
-    /// # Errors
-    ///
-    /// If used outside its runtime.
+    /// Fails outside the listener's runtime. Dropping the future loses no signal.
     pub async fn recv(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Like [`recv`](Self::recv), for a future of one's own. The last waker wins.
-    ///
-    /// # Errors
-    ///
-    /// As `recv`.
+    /// Like [`recv`](Self::recv), for hand-written futures; the last waker wins.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; SIGNALS_PER_READ];
         match ready!(self.stream.poll_read(cx, &mut bytes)) {
@@ -122,7 +105,7 @@ impl Signal {
         }
     }
 
-    /// The number of the signal.
+    /// Returns the number of the signal.
     #[must_use]
     pub fn number(&self) -> i32 {
         self.number
@@ -150,7 +133,8 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// How many listen for a signal, and the flag its conditional default reads.
+/// The listeners of a signal: their number, and the flag that the signal's conditional default
+/// reads.
 struct Audience {
     listeners: Mutex<usize>,
     nobody: Arc<AtomicBool>,
@@ -173,8 +157,8 @@ impl Audience {
     }
 }
 
-/// The audience of a signal. The first call for a signal installs its conditional default, for the
-/// life of the process.
+/// Returns the audience of a signal. The first call for a signal installs its conditional default,
+/// for the life of the process.
 fn audience(number: i32) -> io::Result<Arc<Audience>> {
     static AUDIENCES: Mutex<BTreeMap<i32, Arc<Audience>>> = Mutex::new(BTreeMap::new());
     let mut audiences = AUDIENCES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! Readiness of any other descriptor: [`Async`] waits for pipes, terminals, timers and sockets that
-//! [`net`](crate::net) does not know.
+//! Waiting for any other descriptor: pipes, terminals, timers, and sockets that [`net`](crate::net)
+//! does not offer. See [`Async`].
 
 pub(crate) mod operation;
 
@@ -18,14 +18,14 @@ use operation::{Io, never};
 ///
 /// [`read_with`](Self::read_with) and [`write_with`](Self::write_with) take the operation as a
 /// closure. They call it at once, and again whenever the system reports the descriptor ready, until
-/// it returns something other than `WouldBlock`. A report may be wrong, so the closure may be
+/// it returns something other than `WouldBlock`. A report may be spurious, so the closure may be
 /// called more often than there is something to do; the caller never sees that.
 ///
-/// Implements `futures_io::{AsyncRead, AsyncWrite}`, also for `&Async<T>`, where `&T` implements
-/// `Read` and `Write`, as files and sockets do. `poll_close` only flushes; the drop closes.
+/// Where `&T` implements `Read` or `Write`, as files and sockets do, `Async<T>` and `&Async<T>`
+/// implement `futures_io::AsyncRead` or `AsyncWrite`. `poll_close` only flushes; the drop closes.
 ///
-/// Like a socket it belongs to no runtime until it first waits, and from then on can be used in
-/// that runtime only. Dropped elsewhere it is closed in its runtime's next turn.
+/// Like a socket it belongs to no runtime until it first waits; from then on only that runtime may
+/// use it. Dropped elsewhere, it is closed in its runtime's next turn.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -45,7 +45,7 @@ pub struct Async<T: AsFd + Send + 'static> {
     io: Io<Inner<T>>,
 }
 
-/// What the reactor needs of a `T`.
+/// A `T` as the reactor needs it: with a raw descriptor.
 struct Inner<T>(T);
 
 impl<T: AsFd> AsRawFd for Inner<T> {
@@ -57,9 +57,9 @@ impl<T: AsFd> AsRawFd for Inner<T> {
 impl<T: AsFd + Send + 'static> Async<T> {
     /// Takes a descriptor over. Needs no runtime.
     ///
-    /// The descriptor must be in non-blocking mode (`O_NONBLOCK`, fcntl(2)); if it is not, its
+    /// The descriptor must be in non-blocking mode (`O_NONBLOCK`, fcntl(2)); otherwise its
     /// operations block the whole loop. The mode belongs to the open file: processes that share it
-    /// (a parent's terminal, an inherited pipe) share the mode. `T::as_fd` must give the same
+    /// (a parent's terminal, an inherited pipe) share the mode. `T::as_fd` must return the same
     /// descriptor every time, and no other `Async` or socket of the same runtime may have it.
     ///
     /// A file on disk is always ready and never waits: read it with
@@ -69,31 +69,24 @@ impl<T: AsFd + Send + 'static> Async<T> {
         Self { io: Io::new(Inner(inner)) }
     }
 
-    /// Returns the value given to `new`. An operation done on it directly says "would block" as it
-    /// always did, and [`readable`](Self::readable) does not learn of that.
+    /// Returns the value given to `new`. Operations on it may say "would block", and
+    /// [`readable`](Self::readable) does not learn of that.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.io.get().0
     }
 
-    /// Gives the value back, still in non-blocking mode; it may then be used in another runtime.
-    ///
-    /// # Errors
-    ///
-    /// If it belongs to another runtime that is alive, which then closes it.
+    /// Gives the value back, still in non-blocking mode; another runtime may then use it. Fails if
+    /// it belongs to another live runtime, which then closes it.
     pub fn into_inner(self) -> Result<T> {
         Ok(self.io.into_inner()?.0)
     }
 
     /// Waits until the descriptor is reported readable, at its end, or in error, and no
-    /// [`read_with`](Self::read_with) has found that used up since.
+    /// [`read_with`](Self::read_with) has found otherwise since.
     ///
     /// A hint, not a promise: read with `read_with`, which waits again if need be. A loop of this
-    /// and operations on [`get_ref`](Self::get_ref) would spin.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
+    /// and operations on [`get_ref`](Self::get_ref) would spin. Dropping the future loses nothing.
     ///
     /// # Errors
     ///
@@ -105,21 +98,13 @@ impl<T: AsFd + Send + 'static> Async<T> {
     }
 
     /// Waits until the descriptor is reported writable, closed at the other end, or in error.
-    /// Otherwise as [`readable`](Self::readable).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `readable`.
-    ///
-    /// # Errors
-    ///
-    /// As `readable`.
+    /// Otherwise as [`readable`](Self::readable), cancel safety and errors included.
     pub async fn writable(&self) -> Result<()> {
         self.io.ready(Direction::Write).await
     }
 
     /// Calls `operation` until it returns something other than `WouldBlock` or `Interrupted`, and
-    /// waits until the descriptor is readable before each further call. Any number of tasks may do
+    /// waits until the descriptor is readable after each `WouldBlock`. Any number of tasks may do
     /// so at a time.
     ///
     /// # Cancel safety
@@ -128,30 +113,19 @@ impl<T: AsFd + Send + 'static> Async<T> {
     ///
     /// # Errors
     ///
-    /// Those of `operation`, and as [`readable`](Self::readable) once it has to wait.
+    /// The errors of `operation`, and those of [`readable`](Self::readable) once it has to wait.
     pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> Result<R>) -> Result<R> {
         self.io.wait(Direction::Read, |inner| operation(&inner.0), never).await
     }
 
-    /// Like [`read_with`](Self::read_with), but waits until the descriptor is writable.
-    ///
-    /// # Cancel safety
-    ///
-    /// As `read_with`.
-    ///
-    /// # Errors
-    ///
-    /// Those of `operation`, and as [`readable`](Self::readable) once it has to wait.
+    /// Like [`read_with`](Self::read_with), cancel safety and errors included, but waits until the
+    /// descriptor is writable.
     pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> Result<R>) -> Result<R> {
         self.io.wait(Direction::Write, |inner| operation(&inner.0), never).await
     }
 
-    /// Like [`read_with`](Self::read_with), for hand-written futures. All calls that poll to read
-    /// share one waker: the last one replaces the others.
-    ///
-    /// # Errors
-    ///
-    /// As `read_with`.
+    /// Like [`read_with`](Self::read_with), for hand-written futures; the last waker to poll for
+    /// reading wins.
     pub fn poll_read_with<R>(
         &self,
         cx: &mut Context<'_>,
@@ -160,12 +134,8 @@ impl<T: AsFd + Send + 'static> Async<T> {
         self.io.poll(cx, Direction::Read, |inner| operation(&inner.0), never)
     }
 
-    /// Like [`write_with`](Self::write_with), for hand-written futures. All calls that poll to
-    /// write share one waker: the last one replaces the others.
-    ///
-    /// # Errors
-    ///
-    /// As `write_with`.
+    /// Like [`write_with`](Self::write_with), for hand-written futures; the last waker to poll for
+    /// writing wins.
     pub fn poll_write_with<R>(
         &self,
         cx: &mut Context<'_>,
@@ -227,7 +197,7 @@ where
     }
 }
 
-/// It is never pinned in place.
+/// The value is never pinned.
 impl<T: AsFd + Send + 'static> Unpin for Async<T> {}
 
 impl<T: AsFd + Send + 'static> AsFd for Async<T> {

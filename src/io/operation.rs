@@ -1,20 +1,22 @@
-//! One operation on a descriptor: try it, and if it would block, wait until it is worth trying again.
+//! One operation on a descriptor: try it, and if it would block, wait until it is worth trying
+//! again.
 //!
-//! All of the crate's sockets are an [`Io`] around a non-blocking descriptor, and each of their operations is a closure given to
-//! [`Io::poll`] or [`Io::wait`]. Both make the same steps, so no caller ever sees `WouldBlock`:
+//! Every socket of the crate is an [`Io`] around a non-blocking descriptor, and each operation is a
+//! closure given to [`Io::poll`] or [`Io::wait`]. Both take the same steps, so no caller ever sees
+//! `WouldBlock`:
 //!
 //! ```text
 //!     loop {
-//!         not known to be ready?  wait            (nothing is known before the first "would block": then it is tried)
+//!         not known to be ready?  wait   (before the first "would block" nothing is known: try)
 //!         try the operation
-//!         would block?            register if need be; forget the readiness; again
+//!         would block?            register if need be, forget the readiness, again
 //!         anything else?          that is the answer
 //!     }
 //! ```
 //!
-//! An `Io` is registered by its first wait and belongs to that runtime from then on. It holds a key, not a pointer: dropped on its
-//! loop it is deregistered and closed there and then; dropped elsewhere it travels home through the inbox; and if its runtime is gone, it
-//! is just closed.
+//! The first wait registers an `Io`, which belongs to that runtime from then on. It holds a key,
+//! not a pointer. Dropped on its loop, it is deregistered and closed at once. Dropped elsewhere, it
+//! travels home through the inbox; if its runtime is gone, it is just closed.
 
 use std::fmt;
 use std::future::Future;
@@ -33,9 +35,9 @@ use crate::executor::budget;
 use crate::reactor::source::{Seen, Ticket};
 use crate::reactor::{Direction, Source, SourceKey};
 
-/// A descriptor in non-blocking mode, and its place in a reactor once it has one.
+/// A descriptor in non-blocking mode, with a place in a reactor once it has had to wait.
 pub(crate) struct Io<S: AsRawFd + Send + 'static> {
-    /// `None` only while it is being dropped or taken out.
+    /// `None` only during its drop, or once taken out.
     inner: Option<S>,
     registration: OnceLock<Registration>,
 }
@@ -48,9 +50,9 @@ struct Registration {
 
 /// Where a pending operation leaves its waker.
 enum Place<'a> {
-    /// The one place of the `poll_*` methods.
+    /// In the direction's one slot for the `poll_*` methods.
     Polled,
-    /// A place of its own.
+    /// In an entry of its own.
     Ticket(&'a mut Option<Ticket>),
 }
 
@@ -63,11 +65,11 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         self.inner.as_ref().expect("an `Io` holds its descriptor until it is dropped")
     }
 
-    /// Takes the descriptor out. It is deregistered first, so it may be registered again, in any runtime.
+    /// Takes the descriptor out. It is deregistered first, so any runtime may register it again.
     ///
     /// # Errors
     ///
-    /// If it belongs to a runtime that is alive but not current; it is dropped then.
+    /// If it belongs to a runtime that is alive but not current; it is then dropped.
     pub(crate) fn into_inner(mut self) -> io::Result<S> {
         if let Some(registration) = self.registration.take() {
             if let Some(parts) = context::current_of(registration.home) {
@@ -81,7 +83,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         Ok(self.inner.take().expect("an `Io` holds its descriptor until it is dropped"))
     }
 
-    /// Performs an operation, or leaves the waker in the direction's one place for `poll_*` methods.
+    /// Performs an operation, or leaves the waker in the direction's slot for the `poll_*` methods.
     pub(crate) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
@@ -92,8 +94,8 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         self.advance(cx, direction, operation, drained, &mut Place::Polled)
     }
 
-    /// Performs an operation, as a future. Any number may wait at a time. `drained` tells whether a result shows that the next
-    /// operation would block.
+    /// Performs an operation, as a future. Any number may wait at a time. `drained` tells whether a
+    /// result shows that the next operation would block.
     pub(crate) fn wait<T, O, D>(&self, direction: Direction, operation: O, drained: D) -> Operation<'_, S, O, D>
     where
         O: FnMut(&S) -> io::Result<T>,
@@ -102,15 +104,17 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         Operation { io: self, direction, operation, drained, ticket: None }
     }
 
-    /// Waits until the direction is reported ready; the next operation may would-block all the same.
+    /// Waits until the direction is reported ready. The next operation may block all the same.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
-        // First the budget: between a poll that only finds none left and the next, another operation may register this.
+        // The budget comes first: between a poll without budget and the next, another operation may
+        // register this.
         std::future::poll_fn(budget::poll_available).await;
         let mut registered = self.registration.get().is_some();
         self.wait(
             direction,
             move |_| {
-                // Before registration nothing is known: say "would block" once, so that the selector is asked.
+                // Before registration nothing is known: say "would block" once, which asks the
+                // selector.
                 if std::mem::replace(&mut registered, true) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             },
             never,
@@ -165,7 +169,8 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         }
     }
 
-    /// The runtime and the key, if this is registered; an error if that runtime is not current.
+    /// The runtime and the key of this registration, if it has one. Fails if that runtime is not
+    /// current.
     fn registered(&self) -> io::Result<Option<(Rc<Parts>, SourceKey)>> {
         match self.registration.get() {
             None => Ok(None),
@@ -178,12 +183,14 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
     }
 
     fn register(&self) -> io::Result<()> {
-        let Some(parts) = context::current() else { return Err(no_runtime()) };
-        // The user's code, for an `io::Async`: before the borrow.
+        let Some(parts) = context::current() else {
+            return Err(io::Error::other(Misuse::no_runtime("a socket had to wait").to_string()));
+        };
+        // For an `io::Async` this is the user's code: it must run before the borrow.
         let fd = self.get().as_raw_fd();
         let key = parts.reactor.borrow_mut().register(fd)?;
         if self.registration.set(Registration { home: parts.home, key }).is_err() {
-            // Another thread's loop was faster; its registration counts.
+            // Another thread's loop registered it first, and that counts.
             let wakers = parts.reactor.borrow_mut().deregister(key);
             drop(wakers);
         }
@@ -191,7 +198,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
     }
 }
 
-/// For operations whose results say nothing about the next one.
+/// The `drained` of operations whose results say nothing about the next one.
 pub(crate) fn never<T>(_: &T) -> bool {
     false
 }
@@ -206,7 +213,8 @@ fn with(parts: &Parts, key: SourceKey, change: impl FnOnce(&mut Source)) {
     }
 }
 
-/// Leaves the waker where the next event finds it. It is cloned, compared and dropped outside the borrow.
+/// Leaves the waker where the next event finds it. Clones and drops, which run foreign code, happen
+/// outside the borrow.
 fn leave_waker(parts: &Parts, key: SourceKey, direction: Direction, waker: &Waker, place: &mut Place<'_>) {
     let left = {
         let mut reactor = parts.reactor.borrow_mut();
@@ -237,10 +245,6 @@ fn wrong_place() -> io::Error {
     io::Error::other(Misuse::elsewhere("a socket was used").to_string())
 }
 
-fn no_runtime() -> io::Error {
-    io::Error::other(Misuse::no_runtime("a socket had to wait").to_string())
-}
-
 fn gone() -> io::Error {
     io::Error::other("the socket's runtime is gone; `into_std` moves a socket to another one before that")
 }
@@ -264,7 +268,7 @@ impl<S: AsRawFd + Send + fmt::Debug + 'static> fmt::Debug for Io<S> {
     }
 }
 
-/// An operation in flight. Its drop stops the waiting and loses nothing: it has not been performed.
+/// An operation in flight. Dropping it stops the wait and loses nothing: it has not been performed.
 #[must_use = "futures do nothing unless awaited"]
 pub(crate) struct Operation<'a, S: AsRawFd + Send + 'static, O, D> {
     io: &'a Io<S>,
@@ -274,7 +278,7 @@ pub(crate) struct Operation<'a, S: AsRawFd + Send + 'static, O, D> {
     ticket: Option<Ticket>,
 }
 
-/// Nothing in it is polled in place.
+/// Nothing in it is pinned.
 impl<S: AsRawFd + Send + 'static, O, D> Unpin for Operation<'_, S, O, D> {}
 
 impl<S, O, D, T> Future for Operation<'_, S, O, D>

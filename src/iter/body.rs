@@ -1,18 +1,23 @@
-//! What generators and coroutines have in common: a future that hands out items while it is pending.
+//! The core of generators and coroutines: a future that hands out items while it is pending.
 //!
-//! The body is an ordinary future, and a cell is shared between it and whoever polls it. To emit, it lays the item in the cell and is
-//! pending; the poller finds the item there and returns it. The next poll resumes the body behind its `emit`. That needs no
-//! waker where the body itself polls the `emit`: whoever took the item is the one who polls again. One `Rc` for the cell is all that is allocated, once.
+//! The body is an ordinary future. It shares a cell with its poller. To emit, it puts the item in
+//! the cell and is pending; the poller finds the item there and returns it. The next poll resumes
+//! the body after its `emit`. That needs no waker where the body itself polls the `emit`: the task
+//! that took the item is the one that polls again. The cell's `Rc` is the only allocation, made
+//! once.
 //!
-//! A body may hold something that polls its parts only when they were woken: a scope, a `FuturesUnordered`. An `emit` in there is polled with
-//! a waker other than the poller's. It leaves a copy of it, and the next poll begins by waking it.
+//! A body may contain something that polls its parts only after they were woken: a scope, a
+//! `FuturesUnordered`. An `emit` in there sees a waker other than the poller's. It stores a clone,
+//! and the next poll wakes that first.
 //!
 //! # Invariants
 //!
-//! - The cell holds one item at most: an `emit` that finds it full waits for the next poll.
-//! - After a poll the poller has emptied the cell. So an item is handed over once its `emit` has laid it down, even if that is then dropped.
-//! - A body that is ready or panicked is dropped there and then, and never polled again.
-//! - The end comes last: what the body returned is kept until a poll has no item. After a panic nothing comes.
+//! - The cell holds at most one item: an `emit` that finds it full waits for the next poll.
+//! - The poller empties the cell before its poll returns. So an item is delivered once its `emit`
+//!   has put it there, even if the `emit` is then dropped.
+//! - A body that is ready or has panicked is dropped at once, and never polled again.
+//! - The end comes last: the body's output is kept until a poll has no item. After a panic nothing
+//!   comes.
 
 use std::cell::Cell;
 use std::fmt;
@@ -26,16 +31,16 @@ use pin_project_lite::pin_project;
 
 use crate::event_loop::wake::{discard, wake_all};
 
-/// What a body and its poller share.
+/// The cell that a body and its poller share.
 pub(super) struct Slot<T, S> {
-    /// Laid down by the body, taken by the poller before its poll returns.
+    /// Set by the body, taken by the poller before its poll returns.
     item: Cell<Option<T>>,
-    /// Laid down by `resume`, taken by the body. Generators are sent nothing.
+    /// Set by `resume`, taken by the body. Always unset in a generator.
     pub(super) sent: Cell<Option<S>>,
-    /// Where the waker of the last poll lies: to be compared, nothing else. Null before the first, and while an `emit` waits with a
-    /// waker of its own, so that the next poll differs.
+    /// Address of the last poll's waker, only ever compared. Null before the first poll, and while
+    /// an `emit` waits with a waker of its own, so that the next poll's differs.
     poller: Cell<*const Waker>,
-    /// The waker such an `emit` has left.
+    /// The waker that such an `emit` stored.
     waiting: Waiting,
 }
 
@@ -49,7 +54,7 @@ impl<T, S> Slot<T, S> {
         })
     }
 
-    /// Whoever polls the body with this waker will see what is in the slot.
+    /// Called before each poll of the body: an `emit` polled with this waker need not store it.
     #[inline]
     fn begin_poll(&self, waker: &Waker) {
         if !ptr::eq(self.poller.get(), waker) {
@@ -63,7 +68,7 @@ impl<T, S> Slot<T, S> {
         wake_all(self.waiting.0.take());
     }
 
-    /// Sees to it that whoever has this waker is polled in the next poll of the body.
+    /// Makes sure that the next poll of the body wakes this waker, unless it is the poller's own.
     #[inline]
     fn wait(&self, waker: &Waker) {
         if !ptr::eq(self.poller.get(), waker) {
@@ -86,7 +91,7 @@ impl<T, S> Slot<T, S> {
     }
 }
 
-/// An own type, so that its drop catches a panic of the waker's.
+/// A type of its own, so that its drop catches a panic of the waker.
 #[derive(Default)]
 struct Waiting(Cell<Option<Waker>>);
 
@@ -96,7 +101,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Where a body emits its items to: see [`generate`](super::generate) and [`coroutine`](super::coroutine).
+/// The place to emit items: see [`generate`](super::generate) and [`coroutine`](super::coroutine).
 ///
 /// ```
 /// use postlude::iter::{self, Out};
@@ -135,10 +140,10 @@ impl<T> Out<T> {
     ///
     /// # Cancel safety
     ///
-    /// An `emit` dropped before its first poll drops the item. Once polled, the item is delivered
-    /// even if the `emit` is dropped. The exception is an `emit` that has to wait because an
-    /// earlier one was dropped like that since the consumer last asked: dropped while it waits, it
-    /// drops its item.
+    /// An `emit` dropped before its first poll drops the item. Once it has been polled, the item is
+    /// delivered even if the `emit` is dropped. There is one exception: an earlier `emit` was
+    /// dropped after its poll, and the consumer has not asked again. Then an `emit` has to wait,
+    /// and dropped while it waits, it drops its item.
     pub fn emit(&mut self, item: T) -> Emit<'_, T> {
         self.hand_out(item)
     }
@@ -162,7 +167,7 @@ pub struct Emit<'a, T, S = ()> {
 impl<T, S> Unpin for Emit<'_, T, S> {}
 
 impl<T, S> Emit<'_, T, S> {
-    /// True if the item has been taken.
+    /// Whether the poller has taken the item.
     #[inline]
     fn is_delivered(&mut self) -> bool {
         if self.item.is_none() {
@@ -175,7 +180,7 @@ impl<T, S> Emit<'_, T, S> {
     }
 }
 
-/// A generator is sent nothing, and so has nothing to wait for but the next poll.
+/// Only a generator: without a value sent to it, an `emit` waits for the next poll alone.
 impl<T> Future for Emit<'_, T> {
     type Output = ();
 
@@ -190,7 +195,7 @@ impl<T> Future for Emit<'_, T> {
 }
 
 impl<'a, T, S> Emit<'a, T, S> {
-    /// Ready with what was sent for the item.
+    /// Waits for the value that is sent in answer to the item.
     pub(super) async fn answer(mut self) -> S {
         std::future::poll_fn(|cx| {
             let answer = if self.is_delivered() { self.slot.sent.take() } else { None };
@@ -210,13 +215,13 @@ impl<T, S> fmt::Debug for Emit<'_, T, S> {
 }
 
 pin_project! {
-    /// A future and its slot.
+    /// A body, and the slot that it shares with its poller.
     pub(super) struct Body<T, S, F, R> {
         pub(super) slot: Rc<Slot<T, S>>,
         // `None` once it is ready or has panicked.
         #[pin]
         future: Option<F>,
-        // What it returned, laid down here when it did, for whoever reports the end to take.
+        // Set when the future returns, taken by the poll that reports the end.
         pub(super) output: Option<R>,
     }
 }
@@ -226,7 +231,7 @@ impl<T, S, F, R> Body<T, S, F, R> {
         Self { slot, future: Some(future), output: None }
     }
 
-    /// Whether it has returned or panicked: no item comes any more.
+    /// Whether the body has returned or panicked, so that no item comes any more.
     pub(super) fn is_over(&self) -> bool {
         self.future.is_none()
     }
@@ -237,7 +242,7 @@ impl<T, S, F, R> Body<T, S, F, R> {
 }
 
 impl<T, S, F: Future> Body<T, S, F, F::Output> {
-    /// Ready with the next item, or with none when it is over.
+    /// Polls for the next item: ready with `None` once the body is over.
     #[inline]
     pub(super) fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.project();
@@ -258,7 +263,7 @@ impl<T, S, F: Future> Body<T, S, F, F::Output> {
     }
 }
 
-/// Drops the future where it stands once it is ready, and when its poll unwinds.
+/// Drops the future in place once it is ready, and when its poll unwinds.
 struct DropUnlessPending<'a, F> {
     future: Pin<&'a mut Option<F>>,
     pending: bool,

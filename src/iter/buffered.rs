@@ -1,10 +1,8 @@
 //! Futures of a stream run side by side, as tasks: [`buffered`] and [`buffer_unordered`].
 //!
-//! The futures are spawned, so the loop polls them and not the consumer: they go on while the consumer does something else. Adapters that
-//! poll their futures themselves stop them all whenever the consumer awaits anything but the next item, and time limits, locks and
-//! connections inside of them suffer.
-//!
-//! What has finished counts until the consumer has taken it, so a slow consumer has no more than `n` outputs waiting for it.
+//! The loop polls the futures, not the consumer, so they continue while the consumer does something
+//! else; docs/iterators.md says what goes wrong otherwise. A finished future counts among the `n`
+//! until its output is taken, so a slow consumer has at most `n` outputs waiting for it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,21 +20,22 @@ use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
 use crate::task::{AbortOnDrop, JoinError, JoinHandle, JoinSet, spawn_task};
 
-/// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order of the stream.
+/// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order of
+/// the stream.
 ///
-/// Since they are tasks, they must be `'static`, and they go on while the consumer is busy. One that has finished counts among the `n` until
-/// its output is taken; then the next one is started at once, before the consumer asks for another item. The source is asked for futures
-/// while the adapter is polled, not else.
+/// As tasks the futures must be `'static`, and they continue while the consumer is busy. A finished
+/// one counts among the `n` until its output is taken. The next one then starts at once, before the
+/// consumer asks for another item. The adapter polls the source only while it is polled itself.
 ///
-/// # Cancel safety
-///
-/// Dropping a wait for the next item loses nothing, and what runs goes on. Dropping the adapter drops the source and aborts what runs.
+/// Dropping a wait for the next item loses nothing, and the tasks continue. Dropping the adapter
+/// drops the source and aborts the tasks.
 ///
 /// # Panics
 ///
-/// "`buffered` needs room for at least one future" if `n` is 0. A panic of a future goes to the consumer in place of its output; the others
-/// go on, and polling again gives the next one. When polled: as [`spawn`](crate::spawn), and where the runtime of what runs is not current
-/// or is gone.
+/// "`buffered` needs room for at least one future" if `n` is 0. A panic of a future goes to the
+/// consumer in place of its output; the others continue, and the next poll yields the next output.
+/// When polled: as [`spawn`](crate::spawn), and where the runtime of the tasks is not current or is
+/// gone.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,20 +58,10 @@ where
     S: Stream<Item: Future<Output: 'static> + 'static>,
 {
     assert!(n > 0, "`buffered` needs room for at least one future");
-    Buffered {
-        source: Source { stream: Some(stream), n },
-        running: VecDeque::new(),
-        output: None,
-        caller: Location::caller(),
-    }
+    Buffered { core: Core::new(stream, n, Location::caller()) }
 }
 
-/// Runs up to `n` futures of `stream` at a time as tasks, and yields their outputs in the order in
-/// which they finish. Otherwise as [`buffered`].
-///
-/// # Cancel safety
-///
-/// As [`buffered`].
+/// Like [`buffered`], but yields the outputs in the order in which the futures finish.
 ///
 /// # Panics
 ///
@@ -83,56 +72,134 @@ where
     S: Stream<Item: Future<Output: 'static> + 'static>,
 {
     assert!(n > 0, "`buffer_unordered` needs room for at least one future");
-    BufferUnordered {
-        source: Source { stream: Some(stream), n },
-        running: JoinSet::new(),
-        output: None,
-        caller: Location::caller(),
+    BufferUnordered { core: Core::new(stream, n, Location::caller()) }
+}
+
+/// The tasks of an adapter. The two kinds differ in the order of their outputs.
+trait Running<T>: Default {
+    fn len(&self) -> usize;
+    fn start(&mut self, future: impl Future<Output = T> + 'static, caller: &'static Location<'static>);
+    /// Takes the result that is next in order; pending also without tasks.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
+}
+
+/// In the order of the source.
+impl<T: 'static> Running<T> for VecDeque<AbortOnDrop<T>> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn start(&mut self, future: impl Future<Output = T> + 'static, caller: &'static Location<'static>) {
+        let task =
+            JoinHandle::new(spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, caller, "iter::buffered"));
+        self.push_back(task.abort_on_drop());
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        let Some(first) = self.front_mut() else { return Poll::Pending };
+        let result = ready!(Pin::new(first).poll(cx));
+        drop(self.pop_front());
+        Poll::Ready(result)
+    }
+}
+
+/// In the order of finishing.
+impl<T: 'static> Running<T> for JoinSet<T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn start(&mut self, future: impl Future<Output = T> + 'static, caller: &'static Location<'static>) {
+        self.spawn_at(future, caller, "iter::buffer_unordered");
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        // An empty set would spend budget to say so.
+        if self.is_empty() {
+            return Poll::Pending;
+        }
+        self.poll_join_next(cx).map(|result| result.expect("the set is not empty"))
     }
 }
 
 pin_project! {
-    /// Where futures come from.
-    struct Source<S> {
+    /// An adapter: its source, its tasks `R`, and an output `T`.
+    struct Core<S, R, T> {
         // `None` once it has ended.
         #[pin]
-        stream: Option<S>,
+        source: Option<S>,
         n: usize,
+        running: R,
+        // Set within a poll only, and by one in which the source panicked.
+        output: Option<T>,
+        caller: &'static Location<'static>,
     }
 }
 
-impl<S: Stream> Source<S> {
-    /// The next future to run beside `running` others, if there is one now; otherwise the task is woken when it may be otherwise.
-    fn poll_future(self: Pin<&mut Self>, cx: &mut Context<'_>, running: usize) -> Option<S::Item> {
+impl<S, R, T> Core<S, R, T>
+where
+    S: Stream<Item: Future<Output = T> + 'static>,
+    R: Running<T>,
+{
+    fn new(stream: S, n: usize, caller: &'static Location<'static>) -> Self {
+        Self { source: Some(stream), n, running: R::default(), output: None, caller }
+    }
+
+    fn is_over(&self) -> bool {
+        self.source.is_none() && self.running.len() == 0 && self.output.is_none()
+    }
+
+    fn poll_item(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if self.is_over() {
+            return budget::poll_proceed(cx).map(|()| None);
+        }
+        ready!(budget::poll_available(cx));
+        self.as_mut().take_output(cx);
+        // After an output is taken, so that its task's place is filled while the consumer is busy.
+        self.as_mut().start_futures(cx);
+        self.as_mut().take_output(cx);
+        match self.as_mut().project().output.take() {
+            None if !self.is_over() => Poll::Pending,
+            output => Poll::Ready(output),
+        }
+    }
+
+    fn take_output(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let this = self.project();
+        if this.output.is_some() {
+            return;
+        }
+        if let Poll::Ready(result) = this.running.poll_next(cx) {
+            *this.output = Some(result.unwrap_or_else(|error| match error.into_panic() {
+                Some(panic) => resume_unwind(panic),
+                // Only the adapter could abort it otherwise.
+                None => panic!("the runtime on which the futures of `buffered` ran is gone"),
+            }));
+        }
+    }
+
+    /// Starts futures while there is room, budget and a source that has one.
+    fn start_futures(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
-        if running >= *this.n {
-            return None;
+        while this.running.len() < *this.n {
+            let Some(source) = this.source.as_mut().as_pin_mut() else { return };
+            if budget::poll_available(cx).is_pending() {
+                return;
+            }
+            let Poll::Ready(future) = source.poll_next(cx) else { return };
+            budget::spend();
+            match future {
+                Some(future) => this.running.start(future, this.caller),
+                None => this.source.set(None),
+            }
         }
-        let stream = this.stream.as_mut().as_pin_mut()?;
-        if budget::poll_available(cx).is_pending() {
-            return None;
-        }
-        let Poll::Ready(future) = stream.poll_next(cx) else { return None };
-        budget::spend();
-        if future.is_none() {
-            this.stream.set(None);
-        }
-        future
     }
 
-    fn size_hint(&self, running: usize) -> (usize, Option<usize>) {
-        let (lower, upper) = self.stream.as_ref().map_or((0, Some(0)), Stream::size_hint);
-        (lower.saturating_add(running), upper.and_then(|upper| upper.checked_add(running)))
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let held = self.running.len() + usize::from(self.output.is_some());
+        let (lower, upper) = self.source.as_ref().map_or((0, Some(0)), Stream::size_hint);
+        (lower.saturating_add(held), upper.and_then(|upper| upper.checked_add(held)))
     }
-}
-
-/// What a task came to, for the consumer.
-fn output_of<T>(result: Result<T, JoinError>) -> T {
-    result.unwrap_or_else(|error| match error.into_panic() {
-        Some(panic) => resume_unwind(panic),
-        // Nobody else can abort it.
-        None => panic!("the runtime on which the futures of `buffered` ran is gone"),
-    })
 }
 
 pin_project! {
@@ -144,34 +211,7 @@ pin_project! {
         S::Item: Future,
     {
         #[pin]
-        source: Source<S>,
-        // In the order of the source.
-        running: VecDeque<AbortOnDrop<<S::Item as Future>::Output>>,
-        // Set within a poll only, and by one in which the source panicked.
-        output: Option<<S::Item as Future>::Output>,
-        caller: &'static Location<'static>,
-    }
-}
-
-impl<S> Buffered<S>
-where
-    S: Stream<Item: Future<Output: 'static> + 'static>,
-{
-    fn start_futures(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let mut this = self.project();
-        while let Some(future) = this.source.as_mut().poll_future(cx, this.running.len()) {
-            let task = spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, this.caller, "iter::buffered");
-            this.running.push_back(JoinHandle::new(task).abort_on_drop());
-        }
-    }
-
-    fn take_output(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let this = self.project();
-        let Some(first) = this.running.front_mut() else { return };
-        if let Poll::Ready(result) = Pin::new(first).poll(cx) {
-            drop(this.running.pop_front());
-            *this.output = Some(output_of(result));
-        }
+        core: Core<S, VecDeque<AbortOnDrop<<S::Item as Future>::Output>>, <S::Item as Future>::Output>,
     }
 }
 
@@ -181,27 +221,12 @@ where
 {
     type Item = <S::Item as Future>::Output;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_terminated() {
-            return budget::poll_proceed(cx).map(|()| None);
-        }
-        ready!(budget::poll_available(cx));
-        if self.output.is_none() {
-            self.as_mut().take_output(cx);
-        }
-        // After the taking, so that the place of what was taken is filled while the consumer is busy with it.
-        self.as_mut().start_futures(cx);
-        if self.output.is_none() {
-            self.as_mut().take_output(cx);
-        }
-        match self.as_mut().project().output.take() {
-            None if !self.is_terminated() => Poll::Pending,
-            output => Poll::Ready(output),
-        }
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.project().core.poll_item(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.source.size_hint(self.running.len() + usize::from(self.output.is_some()))
+        self.core.size_hint()
     }
 }
 
@@ -210,15 +235,15 @@ where
     S: Stream<Item: Future<Output: 'static> + 'static>,
 {
     fn is_terminated(&self) -> bool {
-        self.source.stream.is_none() && self.running.is_empty() && self.output.is_none()
+        self.core.is_over()
     }
 }
 
 impl<S: Stream<Item: Future>> fmt::Debug for Buffered<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffered")
-            .field("n", &self.source.n)
-            .field("running", &self.running.len())
+            .field("n", &self.core.n)
+            .field("running", &self.core.running.len())
             .finish_non_exhaustive()
     }
 }
@@ -232,34 +257,7 @@ pin_project! {
         S::Item: Future,
     {
         #[pin]
-        source: Source<S>,
-        running: JoinSet<<S::Item as Future>::Output>,
-        // Set within a poll only, and by one in which the source panicked.
-        output: Option<<S::Item as Future>::Output>,
-        caller: &'static Location<'static>,
-    }
-}
-
-impl<S> BufferUnordered<S>
-where
-    S: Stream<Item: Future<Output: 'static> + 'static>,
-{
-    fn start_futures(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let mut this = self.project();
-        while let Some(future) = this.source.as_mut().poll_future(cx, this.running.len()) {
-            this.running.spawn_at(future, this.caller, "iter::buffer_unordered");
-        }
-    }
-
-    fn take_output(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let this = self.project();
-        // An empty set would spend budget to say so.
-        if this.running.is_empty() {
-            return;
-        }
-        if let Poll::Ready(Some(result)) = this.running.poll_join_next(cx) {
-            *this.output = Some(output_of(result));
-        }
+        core: Core<S, JoinSet<<S::Item as Future>::Output>, <S::Item as Future>::Output>,
     }
 }
 
@@ -269,27 +267,12 @@ where
 {
     type Item = <S::Item as Future>::Output;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_terminated() {
-            return budget::poll_proceed(cx).map(|()| None);
-        }
-        ready!(budget::poll_available(cx));
-        if self.output.is_none() {
-            self.as_mut().take_output(cx);
-        }
-        // After the taking, as in `Buffered`.
-        self.as_mut().start_futures(cx);
-        if self.output.is_none() {
-            self.as_mut().take_output(cx);
-        }
-        match self.as_mut().project().output.take() {
-            None if !self.is_terminated() => Poll::Pending,
-            output => Poll::Ready(output),
-        }
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.project().core.poll_item(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.source.size_hint(self.running.len() + usize::from(self.output.is_some()))
+        self.core.size_hint()
     }
 }
 
@@ -298,15 +281,15 @@ where
     S: Stream<Item: Future<Output: 'static> + 'static>,
 {
     fn is_terminated(&self) -> bool {
-        self.source.stream.is_none() && self.running.is_empty() && self.output.is_none()
+        self.core.is_over()
     }
 }
 
 impl<S: Stream<Item: Future>> fmt::Debug for BufferUnordered<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferUnordered")
-            .field("n", &self.source.n)
-            .field("running", &self.running.len())
+            .field("n", &self.core.n)
+            .field("running", &self.core.running.len())
             .finish_non_exhaustive()
     }
 }

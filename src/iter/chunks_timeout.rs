@@ -1,6 +1,7 @@
 //! Items in batches, none of which waits for long: [`chunks_timeout`].
 //!
-//! The source goes first, so that a chunk is as full as it can be; the time is looked at when the source has nothing, or the task no budget.
+//! The adapter asks the source first, so a chunk is as full as it can be. It checks the time when
+//! the source has nothing or the task has no budget.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,17 +15,19 @@ use pin_project_lite::pin_project;
 use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
-/// Yields the items of `stream` in chunks of at most `n`: when there are so many, or when `limit` has passed since the chunk's first.
+/// Yields the items of `stream` in chunks: when there are `n`, or when `limit` has passed since the
+/// first item of the chunk came.
 ///
-/// No chunk is empty. What there is when the source ends is the last one. With a `limit` of zero a chunk is what is there at once.
+/// No chunk is empty. The items left when the source ends are the last chunk. With a `limit` of
+/// zero a chunk is everything that is there at once, up to `n`.
 ///
-/// # Cancel safety
-///
-/// Dropping a wait for the next chunk loses nothing: the items stay, and the time runs on. Dropping the adapter drops them and the source.
+/// Dropping a wait for the next chunk loses nothing: the items stay, and the time runs on. Dropping
+/// the adapter drops them and the source.
 ///
 /// # Panics
 ///
-/// "a chunk needs room for at least one item" if `n` is 0. When polled, as [`sleep`], once there was an item.
+/// "a chunk needs room for at least one item" if `n` is 0. When polled after an item has come, as
+/// [`sleep`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,7 +77,8 @@ impl<S: Stream> Stream for ChunksTimeout<S> {
         }
         let mut this = self.as_mut().project();
         while !*this.ended && this.items.len() < *this.n {
-            // The deadline of a chunk is looked at without a budget too.
+            // Check the deadline even without budget; a busy sibling future could postpone it
+            // forever.
             if budget::poll_available(cx).is_pending() {
                 return self.poll_due(cx);
             }
@@ -94,7 +98,7 @@ impl<S: Stream> Stream for ChunksTimeout<S> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let held = self.items.len();
         let (lower, upper) = if self.ended { (0, Some(0)) } else { self.stream.size_hint() };
-        // Each item may come alone.
+        // Each item may be a chunk of its own.
         let rest = upper.and_then(|upper| upper.checked_add(usize::from(held > 0)));
         (lower.saturating_add(held).div_ceil(self.n), rest)
     }

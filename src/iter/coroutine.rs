@@ -1,7 +1,8 @@
-//! Coroutines: generators that are sent a value for every one they give.
+//! Coroutines: generators that are sent a value for each item they hand out.
 //!
-//! [`Coroutine::resume`] lays a value in the shared slot and polls the body until it emits or returns. The first value is the body's
-//! argument, each further one the result of an `ask`, so values and items take strict turns.
+//! [`Coroutine::resume`] puts a value in the shared slot and polls the body until it emits or
+//! returns. The first value is the body's argument, each further one the result of an `ask`, so
+//! values and items strictly alternate.
 
 use std::fmt;
 use std::future::Future;
@@ -16,8 +17,8 @@ use super::body::{Body, Out, Slot};
 /// each further one sends a value that [`Out::ask`] returns (Python's `asend`).
 ///
 /// Nothing runs before the first `resume`. Dropping the coroutine drops the body where it stands
-/// (`aclose`). A panic of the body goes to the caller of `resume`, and the coroutine is over. One
-/// allocation, none per value.
+/// (`aclose`). A panic of the body goes to the caller of `resume` and ends the coroutine. A
+/// coroutine allocates once, and nothing per value.
 ///
 /// ```
 /// use postlude::iter::{self, Resumed};
@@ -55,9 +56,9 @@ impl<T, S> Out<T, S> {
     ///
     /// # Cancel safety
     ///
-    /// An `ask` dropped before its first poll drops the item; once polled, the item is delivered
-    /// even if the `ask` is dropped. The value sent for an item whose `ask` is gone is dropped when
-    /// the next item is handed out: each `ask` returns the value sent for its own item.
+    /// An `ask` dropped before its first poll drops the item. Once it has been polled, the item is
+    /// delivered even if the `ask` is dropped. The value sent for such an item is dropped when the
+    /// next item is handed out, so each `ask` returns the value sent for its own item.
     pub async fn ask(&mut self, item: T) -> S {
         self.hand_out(item).answer().await
     }
@@ -66,14 +67,14 @@ impl<T, S> Out<T, S> {
 /// The outcome of a [`resume`](Coroutine::resume).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumed<T, R> {
-    /// The body emitted this, and waits for the next `resume`.
+    /// The body emitted this item and waits for the next `resume`.
     Yielded(T),
-    /// The body returned this. There is nothing to resume any more.
+    /// The body returned this. Resuming again panics.
     Complete(R),
 }
 
 pin_project! {
-    /// What [`coroutine`] makes. Not `Unpin`: pin it with `pin!` or `Box::pin`.
+    /// A coroutine, made by [`coroutine`]. Not `Unpin`: pin it with `pin!` or `Box::pin`.
     #[must_use = "a coroutine does nothing unless resumed"]
     pub struct Coroutine<T, S, R, F> {
         #[pin]
@@ -86,18 +87,18 @@ impl<T, S, R, F: Future<Output = R>> Coroutine<T, S, R, F> {
     ///
     /// # Panics
     ///
-    /// When polled after the body has returned or panicked: "this coroutine has completed".
+    /// "this coroutine has completed" if polled after the body has returned or panicked.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its first poll, it drops the value and nothing happened. Dropped later, the
-    /// body stays where it is. The next `resume` goes on from there: it gets the answer to the
-    /// value of the dropped one, and its own value is dropped unless the body takes it on the way.
+    /// Dropped before its first poll, it drops the value and changes nothing. Dropped later, it
+    /// leaves the body where it is. The next `resume` then continues there: it gets the answer to
+    /// the dropped one's value, and its own value is dropped unless the body takes it on the way.
     pub fn resume(self: Pin<&mut Self>, value: S) -> Resume<'_, T, S, R, F> {
         Resume { coroutine: self, value: Some(value) }
     }
 
-    /// Returns whether the body has returned or panicked, and its output was fetched.
+    /// Returns whether the body has panicked, or has returned and its output has been fetched.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.body.is_over() && self.body.output.is_none()
@@ -107,7 +108,7 @@ impl<T, S, R, F: Future<Output = R>> Coroutine<T, S, R, F> {
         let mut body = self.project().body;
         body.as_mut().poll_item(cx).map(|item| match item {
             Some(item) => {
-                // Sent for an item that an earlier resume, since dropped, had asked for.
+                // Sent for an item that an earlier, dropped `resume` had asked for.
                 drop(body.slot.sent.take());
                 Resumed::Yielded(item)
             }
@@ -129,7 +130,7 @@ impl<T, S, R, F> fmt::Debug for Coroutine<T, S, R, F> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Resume<'a, T, S, R, F> {
     coroutine: Pin<&'a mut Coroutine<T, S, R, F>>,
-    /// Unset once it is sent.
+    /// Unset once it has been sent.
     value: Option<S>,
 }
 

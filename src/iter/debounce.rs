@@ -1,8 +1,9 @@
-//! The latest item, once there was quiet: [`debounce`].
+//! The latest item, once the source has been quiet: [`debounce`].
 //!
-//! Each item takes the place of the one held and sets the time anew. The source goes first: what is there counts as said, so that no item
-//! is given while a later one waits. Only where the task's budget ends the source is not asked, and an item whose time is over is given
-//! all the same: else a source that is ready without end would put it off for ever.
+//! Each item replaces the held one and restarts the time. The adapter asks the source first, so it
+//! never yields an item while a later one is there. Only without budget it does not ask: an item
+//! whose time is over is then yielded all the same. Otherwise a source that is always ready would
+//! postpone it forever.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,19 +17,20 @@ use pin_project_lite::pin_project;
 use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
-/// Yields the latest item of `stream` once nothing has followed it for `quiet`. What it followed is dropped.
+/// Yields the latest item of `stream` once no other has followed it for `quiet`; drops the items
+/// before it.
 ///
-/// The time counts from the poll that finds the item. When the source ends, the item held is given at once. A source that never pauses
-/// for so long yields nothing until then. With a `quiet` of zero it yields the last of the items that are there, or of as many of them as
-/// the task's budget allows one poll.
+/// The time counts from the poll that finds the item. When the source ends, the held item is
+/// yielded at once. A source that never pauses for `quiet` yields nothing before its end. With a
+/// `quiet` of zero the adapter yields the last of the items that are there, or of as many as the
+/// task's budget allows in one poll.
 ///
-/// # Cancel safety
-///
-/// Dropping a wait for the next item loses nothing, and the time runs on; dropping the adapter drops the source and the item held.
+/// Dropping a wait for the next item loses nothing, and the time runs on. Dropping the adapter
+/// drops the source and the held item.
 ///
 /// # Panics
 ///
-/// When polled, as [`sleep`], once there was an item.
+/// When polled after an item has come, as [`sleep`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +59,7 @@ pin_project! {
         #[pin]
         stream: S,
         quiet: Duration,
-        // The latest item, and when it is to be given.
+        // The latest item, and the time at which it is yielded.
         held: Option<(S::Item, Sleep)>,
         ended: bool,
     }
@@ -71,7 +73,7 @@ impl<S: Stream> Stream for Debounce<S> {
         if *this.ended {
             return budget::poll_proceed(cx).map(|()| None);
         }
-        // Out of budget the time limit is still looked at: a busy task must not put it off for ever.
+        // Without budget only the time is checked, below: a busy task must not postpone it forever.
         while budget::poll_available(cx).is_ready() {
             match this.stream.as_mut().poll_next(cx) {
                 Poll::Ready(Some(item)) => {

@@ -12,15 +12,15 @@ use pin_project_lite::pin_project;
 use super::Boxed;
 use super::body::{Body, Out, Slot};
 
-/// An async iterator over what `body` emits.
+/// Makes an async iterator of the items that `body` emits.
 ///
-/// The body runs while the consumer polls, and only then; it may await sockets, timers and other generators, and borrow what its
-/// caller owns. Dropping the iterator drops the body where it stands: its destructors run, the rest of it does not (Python's `aclose`). A
-/// panic of the body goes to the consumer, and the iterator is over. One allocation for the generator, none per item.
+/// The body runs only while the consumer polls. It may await sockets, timers and other generators,
+/// and borrow from its caller. Dropping the iterator drops the body where it stands: its
+/// destructors run, the rest of it does not (Python's `aclose`). A panic of the body goes to the
+/// consumer and ends the iterator. A generator allocates once, and nothing per item.
 ///
-/// An item takes no budget of the task, so a body that never waits keeps its task's poll busy as any loop does; what it awaits does take it.
-///
-/// # Cancel safety
+/// Emitting an item spends no budget, so a body that never waits keeps its task's poll busy like
+/// any loop. Operations that the body awaits do spend it.
 ///
 /// Dropping a `next` of this iterator loses nothing: the body stays where it is.
 ///
@@ -45,11 +45,8 @@ pub fn generate<T>(body: impl AsyncFnOnce(&mut Out<T>)) -> Generate<T, impl Futu
     Generate { body: Body::new(slot, async move { body(&mut out).await }) }
 }
 
-/// Like [`generate`], for a body that returns a `Result`: it emits plain items, which arrive as `Ok`, and an error arrives last.
-///
-/// # Cancel safety
-///
-/// As [`generate`].
+/// Like [`generate`], for a body that returns a `Result`: items arrive as `Ok`, and an error
+/// arrives last.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -84,7 +81,7 @@ pin_project! {
 }
 
 impl<T, F: Future<Output = ()>> Generate<T, F> {
-    /// Boxes it, to store it or to recurse: [`Boxed`].
+    /// Boxes the iterator, to store it or to recurse: [`Boxed`].
     pub fn boxed<'a>(self) -> Boxed<'a, T>
     where
         Self: 'a,
@@ -124,7 +121,7 @@ pin_project! {
 }
 
 impl<T, E, F: Future<Output = Result<(), E>>> TryGenerate<T, E, F> {
-    /// Boxes it, to store it or to recurse: [`Boxed`].
+    /// Boxes the iterator, to store it or to recurse: [`Boxed`].
     pub fn boxed<'a>(self) -> Boxed<'a, Result<T, E>>
     where
         Self: 'a,

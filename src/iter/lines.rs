@@ -1,13 +1,14 @@
 //! Items out of a reader: [`lines`] of text, [`chunks`] of bytes.
 //!
-//! What has been read and not handed out stays in the iterator, never in a future, so the wait for the next item can be given up at any
-//! time and nothing is lost.
+//! Bytes that have been read but not handed out stay in the iterator, never in a future. So
+//! dropping the wait for the next item loses nothing.
 //!
 //! # How it works
 //!
-//! The buffer of [`Lines`] holds `start..end`; up to `scanned` it is known to have no line feed. It is moved to the front or doubled only
-//! when a read has no room. A line that outgrows the limit becomes an error at once, and its rest is thrown away as it comes in, so the
-//! buffer never holds more than the limit and the two bytes of a line's end (or one read, if that is more).
+//! The buffer of [`Lines`] holds `start..end`; up to `scanned` it is known to contain no line feed.
+//! It is moved to the front or doubled only when a read has no room. A line longer than the limit
+//! becomes an error at once, and its rest is discarded as it comes in. So the buffer never holds
+//! more than the limit and the two bytes of a line ending (or one read, if that is more).
 
 use std::fmt;
 use std::io;
@@ -21,22 +22,21 @@ use pin_project_lite::pin_project;
 
 use crate::executor::budget;
 
-/// Longest line unless [`Lines::max_len`] says otherwise. Longer than lines that people write or protocols allow (SMTP 1000, HTTP
-/// 8 to 64 KiB), and small enough for thousands of connections.
+/// Default of [`Lines::max_len`]. Longer than lines that people write or protocols allow (SMTP 1000
+/// bytes, HTTP 8 to 64 KiB), and small enough for thousands of connections.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Bytes a read is offered at first: two pages, which one system call fills about as fast as one.
+/// Bytes offered to the first read: two pages.
 const FIRST_BUFFER: usize = 8 * 1024;
 
-/// The lines of a reader, without their ends: `\n` or `\r\n`. The last one may lack its end.
+/// Splits a reader into lines, without their endings: `\n` or `\r\n`. The last line may lack one.
 ///
-/// The iterator buffers, so read from the reader through it alone. A line that is not UTF-8, or longer than 64 KiB (see [`Lines::max_len`]), is an
-/// error of kind `InvalidData` in its place, and the next line follows. An error of the reader is handed out and ends the iterator, with
-/// what there was of an unfinished line.
+/// The iterator buffers, so read from the reader through it alone. A line that is invalid UTF-8, or
+/// longer than [`Lines::max_len`], is an error of kind `InvalidData` in its place, and the next
+/// line follows. An error of the reader is returned and ends the iterator; an unfinished line is
+/// lost.
 ///
-/// # Cancel safety
-///
-/// Dropping a future that waits for the next line loses nothing; dropping the iterator loses what it has buffered.
+/// Dropping a wait for the next line loses nothing; dropping the iterator loses its buffer.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -60,11 +60,11 @@ pub fn lines<R: AsyncRead>(reader: R) -> Lines<R> {
     }
 }
 
-/// What can still come from the reader.
+/// Whether the reader may have more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Open,
-    /// At its end; the last line may still be in the buffer.
+    /// The reader has ended; the last line may still be in the buffer.
     AtEnd,
     Closed,
 }
@@ -80,14 +80,14 @@ pin_project! {
         scanned: usize,
         end: usize,
         max_len: usize,
-        // The rest of a line that was too long is being thrown away.
+        // Whether the rest of an overlong line is being discarded.
         skips: bool,
         source: Source,
     }
 }
 
 impl<R: AsyncRead> Lines<R> {
-    /// Sets the longest line, in bytes without its end. Default 64 KiB.
+    /// Sets the length of the longest line, in bytes without its ending. Default 64 KiB.
     pub fn max_len(mut self, bytes: usize) -> Self {
         self.max_len = bytes;
         self
@@ -126,7 +126,7 @@ impl<R: AsyncRead> FusedStream for Lines<R> {
 }
 
 impl<R: AsyncRead> Lines<R> {
-    /// The next whole line of the buffer, or the error of one that is already too long.
+    /// Takes the next whole line of the buffer, or the error of one that is already too long.
     fn take_line(self: Pin<&mut Self>) -> Option<io::Result<String>> {
         let this = self.project();
         while let Some(at) = this.buffer[*this.scanned..*this.end].iter().position(|&byte| byte == b'\n') {
@@ -134,7 +134,8 @@ impl<R: AsyncRead> Lines<R> {
             *this.start = line.end + 1;
             *this.scanned = *this.start;
             if !std::mem::take(this.skips) {
-                return Some(decode(&this.buffer[line], *this.max_len));
+                let line = &this.buffer[line];
+                return Some(decode(line.strip_suffix(b"\r").unwrap_or(line), *this.max_len));
             }
         }
         *this.scanned = *this.end;
@@ -147,19 +148,15 @@ impl<R: AsyncRead> Lines<R> {
         (!already_told).then(|| Err(too_long(*this.max_len)))
     }
 
-    /// What is left when the reader has ended.
+    /// Takes the rest of the buffer, after the reader has ended.
     fn take_last(self: Pin<&mut Self>) -> Option<io::Result<String>> {
         let this = self.project();
         *this.source = Source::Closed;
         let line = &this.buffer[*this.start..*this.end];
-        match line.len() {
-            0 => None,
-            length if length > *this.max_len => Some(Err(too_long(*this.max_len))),
-            _ => Some(decode_whole(line)),
-        }
+        (!line.is_empty()).then(|| decode(line, *this.max_len))
     }
 
-    /// Reads once.
+    /// Reads once, after making room.
     fn poll_fill(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut this = self.project();
         if *this.start > 0 && (this.start == this.end || *this.end == this.buffer.len()) {
@@ -186,16 +183,10 @@ impl<R: AsyncRead> Lines<R> {
     }
 }
 
-/// A line that had its line feed.
 fn decode(line: &[u8], max_len: usize) -> io::Result<String> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > max_len {
         return Err(too_long(max_len));
     }
-    decode_whole(line)
-}
-
-fn decode_whole(line: &[u8]) -> io::Result<String> {
     match std::str::from_utf8(line) {
         Ok(text) => Ok(text.to_owned()),
         Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
@@ -216,17 +207,16 @@ impl<R> fmt::Debug for Lines<R> {
     }
 }
 
-/// The bytes of a reader as they come, in pieces of at most `size`.
+/// Yields the bytes of a reader as they come, in pieces of at most `size`.
 ///
-/// A piece is what one read gives: nobody waits for it to be full. An error of the reader is handed out and ends the iterator.
+/// A piece is the result of one read and need not be full. An error of the reader is returned and
+/// ends the iterator.
 ///
-/// # Cancel safety
-///
-/// Dropping a future that waits for the next piece loses nothing, and neither does dropping the iterator: nothing is buffered.
+/// Dropping a wait for the next piece, or the iterator, loses nothing: it buffers nothing.
 ///
 /// # Panics
 ///
-/// If `size` is zero: "chunks of no bytes would never end".
+/// "chunks of no bytes would never end" if `size` is 0.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {

@@ -1,19 +1,24 @@
 //! Many sources as one: [`merge`].
 //!
-//! Sources that may have something stand in a queue, and the first in it is asked. While it gives items it keeps its place, until its
-//! quota is used up; then it goes to the end. A source that has nothing leaves the queue, and its waker puts it back at the end: so it is
-//! polled when it was woken, not when others were, and a wake costs the same however many sources there are.
+//! Sources that may have an item stand in a queue, and the adapter polls the first. While it yields
+//! items it keeps its place, until its quota is used up; then it goes to the end. A source that has
+//! nothing leaves the queue, and its waker puts it back at the end. So a source is polled when it
+//! was woken, not when others were, and a wake costs the same however many sources there are.
 //!
 //! # How it works
 //!
-//! A waker may be called on any thread, so each source has one of its own made of an `Arc`, and what the wakers write is behind a mutex.
-//! A poll first moves the keys written there to the queue, which only the adapter touches.
+//! A waker may be called on any thread, so each source has one of its own, made of an `Arc`, and
+//! the wakers write behind a mutex. A poll first moves the keys written there to the queue, which
+//! only the adapter touches.
 //!
 //! # Invariants
 //!
-//! - A source is in the queue at most once: `in_turn`. Else a woken source would have two turns in each round.
-//! - A key is in the list of the woken at most once: `listed`, cleared when the key is moved. So the list is no longer than the sources are many.
-//! - One poll visits a source at most once; those that woke themselves meanwhile have to wait for the next poll.
+//! - A source is in the queue at most once: `in_turn`. Otherwise a woken source would have two
+//!   turns in each round.
+//! - A source that is in the list of woken sources does not enter it again: `listed`, cleared when
+//!   its key is moved. So repeated wakes do not lengthen the list.
+//! - One poll visits a source at most once; a source that wakes itself meanwhile waits for the next
+//!   poll.
 //! - No lock is held while a source is polled or dropped, or a waker called, cloned or dropped.
 
 use std::collections::VecDeque;
@@ -30,29 +35,26 @@ use slab::Slab;
 use crate::event_loop::wake::{discard, wake, wake_all};
 use crate::executor::budget;
 
-/// Items a source may give in a row while others have some.
-///
-/// One is the order a reader expects: in turn. It costs some nanoseconds per item; what needs them back says so with `quota`.
+/// Items that a source may yield in a row while others have some. One is the order that a reader
+/// expects: in turn.
 const DEFAULT_QUOTA: usize = 1;
 
 /// Yields the items of all `streams` as they come; ends when all have ended.
 ///
 /// Sources that have items take turns, with one item each, or as many as [`Merge::quota`] says. So
-/// none waits for longer than a quota of each of the others, however busy they are. A source is
-/// polled only after it was woken, or has just given an item, and is dropped as soon as it has
-/// ended. The order within a source is kept. For sources of different types, box them:
+/// no source waits longer than a quota of each of the others, however busy they are. A source is
+/// polled only after it was woken or has just yielded an item, and is dropped as soon as it has
+/// ended. The order within a source is kept. Sources of different types can be
 /// [`Boxed`](super::Boxed).
 ///
 /// Two allocations per source, none per item. Works under any executor; wakes may come from any
 /// thread.
 ///
-/// # Cancel safety
-///
 /// Dropping a wait for the next item loses nothing; dropping the adapter drops the sources.
 ///
 /// # Panics
 ///
-/// A panic of a source goes to the consumer. That source is dropped, and the others go on.
+/// A panic of a source goes to the consumer. That source is dropped, and the others continue.
 ///
 /// ```
 /// use futures::{StreamExt, stream};
@@ -98,9 +100,9 @@ struct Source<S> {
 }
 
 impl<S> Merge<S> {
-    /// Lets a source give up to `n` items in a row before the next one has its turn. Default: 1.
+    /// Lets a source yield up to `n` items in a row before the next one has its turn. Default 1.
     ///
-    /// More is faster, and less fair.
+    /// A larger quota is faster and less fair.
     ///
     /// # Panics
     ///
@@ -113,8 +115,8 @@ impl<S> Merge<S> {
         self
     }
 
-    /// Adds a source, which takes its first turn after those that wait for theirs. A merge that had
-    /// ended goes on.
+    /// Adds a source, which takes its first turn after the ones in the queue. A merge that had
+    /// ended continues.
     pub fn push(&mut self, stream: S) {
         let stream = Box::pin(stream);
         let entry = self.sources.vacant_entry();
@@ -136,11 +138,12 @@ impl<S> Merge<S> {
         self.sources.is_empty()
     }
 
-    /// Gives a turn to those that were woken. Nobody waits while the sources are polled: the waker comes back.
+    /// Queues the sources that were woken. Returns the waker of the task: it need not be woken
+    /// while this polls.
     fn queue_woken(&mut self) -> Option<Waker> {
         let mut list = self.woken.lock();
         while let Some(key) = list.keys.pop_front() {
-            // An unknown key is of a source that woke itself as it ended.
+            // The key of a source that woke itself as it ended is unknown.
             let Some(source) = self.sources.get_mut(key) else { continue };
             // Before the source is polled, so that a wake during its poll is listed again.
             source.flag.listed.swap(false, Ordering::AcqRel);
@@ -153,7 +156,7 @@ impl<S> Merge<S> {
 }
 
 impl<S: Stream> Merge<S> {
-    /// The next item, from the first in the queue that has one.
+    /// Polls the queue in order. Returns the first item found.
     fn poll_turns(&mut self) -> Option<S::Item> {
         for _ in 0..self.turns.len() {
             let key = self.turns.pop_front()?;
@@ -242,7 +245,7 @@ impl<S> fmt::Debug for Merge<S> {
     }
 }
 
-/// What the sources' wakers write, on whatever thread.
+/// The sources that were woken, written by their wakers on any thread.
 #[derive(Default)]
 struct Woken {
     list: Mutex<List>,
@@ -250,9 +253,9 @@ struct Woken {
 
 #[derive(Default)]
 struct List {
-    /// Sources woken since the last poll, the first first.
+    /// Sources woken since the last poll, in order.
     keys: VecDeque<usize>,
-    /// Who waits for one of them.
+    /// The task that waits for one of them.
     task: Option<Waker>,
 }
 
@@ -267,7 +270,8 @@ impl Woken {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the task woken with the next source, or at once if one was woken during the poll. `known` may spare a clone.
+    /// Has the task woken with the next source, or at once if one was woken during the poll. Reuses
+    /// `known` instead of a clone where it can.
     fn register(&self, known: Option<Waker>, waker: &Waker) {
         let task = match known {
             Some(known) if known.will_wake(waker) => known,

@@ -2,7 +2,7 @@
 //! they run, readers as iterators, and adapters that need a clock or a task.
 //!
 //! The trait is [`futures_core::Stream`], the ecosystem's own: the adapters of futures-lite and
-//! futures-util apply to everything here.
+//! futures-util work with everything here.
 //!
 //! | | |
 //! |---|---|
@@ -12,9 +12,9 @@
 //! | [`lines`], [`chunks`] | of a reader |
 //! | [`interval`] | ticks |
 //! | [`throttle`], [`timeout`] | not too fast, not too slow |
-//! | [`debounce`], [`chunks_timeout`] | the last of a burst; a burst in one piece |
+//! | [`debounce`], [`chunks_timeout`] | the last item of a burst; a burst in one piece |
 //! | [`merge`] | many sources as one, in turn |
-//! | [`buffered`], [`buffer_unordered`] | futures of a stream, so many at a time, as tasks |
+//! | [`buffered`], [`buffer_unordered`] | up to `n` futures of a stream at a time, as tasks |
 //! | [`tee`](tee()), [`broadcast`] | one source, each item to each reader |
 
 mod body;
@@ -47,7 +47,7 @@ pub use timeout::{Timeout, timeout};
 
 pub use crate::time::{Interval, MissedTick, interval};
 
-/// An async iterator in a box: to store it, to return it, or to recurse. `Unpin`, so its `next`
+/// An async iterator in a box, to store, to return, or to recurse. It is `Unpin`, so its `next`
 /// needs no pinning.
 ///
 /// ```

@@ -1,23 +1,29 @@
-//! One source and many readers, each of whom gets each item: [`tee()`] and [`broadcast`].
+//! One source and many readers, each of which gets each item: [`tee()`] and [`broadcast`].
 //!
-//! Whoever is ahead of the others and wants an item polls the source, and leaves the item in a buffer for those who have not come so far.
-//! The source is pulled by its readers, and loses nothing; a channel into which values are pushed, and whose slow receivers miss some, is
-//! [`sync::broadcast`](crate::sync::broadcast).
+//! A reader that is ahead of the others polls the source for its next item, and leaves the item in
+//! a buffer for the others. The readers pull, so no item is lost. In a
+//! [`sync::broadcast`](crate::sync::broadcast) channel values are pushed, and slow receivers miss
+//! some.
 //!
 //! # How it works
 //!
-//! The source is not polled with the waker of the reader that happens to poll it: that reader may be dropped, or not be polled again for a
-//! long time, and the others would wait although there is an item. It is polled with a waker of its own, which wakes all readers that wait.
-//! The first of them polls the source, the others find the item in the buffer.
+//! The source is not polled with the waker of the reader that polls it. That reader may be dropped,
+//! or not polled for a long time, and the others would wait although there is an item. The source
+//! has a waker of its own, which wakes all waiting readers. The first of them polls the source; the
+//! others find the item in the buffer.
 //!
-//! Items are numbered from the first; a reader is the number it reads next. Each item in the buffer counts the readers that have yet to read
-//! it, and leaves when there is none: readers pass over items in order, so it is the first one then.
+//! Items are numbered from the first; a reader is the number that it reads next. Each buffered item
+//! counts the readers that have not read it, and leaves at zero. It is then the first in the
+//! buffer, since readers read in order.
 //!
 //! # Invariants
 //!
-//! - The source is out of its cell while it is polled: a reader that is polled by the source itself waits, and is woken when the poll is over.
-//! - No borrow and no lock is held while the source is polled or dropped, an item cloned or dropped, or a waker called.
-//! - `ready` is false only after a poll of the source that was pending and registered the shared waker.
+//! - The source is out of its cell while it is polled. A reader that the source itself polls waits,
+//!   and is woken when the poll is over.
+//! - No borrow and no lock is held while the source is polled or dropped, an item cloned or
+//!   dropped, or a waker called.
+//! - `ready` is false only after a poll of the source that was pending and registered the shared
+//!   waker.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -38,9 +44,9 @@ use crate::executor::budget;
 /// Splits one source into two readers, each of which gets every item, or a clone of it. Neither
 /// waits for the other.
 ///
-/// Items that one has read and the other has not are kept, so memory is bounded only by how far the
-/// readers are apart (as with Python's `itertools.tee`); [`broadcast`] bounds it. More readers are
-/// clones. [`Tee`] says what holds for a reader.
+/// Items that only one of them has read are kept, so memory is bounded only by the distance between
+/// the readers (as with Python's `itertools.tee`); [`broadcast`] bounds it. Clone a reader for
+/// more. [`Tee`] describes the readers.
 ///
 /// ```
 /// use futures::{StreamExt, stream};
@@ -56,14 +62,14 @@ pub fn tee<S: Stream<Item: Clone>>(stream: S) -> (Tee<S>, Tee<S>) {
     (first, second)
 }
 
-/// Makes a reader of a source that can be cloned: each clone gets every item from where its
-/// original stood.
+/// Makes a reader of a source that can be cloned: each clone gets every item from its original's
+/// position on.
 ///
 /// No reader is more than `capacity` items ahead of the slowest: it waits until that one reads on
-/// or is dropped. So a reader that is kept but not polled holds up the others; give readers tasks
-/// of their own, or poll them together. For values that are pushed, and receivers that miss some
-/// rather than hold up others, there is [`sync::broadcast`](crate::sync::broadcast). [`Tee`] says
-/// what holds for a reader.
+/// or is dropped. So a reader that is kept but not polled blocks the others. Give each reader a
+/// task of its own, or poll them together. [`sync::broadcast`](crate::sync::broadcast) is for
+/// values that are pushed, and for receivers that would rather miss some than block others. [`Tee`]
+/// describes the readers.
 ///
 /// # Panics
 ///
@@ -87,27 +93,26 @@ pub fn broadcast<S: Stream<Item: Clone>>(stream: S, capacity: usize) -> Tee<S> {
 
 /// A reader of a source shared with others: see [`tee()`] and [`broadcast`].
 ///
-/// Readers may be in different tasks of one thread. The first of them to come polls the source, and
-/// only after it was woken or has just given an item. Dropping a reader gives up what it had not
-/// read; the last reader's drop drops the source. Works under any executor.
+/// Readers may be in different tasks of one thread. The first that needs an item polls the source,
+/// and only after the source was woken or has just yielded one. Dropping a reader releases the
+/// items that only it had not read; the drop of the last reader drops the source. Works under any
+/// executor.
 ///
-/// An item is cloned for each reader but the last to read it. One allocation per item while there
-/// is more than one reader.
-///
-/// # Cancel safety
+/// An item is cloned for each reader but the last to read it. While there are several readers, each
+/// item costs one allocation.
 ///
 /// Dropping a wait for the next item loses nothing, for this reader and for the others.
 ///
 /// # Panics
 ///
-/// A panic of the source goes to the reader that polled it. The others get what was read before,
+/// A panic of the source goes to the reader that polled it. The others get the items read before,
 /// and then panic: "the source of this reader panicked while another reader polled it".
 #[must_use = "streams do nothing unless polled"]
 pub struct Tee<S: Stream> {
     shared: Rc<Shared<S>>,
     /// Number of the item to read next.
     next: u64,
-    /// Its place among those that wait.
+    /// Key of its entry in `Readers::waiting`.
     key: usize,
     ended: bool,
 }
@@ -122,13 +127,13 @@ struct Shared<S: Stream> {
 
 enum Source<S> {
     Here(Pin<Box<S>>),
-    /// In the hands of a reader.
+    /// A reader is polling it.
     Away,
     Ended,
     Panicked,
 }
 
-/// The items that some have read and others have not.
+/// The items that some readers have read and others have not.
 struct Buffer<T> {
     slots: VecDeque<Slot<T>>,
     /// Number of the first item in `slots`.
@@ -138,9 +143,9 @@ struct Buffer<T> {
 }
 
 struct Slot<T> {
-    /// Shared with a reader that is cloning it outside of the borrow.
+    /// Shared with a reader that clones it outside the borrow.
     item: Rc<T>,
-    /// How many readers have yet to read it.
+    /// How many readers have not read it yet.
     unread: usize,
 }
 
@@ -153,7 +158,7 @@ impl<T> Buffer<T> {
         self.slots.len() >= self.capacity
     }
 
-    /// Reads the item with that number; true if others may wait for the room it left.
+    /// Reads the item with this number. Returns true beside it if readers may wait for its room.
     fn read(&mut self, number: u64) -> Option<(Rc<T>, bool)> {
         let (index, full) = (self.index(number), self.is_full());
         let slot = self.slots.get_mut(index)?;
@@ -161,14 +166,9 @@ impl<T> Buffer<T> {
         if slot.unread > 0 {
             return Some((Rc::clone(&slot.item), false));
         }
-        // All have read what came before, so this is the first one.
+        // Every reader has read the items before it, so this is the first one.
         self.oldest += 1;
         self.slots.pop_front().map(|slot| (slot.item, full))
-    }
-
-    /// Keeps an item for all readers but the one that brought it.
-    fn keep(&mut self, item: Rc<T>) {
-        self.slots.push_back(Slot { item, unread: self.readers - 1 });
     }
 
     fn enter(&mut self, number: u64) {
@@ -177,7 +177,8 @@ impl<T> Buffer<T> {
         self.slots.range_mut(index..).for_each(|slot| slot.unread += 1);
     }
 
-    /// Counts a reader off; what only it had not read comes back, and true if others may wait for the room.
+    /// Removes a reader. Returns the items that only it had not read, and whether readers may wait
+    /// for their room.
     fn leave(&mut self, number: u64) -> (Vec<Slot<T>>, bool) {
         self.readers -= 1;
         let (index, full) = (self.index(number), self.is_full());
@@ -203,7 +204,7 @@ impl<S: Stream> Tee<S> {
 }
 
 impl<S: Stream<Item: Clone>> Tee<S> {
-    /// The next item: out of the buffer, or else from the source.
+    /// Takes the next item from the buffer, or else from the source.
     fn poll_item(&mut self) -> Poll<Option<S::Item>> {
         let buffered = self.shared.buffer.borrow_mut().read(self.next);
         if let Some((item, room)) = buffered {
@@ -221,7 +222,7 @@ impl<S: Stream<Item: Clone>> Tee<S> {
 }
 
 impl<S: Stream> Shared<S> {
-    /// Polls the source, if there is room for an item and it may have one.
+    /// Polls the source, if there is room for an item and the source may have one.
     fn poll_source(&self) -> Poll<Option<S::Item>> {
         let mut visit = Visit { shared: self, after: Some(self.source.replace(Source::Away)) };
         match &visit.after {
@@ -246,7 +247,7 @@ impl<S: Stream> Shared<S> {
         poll
     }
 
-    /// Leaves an item to the other readers, too.
+    /// Leaves an item for the other readers, too.
     fn share(&self, item: S::Item) -> S::Item
     where
         S::Item: Clone,
@@ -257,7 +258,8 @@ impl<S: Stream> Shared<S> {
             return item;
         }
         let item = Rc::new(item);
-        buffer.keep(Rc::clone(&item));
+        let unread = buffer.readers - 1;
+        buffer.slots.push_back(Slot { item: Rc::clone(&item), unread });
         drop(buffer);
         self.readers.wake_waiting();
         Rc::unwrap_or_clone(item)
@@ -268,7 +270,7 @@ impl<S: Stream> Shared<S> {
     }
 }
 
-/// Puts the source back, or the word that it panicked.
+/// Puts the source back, or records that it panicked.
 struct Visit<'a, S: Stream> {
     shared: &'a Shared<S>,
     after: Option<Source<S>>,
@@ -295,7 +297,7 @@ impl<S: Stream<Item: Clone>> Stream for Tee<S> {
         let mut poll = self.poll_item();
         if poll.is_pending() {
             self.shared.readers.register(self.key, cx.waker());
-            // Whatever came before the waker was in its place woke nobody here.
+            // An item that came before the waker was registered woke no task.
             poll = self.poll_item();
         }
         let item = ready!(poll);
@@ -328,7 +330,7 @@ impl<S: Stream<Item: Clone>> FusedStream for Tee<S> {
 }
 
 impl<S: Stream> Clone for Tee<S> {
-    /// Another reader, which goes on from where this one stands.
+    /// Makes another reader, which continues from this one's position.
     fn clone(&self) -> Self {
         self.shared.buffer.borrow_mut().enter(self.next);
         let key = self.shared.readers.lock().insert(None);
@@ -359,7 +361,8 @@ impl<S: Stream> fmt::Debug for Tee<S> {
     }
 }
 
-/// Who waits for the source, or for room. The source's waker is made of this, so it may be woken on any thread.
+/// The readers that wait for the source or for room. The source's waker is made of this, so it may
+/// be called on any thread.
 struct Readers {
     /// Whether the source may have an item. Set by its waker, cleared before each poll.
     ready: AtomicBool,
@@ -381,7 +384,7 @@ impl Readers {
         }
     }
 
-    /// Wakes all that wait, one after the other so that it allocates nothing.
+    /// Wakes all waiting readers, one at a time, which allocates nothing.
     fn wake_waiting(&self) {
         let mut from = 0;
         while let Some((key, waker)) = self.next_waiting(from) {

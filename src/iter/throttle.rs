@@ -1,6 +1,4 @@
 //! At most one item per period: [`throttle`].
-//!
-//! The source is not polled while the period runs, so what it has to say waits in it, and nothing is lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,17 +12,17 @@ use pin_project_lite::pin_project;
 use crate::executor::budget;
 use crate::time::{Sleep, sleep};
 
-/// Yields the items of `stream`, each at least `period` after the one before. The first does not wait.
+/// Yields the items of `stream`, each at least `period` after the one before. The first does not
+/// wait.
 ///
-/// Items are not dropped: the source is left alone until the period is over. The end is found then, too.
-///
-/// # Cancel safety
+/// No item is dropped: the adapter does not poll the source before the period is over. So it finds
+/// the end then, too.
 ///
 /// Dropping a wait for the next item loses nothing; dropping the adapter drops the source.
 ///
 /// # Panics
 ///
-/// When polled, as [`sleep`], after the first item.
+/// When polled after the first item, as [`sleep`].
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {

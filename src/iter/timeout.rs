@@ -1,6 +1,7 @@
 //! A time limit between items: [`timeout()`].
 //!
-//! The source goes first, so an item that is there is never late; the limit begins with the first poll that finds none.
+//! The adapter asks the source first, so an item that is there is never late. The limit begins with
+//! the first poll that finds no item.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,23 +14,25 @@ use pin_project_lite::pin_project;
 use crate::executor::budget;
 use crate::time::{Elapsed, Sleep, sleep};
 
-/// Yields the items of `stream` as `Ok`, and an [`Elapsed`] whenever `limit` passes in waiting for the next one.
+/// Yields the items of `stream` as `Ok`, and an [`Elapsed`] whenever the next one takes longer than
+/// `limit`.
 ///
-/// After an [`Elapsed`] it goes on waiting, with a new limit. A limit of zero yields one at each poll that finds no item.
+/// After an [`Elapsed`] the adapter waits on, with a new limit. With a `limit` of zero every poll
+/// that finds no item yields one.
 ///
-/// # Cancel safety
-///
-/// Dropping a wait for the next item loses nothing, and its limit runs on; dropping the adapter drops the source.
+/// Dropping a wait for the next item loses nothing, and its limit runs on. Dropping the adapter
+/// drops the source.
 ///
 /// # Panics
 ///
-/// When polled, as [`sleep`], if there is no item at once.
+/// When polled while there is no item, as [`sleep`].
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use std::time::Duration;
 /// use futures::StreamExt;
-/// let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), Duration::from_millis(1));
+/// let limit = Duration::from_millis(1);
+/// let mut silent = postlude::iter::timeout(futures::stream::pending::<()>(), limit);
 /// assert!(silent.next().await.unwrap().is_err());
 /// # }) }
 /// ```
@@ -45,9 +48,9 @@ pin_project! {
         #[pin]
         stream: S,
         limit: Duration,
-        // Set while an item is waited for.
+        // Set while the adapter waits for an item.
         sleep: Option<Sleep>,
-        // Whether the end of that time was put off for lack of budget: once only.
+        // Whether an `Elapsed` was postponed for lack of budget: once only.
         put_off: bool,
         ended: bool,
     }

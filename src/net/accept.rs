@@ -1,13 +1,13 @@
-//! Errors of accept(2): which ones a listener passes over, and the pause after a shortage.
+//! Errors of accept(2): the ones that a listener skips, and the pause after a shortage.
 //!
-//! Some errors belong to the one connection that would have been accepted; the listener passes
-//! over them. Others are a shortage of descriptors or memory, which ends when something is closed.
-//! The backlog stays readable meanwhile, so waiting for readiness would spin; the listener pauses
-//! instead. All remaining errors are the caller's.
+//! Some errors belong to the one connection that would have been accepted; the listener skips them.
+//! Others are a shortage of descriptors or memory, which ends when something is closed. The backlog
+//! stays readable meanwhile, so waiting for readiness would spin; the listener pauses instead. All
+//! other errors go to the caller.
 //!
-//! A pause belongs to the listener, not to the task that met the shortage. Its timer wakes a list
-//! of all waiting tasks, so a pause costs one timer however many tasks accept, and no task depends
-//! on another one being polled again.
+//! A pause belongs to the listener, not to the task that met the shortage. Its timer wakes all
+//! waiting tasks, so a pause costs one timer however many tasks accept, and no task depends on
+//! another one being polled again.
 
 use std::io;
 use std::mem;
@@ -18,21 +18,21 @@ use std::time::Duration;
 use crate::event_loop::context::{self, Home};
 use crate::time::{self, Sleep};
 
-/// How long a listener pauses. Ten attempts a second cost nothing, and a person hardly notices a
-/// tenth of a second.
+/// How long a listener pauses: at most ten attempts a second, and a delay that a person hardly
+/// notices.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The pause of one listener, if it is in one.
+/// The pause of one listener, if there is one.
 #[derive(Default)]
 pub(super) struct Backoff {
     pause: Mutex<Option<Pause>>,
 }
 
 struct Pause {
-    /// Polled with `waiting` as its waker, by whichever task comes.
+    /// Polled with `waiting` as its waker, by every task that accepts.
     timer: Sleep,
-    /// The runtime of the timer. In another one the pause does not count: the socket decides
-    /// whether it may be used there.
+    /// The timer's runtime. In another one the pause does not count, and the socket decides whether
+    /// it may be used.
     home: Home,
     waiting: Arc<Waiting>,
 }
@@ -44,7 +44,8 @@ struct Pause {
 struct Waiting(Mutex<Vec<Waker>>);
 
 impl Backoff {
-    /// Polls `attempt`, a call to accept(2), until it gives the caller an answer; not in a pause.
+    /// Polls `attempt`, a call of accept(2), until it has an answer for the caller; pauses in
+    /// between.
     pub(super) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
@@ -60,8 +61,8 @@ impl Backoff {
         }
     }
 
-    /// Begins a pause. Returns false if no runtime can time it, or if another runtime times a pause
-    /// of this listener already: the caller gets the error then.
+    /// Begins a pause. Returns false if no runtime can time it, or if another one already does: the
+    /// caller then gets the error.
     fn begin_pause(&self) -> bool {
         let Some(parts) = context::current() else { return false };
         let mut pause = lock(&self.pause);

@@ -1,9 +1,9 @@
 //! Datagram sockets, UDP and Unix ones: [`Datagram`].
 //!
 //! A datagram is sent and received whole or not at all, so the length of one says nothing about the
-//! next: only "would block" ends the readiness of such a socket. [`DatagramSocket`] names what
-//! differs between the families; binding, connecting and sending to an address stand in `udp.rs`
-//! and `unix_datagram.rs`.
+//! next: only "would block" ends the readiness of such a socket. [`DatagramSocket`] names the
+//! differences between the families; `udp.rs` and `unix_datagram.rs` bind, connect and send to an
+//! address.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use super::Sealed;
 use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
 
-/// The sockets that a [`Datagram`] wraps: UDP and Unix ones of the standard library. It is sealed.
+/// A socket that a [`Datagram`] wraps: UDP or Unix, of the standard library. Sealed.
 pub trait DatagramSocket: Sealed + AsFd + AsRawFd + fmt::Debug + Send + Sync + 'static {
     /// The addresses of the family.
     type Address;
@@ -26,7 +26,7 @@ pub trait DatagramSocket: Sealed + AsFd + AsRawFd + fmt::Debug + Send + Sync + '
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize>;
     #[doc(hidden)]
     fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
-    /// The sender that `recv_from` names when the socket was shut down.
+    /// The sender that `recv_from` returns once the socket was shut down.
     #[doc(hidden)]
     fn no_sender() -> io::Result<Self::Address>;
     #[doc(hidden)]
@@ -37,10 +37,8 @@ pub trait DatagramSocket: Sealed + AsFd + AsRawFd + fmt::Debug + Send + Sync + '
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
 }
 
-/// A datagram socket, connected to one peer or open to all. Its kinds are
-/// [`UdpSocket`](super::UdpSocket) and [`UnixDatagram`](super::UnixDatagram).
-///
-/// Methods take `&self`, and any number of tasks may send and receive at a time.
+/// A datagram socket, connected to one peer or open to all: [`UdpSocket`](super::UdpSocket) or
+/// [`UnixDatagram`](super::UnixDatagram). Any number of tasks may send and receive at a time.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -55,7 +53,7 @@ pub trait DatagramSocket: Sealed + AsFd + AsRawFd + fmt::Debug + Send + Sync + '
 pub struct Datagram<S: DatagramSocket> {
     io: Io<S>,
     /// Set by `UnixDatagram::shutdown`, read by the methods that receive. The system reports the
-    /// end to descriptors in blocking mode only; to ours it says "would block" for ever.
+    /// end only to descriptors in blocking mode; ours would block for ever.
     pub(super) ended: AtomicBool,
 }
 
@@ -93,7 +91,7 @@ impl<S: DatagramSocket> Datagram<S> {
     ///
     /// # Errors
     ///
-    /// Those of send(2), except that it never would block; or if used outside its runtime.
+    /// Errors of send(2), except "would block"; or if used outside its runtime.
     ///
     /// - `EMSGSIZE` if the datagram is too long: 65,507 bytes over IPv4, the send buffer's size for
     ///   a Unix socket;
@@ -114,19 +112,14 @@ impl<S: DatagramSocket> Datagram<S> {
     ///
     /// # Errors
     ///
-    /// Those of recv(2), except that it never would block; or if used outside its runtime. A
-    /// connected UDP socket reports `ECONNREFUSED` once if a datagram that it sent found no
-    /// receiver.
+    /// Errors of recv(2), except "would block"; or if used outside its runtime. A connected UDP
+    /// socket reports `ECONNREFUSED` once if a datagram that it sent found no receiver.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.wait(Direction::Read, |socket| self.recv_now(socket, buffer), never).await
     }
 
     /// Receives a datagram and returns its length and its sender. Otherwise as
-    /// [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `recv`.
+    /// [`recv`](Self::recv), cancel safety included.
     pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, S::Address)> {
         self.io.wait(Direction::Read, |socket| self.recv_from_now(socket, buffer), never).await
     }
@@ -134,13 +127,7 @@ impl<S: DatagramSocket> Datagram<S> {
     /// Waits until a datagram, an error or an end has been reported. Another task may take it
     /// first, so the next [`recv`](Self::recv) may wait all the same.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// If used outside its runtime.
+    /// Fails outside the socket's runtime. Dropping the future loses nothing.
     pub async fn readable(&self) -> io::Result<()> {
         self.io.ready(Direction::Read).await
     }
@@ -148,70 +135,49 @@ impl<S: DatagramSocket> Datagram<S> {
     /// Waits until there is room for a datagram. Another task may take it first, so the next
     /// [`send`](Self::send) may wait all the same.
     ///
-    /// A Unix socket without a peer always counts as writable, even while a receiver is full.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// If used outside its runtime.
+    /// A Unix socket without a peer always counts as writable, even while a receiver is full. Fails
+    /// outside the socket's runtime. Dropping the future loses nothing.
     pub async fn writable(&self) -> io::Result<()> {
         self.io.ready(Direction::Write).await
     }
 
-    /// Like [`send`](Self::send), for hand-written futures. All calls that poll to send share one
-    /// waker: the last one replaces the others.
+    /// Like [`send`](Self::send), for hand-written futures; the last waker to poll for sending
+    /// wins.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.io.poll(cx, Direction::Write, |socket| socket.send(bytes), never)
     }
 
-    /// Like [`recv`](Self::recv), for hand-written futures. All calls that poll to receive share
-    /// one waker: the last one replaces the others.
+    /// Like [`recv`](Self::recv), for hand-written futures; the last waker to poll for receiving
+    /// wins.
     pub fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.io.poll(cx, Direction::Read, |socket| self.recv_now(socket, buffer), never)
     }
 
-    /// Like [`recv_from`](Self::recv_from), for hand-written futures. All calls that poll to
-    /// receive share one waker: the last one replaces the others.
+    /// Like [`recv_from`](Self::recv_from), for hand-written futures; the last waker to poll for
+    /// receiving wins.
     pub fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, S::Address)>> {
         self.io.poll(cx, Direction::Read, |socket| self.recv_from_now(socket, buffer), never)
     }
 
-    /// Returns the address of this socket.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockname(2).
+    /// Returns the address of this socket: getsockname(2).
     pub fn local_addr(&self) -> io::Result<S::Address> {
         self.socket().local_addr()
     }
 
-    /// Returns the address of the connected peer.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` if no peer is set; otherwise those of getpeername(2).
+    /// Returns the address of the connected peer, or `NotConnected` if none is set: getpeername(2).
     pub fn peer_addr(&self) -> io::Result<S::Address> {
         self.socket().peer_addr()
     }
 
-    /// Takes over a standard socket and puts it in non-blocking mode. Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the mode cannot be set.
+    /// Takes over a standard socket and puts it in non-blocking mode, which may fail. Needs no
+    /// runtime.
     pub fn from_std(socket: S) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self { io: Io::new(socket), ended: AtomicBool::new(false) })
     }
 
-    /// Gives the standard socket back, still in non-blocking mode.
-    ///
-    /// # Errors
-    ///
-    /// If the socket belongs to another runtime that is alive, which then closes it.
+    /// Gives the standard socket back, still in non-blocking mode. Fails if it belongs to another
+    /// live runtime, which then closes it.
     pub fn into_std(self) -> io::Result<S> {
         self.io.into_inner()
     }

@@ -2,9 +2,8 @@
 //! [`Incoming`].
 //!
 //! A listener wraps mio's socket, not the standard one, because mio's accept4(2) also makes the new
-//! socket non-blocking: one system call per connection. `accept.rs` decides about errors;
-//! [`ListenerSocket`] names what differs between the families; how to bind stands in `tcp.rs` and
-//! `unix.rs`.
+//! socket non-blocking: one system call per connection. `accept.rs` handles the errors;
+//! [`ListenerSocket`] names the differences between the families; `tcp.rs` and `unix.rs` bind.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -21,7 +20,7 @@ use super::stream::{Stream, StreamSocket};
 use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
 
-/// The sockets that a [`Listener`] wraps: TCP and Unix ones of the standard library. It is sealed.
+/// A socket that a [`Listener`] wraps: TCP or Unix, of the standard library. Sealed.
 pub trait ListenerSocket: Sealed + From<OwnedFd> + 'static {
     /// The sockets of the connections.
     type Connection: StreamSocket<Address = Self::Address>;
@@ -44,7 +43,7 @@ pub trait ListenerSocket: Sealed + From<OwnedFd> + 'static {
 
 type Accepted<S> = io::Result<(Stream<<S as ListenerSocket>::Connection>, <S as ListenerSocket>::Address)>;
 
-/// Accepts connections. Its kinds are [`TcpListener`](super::TcpListener) and
+/// Accepts connections: a [`TcpListener`](super::TcpListener) or a
 /// [`UnixListener`](super::UnixListener).
 ///
 /// ```
@@ -70,10 +69,9 @@ impl<S: ListenerSocket> Listener<S> {
 
     /// Waits for the next connection.
     ///
-    /// Connections that failed before they were accepted are passed over (accept(2): `ECONNABORTED`
-    /// and network errors of the new socket). Out of descriptors or memory, the listener pauses for
-    /// a tenth of a second, once for all tasks that accept, and tries again; connections wait in
-    /// the backlog.
+    /// Skips connections that failed before they were accepted (accept(2): `ECONNABORTED` and
+    /// network errors of the new socket). Out of descriptors or memory, the listener pauses for 100
+    /// ms, once for all tasks that accept, and tries again; connections wait in the backlog.
     ///
     /// # Cancel safety
     ///
@@ -82,8 +80,8 @@ impl<S: ListenerSocket> Listener<S> {
     ///
     /// # Errors
     ///
-    /// If the listener itself is unusable, or used outside its runtime; outside any runtime also a
-    /// shortage of descriptors or memory.
+    /// If the listener itself is unusable, or used outside its runtime; outside any runtime also if
+    /// descriptors or memory run short.
     pub async fn accept(&self) -> Accepted<S> {
         let mut accepting = self.io.wait(Direction::Read, S::accept, never);
         let accepted = poll_fn(|cx| self.backoff.poll(cx, |cx| Pin::new(&mut accepting).poll(cx)));
@@ -91,8 +89,7 @@ impl<S: ListenerSocket> Listener<S> {
         Ok((Stream::new(connection), address))
     }
 
-    /// Like [`accept`](Self::accept), for hand-written futures. All calls share one waker: the last
-    /// one replaces the others.
+    /// Like [`accept`](Self::accept), for hand-written futures; the last waker wins.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Accepted<S>> {
         let accepted = self.backoff.poll(cx, |cx| self.io.poll(cx, Direction::Read, S::accept, never));
         accepted.map_ok(|(connection, address)| (Stream::new(connection), address))
@@ -100,40 +97,26 @@ impl<S: ListenerSocket> Listener<S> {
 
     /// Returns the connections as an async iterator, as [`accept`](Self::accept) gives them.
     ///
-    /// An error of the listener is handed out and ends the iterator; otherwise it never ends.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the iterator or its `next` loses nothing: a connection that was not returned stays
-    /// in the backlog.
+    /// An error of the listener is returned and ends the iterator, which otherwise never ends.
+    /// Dropping the iterator or its `next` loses nothing, as with `accept`.
     pub fn incoming(&self) -> Incoming<'_, Self> {
         Incoming { listener: Some(self) }
     }
 
-    /// Returns the address on which it listens.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockname(2).
+    /// Returns the address on which it listens: getsockname(2).
     pub fn local_addr(&self) -> io::Result<S::Address> {
         S::local_addr(self.io.get())
     }
 
-    /// Takes over a standard listener and puts it in non-blocking mode. Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the mode cannot be set.
+    /// Takes over a standard listener and puts it in non-blocking mode, which may fail. Needs no
+    /// runtime.
     pub fn from_std(listener: S) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self::new(listener.into_mio()))
     }
 
-    /// Gives the standard listener back, still in non-blocking mode.
-    ///
-    /// # Errors
-    ///
-    /// If the listener belongs to another runtime that is alive, which then closes it.
+    /// Gives the standard listener back, still in non-blocking mode. Fails if it belongs to another
+    /// live runtime, which then closes it.
     pub fn into_std(self) -> io::Result<S> {
         Ok(S::from(self.io.into_inner()?.into()))
     }
@@ -157,7 +140,7 @@ impl<S: ListenerSocket> fmt::Debug for Listener<S> {
     }
 }
 
-/// The connections of a listener as an async iterator: see [`Listener::incoming`].
+/// An async iterator of a listener's connections: see [`Listener::incoming`].
 ///
 /// ```
 /// use futures_lite::StreamExt;
@@ -175,8 +158,8 @@ impl<S: ListenerSocket> fmt::Debug for Listener<S> {
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Incoming<'a, L> {
-    /// `None` after an error: a listener's error does not pass, and a loop that is handed it again
-    /// and again would never wait.
+    /// `None` after an error: a listener's error is permanent, and a loop that got it again and
+    /// again would never wait.
     listener: Option<&'a L>,
 }
 

@@ -1,5 +1,5 @@
-//! From names to addresses, [`lookup_host`]. Literal addresses are parsed in place; names are
-//! looked up on the blocking pool, since the system's look-up (getaddrinfo(3)) blocks.
+//! Name resolution: [`lookup_host`]. Literal addresses are parsed in place. Names go to the
+//! blocking pool, since the system's look-up (getaddrinfo(3)) blocks.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
@@ -7,26 +7,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use crate::executor::budget;
 use crate::task::job;
 
-/// What can be connected to: an address, or a host name and a port.
+/// A target of a connection: an address, or a host name and a port.
 ///
-/// Implemented for socket addresses, pairs of host and port, and `"host:port"` texts. It is sealed.
+/// Implemented for socket addresses, pairs of host and port, and `"host:port"` texts. Sealed.
 pub trait ToAddress: sealed::Sealed {}
 
 mod sealed {
+    use std::io;
     use std::net::SocketAddr;
 
     pub trait Sealed {
         fn target(self) -> Target;
     }
 
-    /// An address, or a name that has to be looked up.
     #[derive(Debug)]
     pub enum Target {
-        Literal(SocketAddr),
-        /// Host, port.
+        /// A literal address, or the error of a text without a valid port.
+        Known(io::Result<SocketAddr>),
+        /// Host, port: to be looked up.
         Name(String, u16),
-        /// A text without a port.
-        Malformed(String),
     }
 }
 
@@ -35,12 +34,12 @@ pub(super) use sealed::Target;
 
 impl<A: Sealed> ToAddress for A {}
 
-/// Addresses, which need no look-up.
+/// Implements [`Sealed`] for addresses, which need no look-up.
 macro_rules! literals {
     ($($address:ty),*) => {
         $(impl Sealed for $address {
             fn target(self) -> Target {
-                Target::Literal(self.into())
+                Target::Known(Ok(self.into()))
             }
         })*
     };
@@ -68,11 +67,14 @@ impl Sealed for (String, u16) {
 impl Sealed for &str {
     fn target(self) -> Target {
         if let Ok(address) = self.parse() {
-            return Target::Literal(address);
+            return Target::Known(Ok(address));
         }
         match self.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
             Some((name, Ok(port))) => host(name, port),
-            _ => Target::Malformed(self.to_owned()),
+            _ => {
+                let text = format!("`{self}` is no address; write `host:port`");
+                Target::Known(Err(io::Error::new(io::ErrorKind::InvalidInput, text)))
+            }
         }
     }
 }
@@ -89,16 +91,15 @@ impl Sealed for &String {
     }
 }
 
-/// Returns the addresses of a host, in the system's order. A literal address is its own answer and
-/// needs no look-up.
+/// Returns the addresses of a host, in the system's order. A literal address needs no look-up.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the answer: a look-up that has started goes on by itself.
+/// Dropping the future drops the answer; a look-up that has started continues by itself.
 ///
 /// # Errors
 ///
-/// If the name does not resolve, if a text has no port, or if the look-up could not be started.
+/// If the name does not resolve, a text has no valid port, or the look-up cannot be started.
 ///
 /// # Panics
 ///
@@ -116,13 +117,9 @@ pub async fn lookup_host(host: impl ToAddress) -> io::Result<Vec<SocketAddr>> {
 
 pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
-        Target::Literal(address) => {
+        Target::Known(address) => {
             budget::proceed().await;
-            Ok(vec![address])
-        }
-        Target::Malformed(text) => {
-            budget::proceed().await;
-            Err(malformed(&text))
+            Ok(vec![address?])
         }
         Target::Name(host, port) => {
             job::spawn_here(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()), "lookup_host").await?
@@ -130,11 +127,10 @@ pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// The same on the calling thread, for `bind`, which is not async.
+/// [`resolve`] on the calling thread, for `bind`, which is not async.
 pub(super) fn resolve_here(target: Target) -> io::Result<Vec<SocketAddr>> {
     match target {
-        Target::Literal(address) => Ok(vec![address]),
-        Target::Malformed(text) => Err(malformed(&text)),
+        Target::Known(address) => Ok(vec![address?]),
         Target::Name(host, port) => Ok((host.as_str(), port).to_socket_addrs()?.collect()),
     }
 }
@@ -152,10 +148,6 @@ pub(super) fn first<T>(
         }
     }
     Err(last)
-}
-
-fn malformed(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{text}` is no address; write `host:port`"))
 }
 
 /// The error if a look-up succeeds without an address.

@@ -7,17 +7,17 @@
 //! | datagrams | | [`UdpSocket`] | [`UnixDatagram`] | [`Datagram`] |
 //!
 //! Each is a socket of the standard library in non-blocking mode, with a place in a reactor once it
-//! had to wait. Methods take `&self`, so two tasks may read and write one socket at the same time;
-//! any number may wait in each direction. The `poll_*` methods and the `futures-io` traits share
-//! one waker per direction: the last one replaces the others.
+//! has had to wait. Methods take `&self`, so two tasks may read and write one socket at the same
+//! time; any number may wait in each direction. The `poll_*` methods and the `futures-io` traits
+//! share one waker per direction: the last one replaces the others.
 //!
-//! A socket belongs to no runtime until it first waits. From then on it can be used in that runtime
-//! only, and reports an error anywhere else; `into_std` and `from_std` move it. Options that the
-//! types do not offer (`SO_REUSEPORT`, backlog, keep-alive) are set on the standard socket, with
-//! `socket2` for instance, before `from_std`.
+//! A socket belongs to no runtime until it first waits. From then on only that runtime may use it;
+//! anywhere else its operations return an error. `into_std` and `from_std` move it. Set other
+//! options (`SO_REUSEPORT`, backlog, keep-alive) on the standard socket before `from_std`, with
+//! `socket2` for instance.
 
-/// Implements methods by the type's inherent ones of the same names. The standard library's sockets
-/// have them in common, but no trait says so.
+/// Implements trait methods by the inherent methods of the same names. The standard library's
+/// sockets share them, but no trait of it says so.
 macro_rules! forward {
     ($($method:ident($($argument:ident: $type:ty)?) -> $result:ty),* $(,)?) => {
         $(fn $method(&self $(, $argument: $type)?) -> io::Result<$result> {

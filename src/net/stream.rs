@@ -1,9 +1,9 @@
 //! Connections, TCP and Unix ones: [`Stream`] and its halves.
 //!
 //! A stream is a standard socket in non-blocking mode inside an `Io`, which knows how to wait. Each
-//! operation is one system call in a closure: [`Stream::read`] and its like hand the closure to
-//! `Io::wait`, the `poll_*` methods to `Io::poll`. [`StreamSocket`] names the few facts in which
-//! the two families differ; how to connect stands in `tcp.rs` and `unix.rs`.
+//! operation is one system call in a closure: [`Stream::read`] and its like pass the closure to
+//! `Io::wait`, the `poll_*` methods to `Io::poll`. [`StreamSocket`] names the few differences
+//! between the two families; `tcp.rs` and `unix.rs` connect.
 //!
 //! A read or write that moves fewer bytes than it was offered marks its direction as drained. So
 //! the usual request costs one `read` and one `write`, and no second call that would only say
@@ -24,7 +24,7 @@ use crate::executor::budget;
 use crate::io::operation::{Io, never};
 use crate::reactor::Direction;
 
-/// The sockets that a [`Stream`] wraps: TCP and Unix ones of the standard library. It is sealed.
+/// A socket that a [`Stream`] wraps: TCP or Unix, of the standard library. Sealed.
 pub trait StreamSocket: Sealed + AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + Send + Sync + 'static {
     /// The addresses of the family.
     type Address;
@@ -46,12 +46,10 @@ pub trait StreamSocket: Sealed + AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + S
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
 }
 
-/// A connection. Its kinds are [`TcpStream`](super::TcpStream) and
-/// [`UnixStream`](super::UnixStream).
+/// A connection: a [`TcpStream`](super::TcpStream) or a [`UnixStream`](super::UnixStream).
 ///
-/// The stream and `&Stream` both implement `futures_io::{AsyncRead, AsyncWrite}`, so one task can
-/// read while another writes. The inherent methods do the same and may be called by any number of
-/// tasks at a time.
+/// `Stream` and `&Stream` both implement `futures_io::{AsyncRead, AsyncWrite}`, so one task can
+/// read while another writes. Any number of tasks may call the inherent methods at a time.
 ///
 /// ```
 /// use postlude::net::{Stream, StreamSocket};
@@ -71,7 +69,7 @@ impl<S: StreamSocket> Stream<S> {
         Self { io: Io::new(socket.into().into()) }
     }
 
-    /// Wraps a socket that has begun to connect, if it has, and waits until it is connected.
+    /// Wraps a socket that has begun to connect, and waits until it is connected.
     pub(super) async fn connecting(socket: io::Result<impl Into<OwnedFd>>) -> io::Result<Self> {
         let stream = Self::new(socket?);
         stream.io.wait(Direction::Write, is_connected, never).await?;
@@ -86,7 +84,7 @@ impl<S: StreamSocket> Stream<S> {
         &self.io
     }
 
-    /// Reads the bytes that have arrived, at most as many as fit; 0 is the end of the stream.
+    /// Reads the bytes that have arrived, at most as many as fit; 0 means the end of the stream.
     ///
     /// Waits while none have arrived, also with an empty buffer.
     ///
@@ -96,18 +94,14 @@ impl<S: StreamSocket> Stream<S> {
     ///
     /// # Errors
     ///
-    /// Those of recv(2), except that it never would block; or if used outside its runtime.
+    /// Errors of recv(2), except "would block"; or if used outside its runtime.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = buffer.len();
         self.io.wait(Direction::Read, |stream| stream.io().read(buffer), move |&n| Self::read_drains(n, len)).await
     }
 
     /// Reads into several buffers, one after the other: readv(2). Otherwise as
-    /// [`read`](Self::read).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `read`.
+    /// [`read`](Self::read), cancel safety included.
     pub async fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.io.wait(Direction::Read, |stream| stream.io().read_vectored(buffers), never).await
     }
@@ -143,18 +137,15 @@ impl<S: StreamSocket> Stream<S> {
     ///
     /// # Errors
     ///
-    /// Those of send(2), except that it never would block and never raises `SIGPIPE`; or if used
-    /// outside its runtime.
+    /// Errors of send(2), except "would block" and without `SIGPIPE`; or if used outside its
+    /// runtime.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let len = bytes.len();
         self.io.wait(Direction::Write, |stream| stream.io().write(bytes), move |&n| n < len).await
     }
 
-    /// Writes several buffers, one after the other: writev(2). Otherwise as [`write`](Self::write).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `write`.
+    /// Writes several buffers, one after the other: writev(2). Otherwise as [`write`](Self::write),
+    /// cancel safety included.
     pub async fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         self.io.wait(Direction::Write, |stream| stream.io().write_vectored(buffers), never).await
     }
@@ -163,7 +154,7 @@ impl<S: StreamSocket> Stream<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves unknown how many bytes it has written.
+    /// Dropping the future leaves the number of written bytes unknown.
     ///
     /// # Errors
     ///
@@ -183,37 +174,27 @@ impl<S: StreamSocket> Stream<S> {
 
     /// Waits until a read is worth trying: there are bytes, an end or an error.
     ///
-    /// Once reported, readiness stays reported until a read of this socket finds nothing.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// If used outside its runtime.
+    /// Once reported, readiness stays reported until a read of this socket finds nothing. Fails
+    /// outside the socket's runtime. Dropping the future loses nothing.
     pub async fn readable(&self) -> io::Result<()> {
         self.io.ready(Direction::Read).await
     }
 
-    /// Waits until a write is worth trying. Otherwise as [`readable`](Self::readable).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `readable`.
+    /// Waits until a write is worth trying. Otherwise as [`readable`](Self::readable), cancel
+    /// safety included.
     pub async fn writable(&self) -> io::Result<()> {
         self.io.ready(Direction::Write).await
     }
 
-    /// Like [`read`](Self::read), for hand-written futures. All calls share one waker: the last one
-    /// replaces the others.
+    /// Like [`read`](Self::read), for hand-written futures; the last waker to poll for reading
+    /// wins.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let len = buffer.len();
         self.io.poll(cx, Direction::Read, |stream| stream.io().read(buffer), |&n| Self::read_drains(n, len))
     }
 
-    /// Like [`write`](Self::write), for hand-written futures. All calls share one waker: the last
-    /// one replaces the others.
+    /// Like [`write`](Self::write), for hand-written futures; the last waker to poll for writing
+    /// wins.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let len = bytes.len();
         self.io.poll(cx, Direction::Write, |stream| stream.io().write(bytes), |&n| n < len)
@@ -223,11 +204,8 @@ impl<S: StreamSocket> Stream<S> {
         S::SHORT_READ_DRAINS && n < len
     }
 
-    /// Ends one direction or both, at once. A connection that has ended already is no error.
-    ///
-    /// # Errors
-    ///
-    /// Those of shutdown(2), except `ENOTCONN`.
+    /// Shuts down one direction or both, at once: shutdown(2). A connection that has already ended
+    /// is no error.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self.socket().shutdown(how) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -255,48 +233,35 @@ impl<S: StreamSocket> Stream<S> {
         (ReadHalf { stream: Arc::clone(&stream) }, WriteHalf { stream, ends_stream: true })
     }
 
-    /// Returns the address of this end.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockname(2).
+    /// Returns the address of this end: getsockname(2).
     pub fn local_addr(&self) -> io::Result<S::Address> {
         self.socket().local_addr()
     }
 
-    /// Returns the address of the other end.
-    ///
-    /// # Errors
-    ///
-    /// Those of getpeername(2).
+    /// Returns the address of the other end: getpeername(2).
     pub fn peer_addr(&self) -> io::Result<S::Address> {
         self.socket().peer_addr()
     }
 
-    /// Takes over a standard stream and puts it in non-blocking mode. Needs no runtime.
+    /// Takes over a standard stream and puts it in non-blocking mode, which may fail. Needs no
+    /// runtime.
     ///
-    /// The stream should be connected: any other is reported ready at once, for its error.
-    ///
-    /// # Errors
-    ///
-    /// If the mode cannot be set.
+    /// The stream should be connected: the system reports any other as ready at once, for its
+    /// error.
     pub fn from_std(stream: S) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { io: Io::new(stream) })
     }
 
-    /// Gives the standard stream back, still in non-blocking mode.
-    ///
-    /// # Errors
-    ///
-    /// If the stream belongs to another runtime that is alive, which then closes it.
+    /// Gives the standard stream back, still in non-blocking mode. Fails if it belongs to another
+    /// live runtime, which then closes it.
     pub fn into_std(self) -> io::Result<S> {
         self.io.into_inner()
     }
 }
 
-/// Whether a connection is made: connect(2), "EINPROGRESS". An event may be spurious, so that the
-/// socket is writable does not show it.
+/// Whether a connection is made: connect(2), "EINPROGRESS". That the socket is writable does not
+/// show it, for an event may be spurious.
 fn is_connected<S: StreamSocket>(stream: &S) -> io::Result<()> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
@@ -308,7 +273,7 @@ fn is_connected<S: StreamSocket>(stream: &S) -> io::Result<()> {
     }
 }
 
-/// How many bytes an operation moved, if it is over.
+/// The count of bytes that an operation moved.
 type PollCount = Poll<io::Result<usize>>;
 
 impl<S: StreamSocket> AsyncRead for &Stream<S> {
@@ -399,11 +364,8 @@ impl<S: StreamSocket> ReadHalf<S> {
         &self.stream
     }
 
-    /// Puts the halves together again, without shutting anything down.
-    ///
-    /// # Errors
-    ///
-    /// Gives both back if they are not halves of one stream.
+    /// Joins the halves again, without shutting anything down. Gives both back if they are not
+    /// halves of one stream.
     pub fn reunite(self, mut write: WriteHalf<S>) -> Result<Stream<S>, (Self, WriteHalf<S>)> {
         if !Arc::ptr_eq(&self.stream, &write.stream) {
             return Err((self, write));
@@ -423,7 +385,7 @@ impl<S: StreamSocket> AsyncRead for ReadHalf<S> {
 /// The writing half of a [split](Stream::split) stream.
 ///
 /// Its drop shuts the writing direction down: the other end sees the end of the stream, while the
-/// reading half goes on.
+/// reading half continues.
 #[derive(Debug)]
 pub struct WriteHalf<S: StreamSocket> {
     stream: Arc<Stream<S>>,

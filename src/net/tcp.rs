@@ -14,16 +14,13 @@ use crate::reactor::Direction;
 /// Accepts TCP connections: a [`Listener`], which has the methods to accept.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::net::{TcpListener, TcpStream};
-/// postlude::run(async {
-///     let listener = TcpListener::bind("127.0.0.1:0")?;
-///     let client = TcpStream::connect(listener.local_addr()?).await?;
-///     let (_server, address) = listener.accept().await?;
-///     assert_eq!(address, client.local_addr()?);
-///     Ok(())
-/// })?
-/// # }
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let client = TcpStream::connect(listener.local_addr()?).await?;
+/// let (_server, address) = listener.accept().await?;
+/// assert_eq!(address, client.local_addr()?);
+/// # Ok(()) })? }
 /// ```
 pub type TcpListener = Listener<std::net::TcpListener>;
 
@@ -68,19 +65,16 @@ impl ListenerSocket for std::net::TcpListener {
 /// A TCP connection: a [`Stream`], which has the methods to read and write.
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::net::{TcpListener, TcpStream};
-/// postlude::run(async {
-///     let listener = TcpListener::bind("127.0.0.1:0")?;
-///     let client = TcpStream::connect(listener.local_addr()?).await?;
-///     let (server, _) = listener.accept().await?;
-///     client.write_all(b"ping").await?;
-///     let mut word = [0; 4];
-///     server.read_exact(&mut word).await?;
-///     assert_eq!(&word, b"ping");
-///     Ok(())
-/// })?
-/// # }
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let client = TcpStream::connect(listener.local_addr()?).await?;
+/// let (server, _) = listener.accept().await?;
+/// client.write_all(b"ping").await?;
+/// let mut word = [0; 4];
+/// server.read_exact(&mut word).await?;
+/// assert_eq!(&word, b"ping");
+/// # Ok(()) })? }
 /// ```
 pub type TcpStream = Stream<std::net::TcpStream>;
 
@@ -118,11 +112,8 @@ impl Stream<std::net::TcpStream> {
         Err(last)
     }
 
-    /// Reads the bytes that have arrived and leaves them there. Otherwise as [`read`](Self::read).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `read`.
+    /// Reads the bytes that have arrived and leaves them there. Otherwise as [`read`](Self::read),
+    /// cancel safety included.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io().wait(Direction::Read, |stream| stream.peek(buffer), never).await
     }
@@ -130,8 +121,7 @@ impl Stream<std::net::TcpStream> {
 
 /// Options of [`TcpStream`]. Errors are those of getsockopt(2) and setsockopt(2).
 impl Stream<std::net::TcpStream> {
-    /// Sets whether small writes are sent at once (`TCP_NODELAY`, tcp(7)). Off by default, as the
-    /// system has it.
+    /// Sets whether small writes are sent at once (`TCP_NODELAY`, tcp(7)). Off by default.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().set_nodelay(nodelay)
     }

@@ -12,21 +12,18 @@ use crate::reactor::Direction;
 
 /// A UDP socket: a [`Datagram`], which has the methods to send to a peer and to receive.
 ///
-/// Not guaranteed: that a datagram arrives, arrives once, or in order; udp(7).
+/// **Not guaranteed:** that a datagram arrives, arrives once, or in order; udp(7).
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
 /// use postlude::net::UdpSocket;
-/// postlude::run(async {
-///     let server = UdpSocket::bind("127.0.0.1:0")?;
-///     let client = UdpSocket::bind("127.0.0.1:0")?;
-///     client.send_to(b"ping", server.local_addr()?).await?;
-///     let mut buffer = [0; 1500];
-///     let (len, from) = server.recv_from(&mut buffer).await?;
-///     assert_eq!((&buffer[..len], from), (&b"ping"[..], client.local_addr()?));
-///     Ok(())
-/// })?
-/// # }
+/// let server = UdpSocket::bind("127.0.0.1:0")?;
+/// let client = UdpSocket::bind("127.0.0.1:0")?;
+/// client.send_to(b"ping", server.local_addr()?).await?;
+/// let mut buffer = [0; 1500];
+/// let (len, from) = server.recv_from(&mut buffer).await?;
+/// assert_eq!((&buffer[..len], from), (&b"ping"[..], client.local_addr()?));
+/// # Ok(()) })? }
 /// ```
 pub type UdpSocket = Datagram<std::net::UdpSocket>;
 
@@ -49,7 +46,7 @@ impl Datagram<std::net::UdpSocket> {
     ///
     /// Nothing is sent, so the peer need not exist. If it does not, one later `send` or `recv`
     /// returns `ConnectionRefused`, which does the socket no harm. A host name is looked up on the
-    /// blocking pool, and the first of its addresses that can be routed to is taken.
+    /// blocking pool, and the first of its addresses that has a route is taken.
     ///
     /// # Cancel safety
     ///
@@ -70,80 +67,60 @@ impl Datagram<std::net::UdpSocket> {
     /// Sends a datagram to an address, and returns its length: all of it is sent. Look names up
     /// once, with [`lookup_host`](super::lookup_host).
     ///
-    /// # Cancel safety
-    ///
-    /// As [`send`](Self::send).
+    /// Cancel safety as [`send`](Self::send).
     ///
     /// # Errors
     ///
-    /// Those of sendto(2), except that it never would block; or if used outside its runtime. A
-    /// receiver that does not exist is reported only if the socket is connected.
+    /// Errors of sendto(2), except "would block"; or if used outside its runtime. A missing
+    /// receiver is reported only to a connected socket.
     pub async fn send_to(&self, bytes: &[u8], address: SocketAddr) -> io::Result<usize> {
         self.io().wait(Direction::Write, |socket| socket.send_to(bytes, address), never).await
     }
 
-    /// Like [`send_to`](Self::send_to), for hand-written futures. All calls that poll to send share
-    /// one waker: the last one replaces the others.
+    /// Like [`send_to`](Self::send_to), for hand-written futures; the last waker to poll for
+    /// sending wins.
     pub fn poll_send_to(&self, cx: &mut Context<'_>, bytes: &[u8], address: SocketAddr) -> Poll<io::Result<usize>> {
         self.io().poll(cx, Direction::Write, |socket| socket.send_to(bytes, address), never)
     }
 
-    /// Receives the next datagram and leaves it there. Otherwise as [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `recv`.
+    /// Receives the next datagram and leaves it there. Otherwise as [`recv`](Self::recv), cancel
+    /// safety included.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io().wait(Direction::Read, |socket| socket.peek(buffer), never).await
     }
 
     /// Receives the next datagram and its sender, and leaves it there. Otherwise as
-    /// [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// As `recv`.
+    /// [`recv`](Self::recv), cancel safety included.
     pub async fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io().wait(Direction::Read, |socket| socket.peek_from(buffer), never).await
     }
 
-    /// Receives what is sent to a multicast group on the interface with this address
+    /// Receives datagrams of a multicast group on the interface with this address
     /// (`IP_ADD_MEMBERSHIP`, ip(7)). `0.0.0.0` lets the system choose the interface.
     ///
     /// # Errors
     ///
-    /// Those of setsockopt(2): no such interface, no multicast address, or the group was joined
+    /// Errors of setsockopt(2): no such interface, no multicast address, or the group was joined
     /// already.
     pub fn join_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.socket().join_multicast_v4(&group, &interface)
     }
 
-    /// Undoes [`join_multicast_v4`](Self::join_multicast_v4). The drop of the socket leaves every
-    /// group.
-    ///
-    /// # Errors
-    ///
-    /// Those of setsockopt(2), `AddrNotAvailable` if the group was not joined.
+    /// Undoes [`join_multicast_v4`](Self::join_multicast_v4); `AddrNotAvailable` if the group was
+    /// not joined. The drop of the socket leaves every group.
     pub fn leave_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.socket().leave_multicast_v4(&group, &interface)
     }
 
-    /// Receives what is sent to a multicast group on the interface with this index
-    /// (`IPV6_ADD_MEMBERSHIP`, ipv6(7)). 0 lets the system choose the interface.
-    ///
-    /// # Errors
-    ///
-    /// As [`join_multicast_v4`](Self::join_multicast_v4).
+    /// Receives datagrams of a multicast group on the interface with this index
+    /// (`IPV6_ADD_MEMBERSHIP`, ipv6(7)). 0 lets the system choose. Errors as
+    /// [`join_multicast_v4`](Self::join_multicast_v4).
     pub fn join_multicast_v6(&self, group: Ipv6Addr, interface: u32) -> io::Result<()> {
         self.socket().join_multicast_v6(&group, interface)
     }
 
-    /// Undoes [`join_multicast_v6`](Self::join_multicast_v6). The drop of the socket leaves every
-    /// group.
-    ///
-    /// # Errors
-    ///
-    /// Those of setsockopt(2), `AddrNotAvailable` if the group was not joined.
+    /// Undoes [`join_multicast_v6`](Self::join_multicast_v6); `AddrNotAvailable` if the group was
+    /// not joined. The drop of the socket leaves every group.
     pub fn leave_multicast_v6(&self, group: Ipv6Addr, interface: u32) -> io::Result<()> {
         self.socket().leave_multicast_v6(&group, interface)
     }
@@ -151,19 +128,19 @@ impl Datagram<std::net::UdpSocket> {
 
 /// Options of [`UdpSocket`]. Errors are those of getsockopt(2) and setsockopt(2).
 impl Datagram<std::net::UdpSocket> {
-    /// Takes the pending error off the socket (`SO_ERROR`, socket(7)), if there is one, so that no
-    /// `send` or `recv` returns it.
+    /// Takes the pending error off the socket (`SO_ERROR`, socket(7)), so that no `send` or `recv`
+    /// returns it.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.socket().take_error()
     }
 
-    /// Sets whether datagrams may be sent to a broadcast address (`SO_BROADCAST`, socket(7)). Off
-    /// by default.
+    /// Sets whether datagrams may go to a broadcast address (`SO_BROADCAST`, socket(7)). Off by
+    /// default.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
         self.socket().set_broadcast(broadcast)
     }
 
-    /// Returns whether datagrams may be sent to a broadcast address.
+    /// Returns whether datagrams may go to a broadcast address.
     pub fn broadcast(&self) -> io::Result<bool> {
         self.socket().broadcast()
     }
@@ -189,8 +166,8 @@ impl Datagram<std::net::UdpSocket> {
         self.socket().multicast_loop_v4()
     }
 
-    /// Sets how many hops a multicast datagram may take over IPv4 (`IP_MULTICAST_TTL`, ip(7)). 1 by
-    /// default: not beyond this network.
+    /// Sets how many hops a multicast datagram may take over IPv4 (`IP_MULTICAST_TTL`, ip(7)).
+    /// Default 1: not beyond this network.
     pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
         self.socket().set_multicast_ttl_v4(ttl)
     }
@@ -206,8 +183,8 @@ impl Datagram<std::net::UdpSocket> {
         self.socket().set_multicast_loop_v6(on)
     }
 
-    /// Returns whether this host receives the multicast datagrams it sends over IPv6. An
-    /// error on an IPv4 socket.
+    /// Returns whether this host receives the multicast datagrams it sends over IPv6. An error on
+    /// an IPv4 socket.
     pub fn multicast_loop_v6(&self) -> io::Result<bool> {
         self.socket().multicast_loop_v6()
     }

@@ -31,20 +31,14 @@ pub type UnixListener = Listener<unix::UnixListener>;
 impl Listener<unix::UnixListener> {
     /// Binds to a path and listens. Needs no runtime.
     ///
-    /// The file must not exist yet, and stays when the listener is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the path is taken or too long (108 bytes, unix(7)), or permission is missing.
+    /// The file must not exist yet, and stays when the listener is dropped. An error if the path is
+    /// taken or too long (108 bytes, unix(7)), or permission is missing.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self::new(mio::net::UnixListener::bind(path)?))
     }
 
-    /// Binds to an address, which may be in the abstract namespace (unix(7)), and listens.
-    ///
-    /// # Errors
-    ///
-    /// If the address is taken.
+    /// Binds to an address, which may be in the abstract namespace (unix(7)), and listens. An error
+    /// if the address is taken.
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         Ok(Self::new(mio::net::UnixListener::bind_addr(address)?))
     }
@@ -110,11 +104,7 @@ impl Stream<unix::UnixStream> {
     }
 
     /// Connects to an address, which may be in the abstract namespace (unix(7)). Otherwise as
-    /// `connect`.
-    ///
-    /// # Cancel safety
-    ///
-    /// As `connect`.
+    /// `connect`, cancel safety included.
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
         Self::finish_connect(mio::net::UnixStream::connect_addr(address)).await
     }
@@ -133,11 +123,8 @@ impl Stream<unix::UnixStream> {
         Self::connecting(begun).await
     }
 
-    /// Makes two sockets connected to each other: socketpair(2). Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the descriptors.
+    /// Makes two sockets connected to each other: socketpair(2). Needs no runtime. An error if the
+    /// system refuses the descriptors.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = unix::UnixStream::pair()?;
         Ok((Self::from_std(a)?, Self::from_std(b)?))

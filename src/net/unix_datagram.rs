@@ -2,9 +2,9 @@
 //!
 //! Unlike UDP, nothing is lost or reordered on the way, and a full receiver makes the sender wait.
 //! That waiting has one trap. The system tells a *connected* sender when its peer has room again. A
-//! sender without a peer always counts as writable: Linux reports so anew after each send that
-//! would block, so waiting for events would spin; elsewhere no event may come at all.
-//! `UnixDatagram::send_to` therefore tries again by the clock.
+//! sender without a peer always counts as writable: Linux reports so again after each send that
+//! would block, so waiting for events would spin; elsewhere no event may come at all. So
+//! `UnixDatagram::send_to` tries again by the clock.
 
 use std::io;
 use std::net::Shutdown;
@@ -46,38 +46,26 @@ pub type UnixDatagram = Datagram<unix::UnixDatagram>;
 impl Datagram<unix::UnixDatagram> {
     /// Binds to a path. Needs no runtime.
     ///
-    /// The file must not exist yet, and stays when the socket is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the path is taken or too long (108 bytes, unix(7)), or permission is missing.
+    /// The file must not exist yet, and stays when the socket is dropped. An error if the path is
+    /// taken or too long (108 bytes, unix(7)), or permission is missing.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::from_std(unix::UnixDatagram::bind(path)?)
     }
 
-    /// Binds to an address, which may be in the abstract namespace (unix(7)). Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the address is taken.
+    /// Binds to an address, which may be in the abstract namespace (unix(7)). Needs no runtime. An
+    /// error if the address is taken.
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         Self::from_std(unix::UnixDatagram::bind_addr(address)?)
     }
 
-    /// Makes a socket without an address, to send from. Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the descriptor.
+    /// Makes a socket without an address, to send from. Needs no runtime. An error if the system
+    /// refuses the descriptor.
     pub fn unbound() -> io::Result<Self> {
         Self::from_std(unix::UnixDatagram::unbound()?)
     }
 
-    /// Makes two sockets connected to each other: socketpair(2). Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the descriptors.
+    /// Makes two sockets connected to each other: socketpair(2). Needs no runtime. An error if the
+    /// system refuses the descriptors.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = unix::UnixDatagram::pair()?;
         Ok((Self::from_std(a)?, Self::from_std(b)?))
@@ -88,7 +76,7 @@ impl Datagram<unix::UnixDatagram> {
     ///
     /// # Errors
     ///
-    /// Those of connect(2): nothing is there, no process has it open, or permission is missing.
+    /// Errors of connect(2): nothing is there, no process has it open, or permission is missing.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         self.socket().connect(path)
     }
@@ -110,8 +98,8 @@ impl Datagram<unix::UnixDatagram> {
     ///
     /// # Errors
     ///
-    /// Those of sendto(2), except that it never would block: nothing is there, no process has it
-    /// open, or permission is missing.
+    /// Errors of sendto(2), except "would block": nothing is there, no process has it open, or
+    /// permission is missing.
     ///
     /// # Panics
     ///
@@ -122,15 +110,7 @@ impl Datagram<unix::UnixDatagram> {
     }
 
     /// Sends a datagram to an address, which may be in the abstract namespace. Otherwise as
-    /// `send_to`.
-    ///
-    /// # Cancel safety
-    ///
-    /// As `send_to`.
-    ///
-    /// # Panics
-    ///
-    /// As `send_to`.
+    /// `send_to`, cancel safety and panics included.
     pub async fn send_to_addr(&self, bytes: &[u8], address: &SocketAddr) -> io::Result<usize> {
         self.send_by_clock(|socket| socket.send_to_addr(bytes, address)).await
     }
@@ -150,22 +130,19 @@ impl Datagram<unix::UnixDatagram> {
         }
     }
 
-    /// Like [`send_to_addr`](Self::send_to_addr), for hand-written futures. All calls that poll to
-    /// send share one waker: the last one replaces the others.
+    /// Like [`send_to_addr`](Self::send_to_addr), for hand-written futures; the last waker to poll
+    /// for sending wins.
     ///
-    /// Not guaranteed: quiet, or a wake. While a receiver is full the system may report room all
+    /// **Not guaranteed:** a wake, or rest. While a receiver is full the system may report room all
     /// the time (Linux) or not at all. Unless the socket is connected use `send_to`, which waits by
     /// the clock.
     pub fn poll_send_to(&self, cx: &mut Context<'_>, bytes: &[u8], address: &SocketAddr) -> Poll<io::Result<usize>> {
         self.io().poll(cx, Direction::Write, |socket| socket.send_to_addr(bytes, address), never)
     }
 
-    /// Ends one direction or both, at once: here receiving returns 0 when all that has arrived is
-    /// taken, and sending returns `EPIPE`.
-    ///
-    /// # Errors
-    ///
-    /// Those of shutdown(2); some systems refuse a socket without a peer.
+    /// Shuts down one direction or both, at once: shutdown(2). Receiving then returns 0 once
+    /// everything that has arrived is taken, and sending returns `EPIPE`. Some systems refuse a
+    /// socket without a peer.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         // Before the call, whose event makes the waiting tasks look.
         let before = self.ended.fetch_or(how != Shutdown::Write, Ordering::AcqRel);

@@ -36,7 +36,7 @@ impl Builder {
 
     /// Limits the polls of foreground tasks in one turn. Default 64; 0 counts as 1.
     ///
-    /// Fewer polls serve events and timers sooner; more polls ask the system less often.
+    /// A lower limit serves events and timers sooner; a higher one asks the system less often.
     pub fn polls_per_turn(mut self, polls: usize) -> Self {
         self.config.polls_per_turn = polls.max(1);
         self
@@ -51,7 +51,7 @@ impl Builder {
     /// Reports on stderr each poll that takes longer than `limit`, with the name and place of the
     /// task or scope's child.
     ///
-    /// Off by default: it reads the clock twice per poll.
+    /// Off by default, since it reads the clock twice per poll.
     pub fn slow_poll(mut self, limit: Duration) -> Self {
         self.config.slow_poll = Some(limit);
         self
@@ -59,14 +59,15 @@ impl Builder {
 
     /// Makes time virtual: when every task waits, the clock jumps exactly to the earliest deadline.
     ///
-    /// It never jumps while a blocking job of this runtime runs (not one of `Pool::submit`). It
-    /// does not wait for other threads and processes.
+    /// It never jumps while a blocking job of this runtime runs (a job of `Pool::submit` belongs to
+    /// no runtime). It does not wait for other threads and processes.
     pub fn paused_clock(mut self) -> Self {
         self.config.paused_clock = true;
         self
     }
 
-    /// Randomizes scheduling, the same way for the same seed, to find code that relies on an order.
+    /// Randomizes scheduling, in the same way for the same seed, to find code that relies on an
+    /// order.
     ///
     /// The loop picks among ready tasks, a scope among its ready children, a join or a race its
     /// first branch. [`test`](crate::test()) tries many seeds.
@@ -88,7 +89,7 @@ impl Builder {
         self
     }
 
-    /// Sets the reaction to a task's panic. Default [`PanicPolicy::Report`].
+    /// Sets the reaction to a panic that no handle observes. Default [`PanicPolicy::Report`].
     pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
         self.config.panic_policy = policy;
         self
@@ -97,7 +98,7 @@ impl Builder {
     /// Calls `hooks` when a task is spawned or woken, before and after each poll, and before the
     /// loop sleeps.
     ///
-    /// Unset, an event costs one branch.
+    /// Without hooks an event costs one branch.
     pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
         self.config.hooks = Some(Box::new(hooks));
         self

@@ -1,8 +1,9 @@
-//! Reaching a runtime from other threads: [`Handle`] to spawn on it, [`RemoteHandle`] to wait for what was spawned.
+//! Access from other threads: [`Handle`] spawns on a runtime, [`RemoteHandle`] waits for the work.
 //!
-//! What crosses threads is a closure that makes the future, so the future itself need not be `Send`. It is polled on the loop,
-//! inside a wrapper that hands its output (or its panic, or the news that it was dropped) to a [`Promise`] the `RemoteHandle` shares.
-//! A blocking job that was started without a runtime has the same handle.
+//! A closure that makes the future crosses threads, so the future itself need not be `Send`. The
+//! loop polls it inside a wrapper, which gives its output (or its panic, or the fact that it was
+//! dropped) to a [`Promise`] shared with the `RemoteHandle`. A blocking job started without a
+//! runtime has the same handle.
 
 use std::fmt;
 use std::future::Future;
@@ -30,7 +31,8 @@ use crate::task::job::JobControl;
 
 /// Spawns on a runtime from any thread, at any time.
 ///
-/// As long as a handle lives, `block_on` assumes that work may still come and reports no deadlock. It does not keep the runtime alive.
+/// While a handle lives, `block_on` assumes that work may still come and reports no deadlock. A
+/// handle does not keep the runtime alive.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -45,8 +47,7 @@ use crate::task::job::JobControl;
 /// });
 /// runtime.block_on(postlude::time::sleep(std::time::Duration::from_millis(20)))?;
 /// assert_eq!(thread.join().unwrap().unwrap().unwrap(), 42);
-/// # Ok(())
-/// # }
+/// # Ok(()) }
 /// ```
 pub struct Handle {
     home: Home,
@@ -59,23 +60,11 @@ impl Handle {
         Self { home, outside: Arc::clone(outside) }
     }
 
-    /// A handle of the runtime that runs this code.
+    /// Returns a handle of the runtime that runs this code.
     ///
     /// # Panics
     ///
-    /// Outside a runtime.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// use postlude::Handle;
-    /// postlude::run(async {
-    ///     let handle = Handle::current();
-    ///     let (answer, answered) = futures::channel::oneshot::channel();
-    ///     std::thread::spawn(move || drop(handle.spawn(|| async { answer.send(42) })));
-    ///     assert_eq!(answered.await, Ok(42));
-    /// })
-    /// # }
-    /// ```
+    /// Outside a runtime: "`Handle::current` was called on thread …, which runs no runtime".
     #[must_use]
     #[track_caller]
     pub fn current() -> Self {
@@ -85,17 +74,8 @@ impl Handle {
 
     /// Has the runtime call `make` and run the future it returns.
     ///
-    /// If the runtime has ended or ends before the task does, the returned handle gives `Cancelled`. Dropping the returned handle
-    /// lets the task run on.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let task = runtime.handle().spawn(|| async { 1 });
-    /// assert_eq!(runtime.block_on(task)?.unwrap(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the runtime has ended or ends before the task does, the returned handle gives
+    /// `Cancelled`. Dropping the returned handle detaches the task.
     #[track_caller]
     pub fn spawn<F, T>(&self, make: impl FnOnce() -> F + Send + 'static) -> RemoteHandle<T>
     where
@@ -105,17 +85,7 @@ impl Handle {
         self.spawn_as(make, QueueId::FOREGROUND, Location::caller())
     }
 
-    /// Like [`spawn`](Self::spawn), but the task is a deferred one: it runs when the loop has nothing more urgent, as after
-    /// [`defer`](crate::defer).
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let task = runtime.handle().defer(|| async { 1 });
-    /// assert_eq!(runtime.block_on(task)?.unwrap(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Like [`spawn`](Self::spawn), for a deferred task: see [`defer`](crate::defer).
     #[track_caller]
     pub fn defer<F, T>(&self, make: impl FnOnce() -> F + Send + 'static) -> RemoteHandle<T>
     where
@@ -147,23 +117,12 @@ impl Handle {
             started.set(home, task.key);
             drop(JoinHandle::<()>::new(task));
         };
-        // A runtime that has ended gives the message back, and its drop breaks the promise.
+        // A runtime that has ended gives the message back, whose drop breaks the promise.
         drop(self.outside.send(Message::Spawn(Box::new(spawn))));
         RemoteHandle { promise, worker: Worker::Task(home, link) }
     }
 
-    /// Whether the runtime still exists.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let handle = runtime.handle();
-    /// assert!(handle.is_alive());
-    /// drop(runtime);
-    /// assert!(!handle.is_alive());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Returns whether the runtime still exists.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.home.is_alive()
@@ -188,7 +147,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// The task's side of a promise. Dropped before the promise is kept, it breaks it.
+/// The task's side of a promise. Its drop breaks a promise that has not been kept.
 struct Unbroken<T>(Arc<Promise<T>>);
 
 impl<T> Drop for Unbroken<T> {
@@ -197,14 +156,14 @@ impl<T> Drop for Unbroken<T> {
     }
 }
 
-/// Which task works for a handle, once its loop has made it.
+/// The task that works for a handle, once its loop has made it.
 #[derive(Default)]
 struct Link(Mutex<LinkState>);
 
 #[derive(Default)]
 struct LinkState {
     key: Option<TaskKey>,
-    /// The handle asked for it before there was a task.
+    /// Set if the handle asked to abort, perhaps before there was a task.
     abort: bool,
 }
 
@@ -231,7 +190,8 @@ impl Link {
 }
 
 pin_project! {
-    /// Makes the future in its first poll, polls it, and fulfils the promise after the future is gone.
+    /// Makes the future in its first poll, polls it, and keeps the promise once the future is
+    /// dropped.
     struct Remote<M, F: Future> {
         make: Option<M>,
         #[pin]
@@ -276,7 +236,7 @@ where
         if let (Err(_), Some(parts)) = (&result, context::current()) {
             failed = parts.tasks.borrow_mut().describe_key(parts.running.get());
         }
-        // Nobody holds the handle, so a panic goes the way of any detached task's.
+        // No handle observes it, so a panic is reported like that of any detached task.
         if let Some(Err(error)) = this.promise.0.finish(result, failed) {
             if let Some(payload) = error.into_panic() {
                 resume_unwind(payload);
@@ -286,23 +246,27 @@ where
     }
 }
 
-/// Waits for work that was started from plain code: a task by [`Handle::spawn`] or [`Handle::defer`], a blocking job by
-/// [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a plain thread with [`wait`](Self::wait).
+/// Waits for work started from plain code: a task of [`Handle::spawn`] or [`Handle::defer`], or a
+/// blocking job of [`Pool::submit`](crate::blocking::Pool::submit). Await it anywhere, or block a
+/// plain thread with [`wait`](Self::wait).
 ///
-/// Dropping it lets the work go on. A panic of a task that it has not handed out is then reported, as any detached task's is, while
-/// the runtime exists.
+/// Dropping it lets the work continue. If the task panics, or has panicked unobserved, the panic is
+/// then reported like that of any detached task, while the runtime exists.
 ///
 /// # Cancel safety
 ///
-/// Dropping it while it waits loses the output and nothing else; poll `&mut handle` to go on waiting later.
+/// Dropping it while it waits loses the output and nothing else; poll `&mut handle` to go on
+/// waiting later.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// let runtime = postlude::Runtime::new()?;
 /// let task = runtime.handle().spawn(|| async { 1 });
 /// assert_eq!(runtime.block_on(task)?.unwrap(), 1);
-/// # Ok(())
-/// # }
+/// let task = runtime.handle().spawn(|| std::future::pending::<()>());
+/// task.abort();
+/// assert!(runtime.block_on(task)?.unwrap_err().is_cancelled());
+/// # Ok(()) }
 /// ```
 #[must_use = "dropping it lets the work go on by itself"]
 pub struct RemoteHandle<T> {
@@ -310,8 +274,8 @@ pub struct RemoteHandle<T> {
     worker: Worker,
 }
 
-/// The side that works for a handle, to be asked to stop: a task is found by its key, once its loop has made it; a blocking
-/// job can only be kept from starting.
+/// The worker behind a handle, for `abort`. A task is found by its key, once its loop has made it;
+/// a blocking job can only be kept from starting.
 enum Worker {
     Task(Home, Arc<Link>),
     Job(JobControl),
@@ -322,15 +286,16 @@ impl<T> RemoteHandle<T> {
         Self { promise, worker: Worker::Job(control) }
     }
 
-    /// Blocks this thread until the work has ended, at most `limit`, and gives its result: the output, or a [`JoinError`] that
-    /// says whether it panicked or was cancelled. `None` if it has not ended by then (ask again later), or if the result was taken
-    /// already.
+    /// Blocks this thread until the work has ended, at most `limit`, and returns its result: the
+    /// output, or a [`JoinError`] that says whether it panicked or was cancelled. `None` if it has
+    /// not ended by then (ask again later), or if the result has been taken.
     ///
-    /// On a loop's thread it holds up that loop; await the handle there instead.
+    /// On a loop's thread it blocks that loop; await the handle there instead.
     ///
     /// # Panics
     ///
-    /// On the thread that runs the task's own loop, which could then never end it.
+    /// On the thread of the task's own loop, which would wait for itself: "`RemoteHandle::wait` was
+    /// called on the thread that runs the task".
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -339,8 +304,7 @@ impl<T> RemoteHandle<T> {
     /// assert!(task.wait(std::time::Duration::ZERO).is_none());
     /// drop(runtime);
     /// assert!(task.wait(std::time::Duration::MAX).unwrap().unwrap_err().is_cancelled());
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) }
     /// ```
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> Option<Result<T, JoinError>> {
@@ -352,18 +316,9 @@ impl<T> RemoteHandle<T> {
         self.promise.wait(limit)
     }
 
-    /// Has the task's loop drop it on its next visit; the handle then gives `Cancelled`, unless the task had ended already. A
-    /// blocking job is cancelled at once, if it has not started; otherwise it ends by itself.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let task = runtime.handle().spawn(|| std::future::pending::<()>());
-    /// task.abort();
-    /// assert!(runtime.block_on(task)?.unwrap_err().is_cancelled());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Has the task's loop drop it on its next visit; the handle then gives `Cancelled`, unless the
+    /// task had already ended. A blocking job is cancelled at once if it has not started; otherwise
+    /// it ends by itself.
     pub fn abort(&self) {
         match &self.worker {
             Worker::Task(home, link) => link.abort(*home),
@@ -374,15 +329,7 @@ impl<T> RemoteHandle<T> {
         }
     }
 
-    /// Whether the work has ended, so that its result is here or was taken.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// assert!(!runtime.handle().spawn(|| async {}).is_finished());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Returns whether the work has ended: its result is here or has been taken.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.promise.is_finished()

@@ -38,15 +38,17 @@ use crate::task::JoinHandle;
 use crate::timer::clock::Clock;
 use crate::timer::wheel::Wheel;
 
-/// Tasks spawned by destructors while a runtime ends, beyond which they are leaked rather than dropped: a destructor that always
-/// spawns another task with such a destructor would go on for ever.
+/// How many tasks that destructors spawn are dropped while a runtime ends; the rest are leaked. A
+/// destructor that always spawned a task with such a destructor would otherwise never end.
 const DOOMED_TASKS: usize = 1 << 20;
 
-/// Runs a future on a runtime of its own, with default settings, and drops that runtime when the future is ready.
+/// Runs a future on a new runtime with default settings, and drops that runtime when the future is
+/// ready.
 ///
 /// # Errors
 ///
-/// If the system refuses a descriptor, or if a runtime is already running on this thread: await the future there instead.
+/// If the system refuses a descriptor, or if a runtime is already running on this thread: await the
+/// future there instead.
 ///
 /// # Panics
 ///
@@ -64,51 +66,42 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
     Runtime::new()?.block_on(future)
 }
 
-/// A single-threaded runtime: an executor, a reactor and a timer wheel, driven by [`block_on`](Self::block_on) or
-/// [`turn`](Self::turn).
+/// A single-threaded runtime: an executor, a reactor and a timer wheel, driven by
+/// [`block_on`](Self::block_on) or [`turn`](Self::turn).
 ///
-/// It stays on the thread it was made on. Other threads reach it through a [`Handle`].
+/// It stays on the thread that made it. Other threads reach it through a [`Handle`].
 ///
-/// Dropping it drops every task, while `spawn`, wakers and sockets still work in their destructors (what they spawn is dropped
-/// too), then cancels blocking jobs that have not started; those that run are not waited for, and what they return is dropped. To
-/// wait for them, use [`shutdown`](Self::shutdown).
+/// Dropping it first drops every task. `spawn`, wakers and sockets still work in their destructors;
+/// tasks spawned there are dropped too. Then it cancels blocking jobs that have not started. It
+/// does not wait for running ones, and drops their outputs; [`shutdown`](Self::shutdown) waits.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// let runtime = postlude::Runtime::new()?;
-/// assert_eq!(runtime.block_on(async { 5 })?, 5);
-/// # Ok(())
-/// # }
+/// let task = runtime.spawn(async { 3 });
+/// let name = String::from("borrowed");
+/// assert_eq!(runtime.block_on(async { name.len() })?, 8);
+/// assert_eq!(runtime.block_on(task)?.unwrap(), 3);
+/// # Ok(()) }
 /// ```
 pub struct Runtime {
     parts: Rc<Parts>,
-    /// The selector's descriptor, for `AsFd`: it must be borrowed for as long as the runtime is.
+    /// The selector's descriptor, for `AsFd`, which must lend it as long as the runtime is
+    /// borrowed.
     registry: mio::Registry,
 }
 
 impl Runtime {
-    /// A runtime with default settings.
+    /// Makes a runtime with default settings.
     ///
     /// # Errors
     ///
     /// If the system refuses a descriptor, or 4096 runtimes are alive in this process.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
     pub fn new() -> io::Result<Self> {
         Self::builder().build()
     }
 
-    /// Settings for a runtime.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::builder().seed(1).build()?;
-    /// # drop(runtime); Ok(()) }
-    /// ```
+    /// Returns a builder, for other settings.
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -139,49 +132,44 @@ impl Runtime {
         Ok(Self { parts: Rc::new(parts), registry })
     }
 
-    /// Runs the loop until `future` is ready, and returns its output. Spawned tasks run meanwhile, and go on in the next `block_on`.
+    /// Runs the loop until `future` is ready, and returns its output. Spawned tasks run meanwhile,
+    /// and continue in the next `block_on`.
     ///
     /// # Errors
     ///
-    /// If this thread runs a loop already (the text says where it was entered), or if the system call for events fails.
+    /// If this thread already runs a loop (the text says where it was entered), or if the system
+    /// call for events fails.
     ///
     /// # Panics
     ///
     /// If the future panics.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let name = String::from("borrowed");
-    /// assert_eq!(runtime.block_on(async { name.len() })?, 8);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         self.block_on_for(Location::caller(), future)
     }
 
-    /// As `block_on`, entered at `caller` as far as reports go.
+    /// `block_on` that reports name `caller` as its place.
     pub(crate) fn block_on_for<F: Future>(
         &self,
         caller: &'static Location<'static>,
         future: F,
     ) -> io::Result<F::Output> {
         let _entered = self.enter(caller, "block_on")?;
-        // Declared after the guard, so dropped before it: its destructors may spawn, too.
+        // Declared after the guard, so dropped before it: its destructors may still spawn.
         let future = pin!(future);
         let key = self.parts.tasks.borrow_mut().begin_root();
         let _root = RootSlot { parts: &self.parts };
         self.parts.drive(key, future)
     }
 
-    /// Runs one turn of the loop, waiting for events at most `timeout` (`None`: until something happens; zero: not at all).
+    /// Runs one turn of the loop, waiting for events at most `timeout` (`None`: until something
+    /// happens; zero: not at all).
     ///
-    /// For a host that has a loop of its own: wait until the runtime's descriptor ([`AsFd`]) is readable or
-    /// [`next_deadline`](Self::next_deadline) has come, then call this until [`Turn::has_more`] is false. Wakes between turns make
-    /// the descriptor readable, also those from this thread. On a paused clock a turn with nothing to do jumps to the next deadline,
-    /// whatever `timeout` says: that is virtual time, this is real.
+    /// For a host with a loop of its own: wait until the runtime's descriptor ([`AsFd`]) is
+    /// readable or [`next_deadline`](Self::next_deadline) has come, then call this until
+    /// [`Turn::has_more`] is false. Wakes between turns, also from this thread, make the descriptor
+    /// readable. On a paused clock a turn without work jumps to the next deadline whatever the
+    /// `timeout`, which is real time.
     ///
     /// # Errors
     ///
@@ -196,8 +184,7 @@ impl Runtime {
     /// while runtime.stats().tasks > 0 {
     ///     runtime.turn(Some(Duration::from_millis(50)))?;
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) }
     /// ```
     #[track_caller]
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
@@ -207,20 +194,12 @@ impl Runtime {
         turn.map(|turn| Turn { more: self.parts.has_work(), ..turn })
     }
 
-    /// Like [`spawn`](crate::spawn), from outside: the task first runs in the next `block_on` or `turn`.
+    /// Like [`spawn`](crate::spawn), from outside: the task first runs in the next `block_on` or
+    /// `turn`.
     ///
     /// # Panics
     ///
     /// When the runtime already holds 2²⁶ tasks.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let task = runtime.spawn(async { 3 });
-    /// assert_eq!(runtime.block_on(task)?.unwrap(), 3);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -230,20 +209,7 @@ impl Runtime {
         JoinHandle::new(self.parts.spawn(Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller()))
     }
 
-    /// Like [`defer`](crate::defer), from outside.
-    ///
-    /// # Panics
-    ///
-    /// When the runtime already holds 2²⁶ tasks.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let task = runtime.defer(async { 3 });
-    /// assert_eq!(runtime.block_on(task)?.unwrap(), 3);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Like [`spawn`](Self::spawn), for a deferred task: see [`defer`](crate::defer).
     #[track_caller]
     pub fn defer<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -253,34 +219,14 @@ impl Runtime {
         JoinHandle::new(self.parts.spawn(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller()))
     }
 
-    /// A handle with which other threads reach this runtime.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// let handle = runtime.handle();
-    /// let worker = std::thread::spawn(move || handle.spawn(|| async { 1 }));
-    /// assert_eq!(runtime.block_on(worker.join().unwrap())?.unwrap(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Returns a handle with which other threads reach this runtime.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.parts.home, &self.parts.inbox.outside)
     }
 
-    /// When the next turn is due without any event: now while there is work, else no later than the next timer; `None` if only
-    /// events can bring work.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// assert_eq!(runtime.next_deadline(), None);
-    /// drop(runtime.spawn(async {}));
-    /// assert!(runtime.next_deadline().unwrap() <= std::time::Instant::now());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Returns when the next turn is due without any event: now while there is work, else no later
+    /// than the next timer; `None` if only events can bring work.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let now = self.parts.clock.now();
@@ -290,25 +236,33 @@ impl Runtime {
         self.parts.until_deadline().map(|wait| now + wait)
     }
 
-    /// Counts of what the loop has done.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let runtime = postlude::Runtime::new()?;
-    /// assert_eq!(runtime.stats().turns, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Returns counts of the loop's activity.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.parts.stats()
+        let Parts { insight, tasks, inbox, wheel, reactor, .. } = &*self.parts;
+        Stats {
+            turns: insight.turns.get(),
+            polls: insight.polls.get(),
+            spawned: insight.spawned.get(),
+            wakes: tasks.borrow().wakes(),
+            messages: insight.messages.get(),
+            wake_calls: inbox.outside.writes.load(Ordering::Relaxed),
+            parks: insight.parks.get(),
+            events: insight.events.get(),
+            timers: insight.timers.get(),
+            panics: insight.panics.get(),
+            tasks: tasks.borrow().live(),
+            timers_set: wheel.borrow().len(),
+            sources: reactor.borrow().len(),
+        }
     }
 
-    /// Ends the runtime as its drop does, and then waits for running blocking jobs, at most `limit`.
+    /// Ends the runtime as its drop does, and then waits for running blocking jobs, at most
+    /// `limit`.
     ///
     /// # Errors
     ///
-    /// `TimedOut` if some still run; they go on, and what they return is dropped.
+    /// `TimedOut` if some still run; they continue, and their outputs are dropped.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -343,7 +297,7 @@ impl Runtime {
         Ok(Busy { parts: &self.parts, _entered: context::enter(&self.parts) })
     }
 
-    /// Drops every task, one by one. What their destructors spawn is dropped by `drop_late`.
+    /// Drops every task, one by one. `drop_late` drops the tasks that their destructors spawn.
     fn drop_tasks(&self) {
         let parts = &self.parts;
         parts.tasks.borrow_mut().close();
@@ -362,7 +316,7 @@ impl Runtime {
         }
     }
 
-    /// Empties what may hold wakers or messages of the user's.
+    /// Empties the parts that may hold wakers or messages of the user.
     fn drop_parts(&self) {
         let parts = &self.parts;
         inbox::deregister(parts.home, parts.tasks.borrow().next_generation());
@@ -372,12 +326,13 @@ impl Runtime {
         for waker in wakers {
             parts.guarded(|| drop(waker));
         }
-        // Refused jobs are dropped here, and their destructors may spawn as well.
+        // This drops refused jobs, and their destructors may spawn as well.
         parts.pool.shutdown(Duration::ZERO);
         self.drop_late();
     }
 
-    /// Drops messages nobody will take and tasks spawned by destructors, and what their drop spawns and sends, up to a bound.
+    /// Drops the messages left and the tasks that destructors spawned, and all that their drop
+    /// spawns and sends, up to a bound.
     fn drop_late(&self) {
         let parts = &self.parts;
         for _ in 0..DOOMED_TASKS {
@@ -410,7 +365,7 @@ impl Drop for Runtime {
     }
 }
 
-/// The loop runs on this thread.
+/// Marks this thread as running the loop, until its drop.
 struct Busy<'a> {
     parts: &'a Parts,
     _entered: context::Entered,
@@ -434,7 +389,7 @@ impl Drop for RootSlot<'_> {
 }
 
 impl AsFd for Runtime {
-    /// The selector's descriptor: readable when a turn has events or messages to handle.
+    /// Returns the selector's descriptor: readable when a turn has events or messages to handle.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.registry.as_fd()
     }
@@ -443,26 +398,5 @@ impl AsFd for Runtime {
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-impl Parts {
-    fn stats(&self) -> Stats {
-        let insight = &self.insight;
-        Stats {
-            turns: insight.turns.get(),
-            polls: insight.polls.get(),
-            spawned: insight.spawned.get(),
-            wakes: self.tasks.borrow().wakes(),
-            messages: insight.messages.get(),
-            wake_calls: self.inbox.outside.writes.load(Ordering::Relaxed),
-            parks: insight.parks.get(),
-            events: insight.events.get(),
-            timers: insight.timers.get(),
-            panics: insight.panics.get(),
-            tasks: self.tasks.borrow().live(),
-            timers_set: self.wheel.borrow().len(),
-            sources: self.reactor.borrow().len(),
-        }
     }
 }

@@ -1,9 +1,9 @@
-//! Each value to each receiver.
+//! A channel that gives each value to each receiver.
 //!
 //! A ring holds the latest values, numbered from the first one ever sent; a receiver is the number
-//! it reads next. A value leaves the ring when all have read it, or when the ring is full and a new
-//! one comes: receivers that had not read it are told how many they missed. So a slow receiver
-//! slows no other task down, and holds up no more memory than the ring.
+//! that it reads next. A value leaves the ring when every receiver has read it, or when the ring is
+//! full and a new one comes. Receivers that had not read it are told how many they missed. So a
+//! slow receiver delays no other task and holds no more memory than the ring.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use futures_core::Stream;
 pub use super::error::SendError;
 use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_queue};
 
-/// The receiver was too slow: it missed so many values, and goes on with the oldest that is left.
+/// The receiver was too slow and missed this many values; it continues with the oldest one left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lagged(pub u64);
 
@@ -33,9 +33,9 @@ impl std::error::Error for Lagged {}
 /// Why [`Receiver::recv`] has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvError {
-    /// So many values were missed; the next call goes on with the oldest that is left.
+    /// This many values were missed; the next call returns the oldest one left.
     Lagged(u64),
-    /// All senders are gone and all values are read.
+    /// All senders are gone, and every value has been read.
     Closed,
 }
 
@@ -53,11 +53,11 @@ impl std::error::Error for RecvError {}
 /// Why [`Receiver::try_recv`] has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// None is there at the moment.
+    /// No value is there at the moment.
     Empty,
-    /// So many values were missed; the next call goes on with the oldest that is left.
+    /// This many values were missed; the next call returns the oldest one left.
     Lagged(u64),
-    /// All senders are gone and all values are read.
+    /// All senders are gone, and every value has been read.
     Closed,
 }
 
@@ -74,9 +74,9 @@ impl fmt::Display for TryRecvError {
 impl std::error::Error for TryRecvError {}
 
 struct Slot<T> {
-    // Shared with a receiver that is cloning it outside of the borrow.
+    // Shared with a receiver that clones it outside the borrow.
     value: Rc<T>,
-    // How many receivers have yet to read it.
+    // How many receivers have not read it yet.
     unread: usize,
 }
 
@@ -101,12 +101,12 @@ impl<T> State<T> {
         Some(slot)
     }
 
-    /// Reads the value with that number, which is one of the ring's.
+    /// Reads the value with this number, if it is in the ring.
     fn read(&mut self, number: u64) -> Option<Rc<T>> {
         let index = usize::try_from(number.checked_sub(self.oldest)?).ok()?;
         let slot = self.ring.get_mut(index)?;
         slot.unread -= 1;
-        // All have read what came before, so this is the first one.
+        // Every reader has read the values before it, so this is the first one.
         if slot.unread == 0 { self.pop().map(|slot| slot.value) } else { Some(Rc::clone(&slot.value)) }
     }
 
@@ -127,7 +127,8 @@ impl<T> State<T> {
     }
 }
 
-/// Makes a channel that keeps the latest `capacity` values for receivers that have not read them.
+/// Makes a channel that keeps the latest `capacity` values for receivers that have not read them
+/// yet.
 ///
 /// # Panics
 ///
@@ -156,15 +157,13 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { state: Rc::clone(&state) }, Receiver { state, next: 0, key: None })
 }
 
-/// A sending end. When the last one is dropped the receivers end after the values that are there.
+/// A sending end. When the last one is dropped, the receivers end after the values in the channel.
 pub struct Sender<T> {
     state: Rc<RefCell<State<T>>>,
 }
 
 impl<T> Sender<T> {
-    /// Sends a value to all receivers, without waiting, and returns how many they are.
-    ///
-    /// # Errors
+    /// Sends a value to all receivers, without waiting, and returns the number of receivers.
     ///
     /// Gives the value back if there is no receiver.
     pub fn send(&self, value: T) -> Result<usize, SendError<T>> {
@@ -199,7 +198,7 @@ impl<T> Sender<T> {
         self.state.borrow().receivers
     }
 
-    /// Returns how many values are kept: those that some receiver has not read.
+    /// Returns how many values some receiver has not read yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.borrow().ring.len()
@@ -237,10 +236,11 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// A receiving end; an async iterator of the values, in which [`Lagged`] stands for those it missed.
+/// A receiving end, and an async iterator of the values, in which [`Lagged`] stands for missed
+/// ones.
 pub struct Receiver<T> {
     state: Rc<RefCell<State<T>>>,
-    // The number of the value it reads next.
+    // The number of the value that it reads next.
     next: u64,
     key: Option<usize>,
 }
@@ -248,22 +248,13 @@ pub struct Receiver<T> {
 impl<T: Clone> Receiver<T> {
     /// Waits for the next value.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`RecvError::Lagged`] if values were missed, once; [`RecvError::Closed`] at the end.
+    /// Fails with [`RecvError::Lagged`], once, after values were missed, and with
+    /// [`RecvError::Closed`] at the end. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Result<T, RecvError> {
         Recv { receiver: self }.await
     }
 
-    /// Takes the next value if it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`TryRecvError`].
+    /// Takes the next value if one is there.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let value = self.state.borrow_mut().try_recv(&mut self.next)?;
         Ok(owned(value))
@@ -287,13 +278,13 @@ impl<T: Clone> Receiver<T> {
     }
 }
 
-/// The value itself for its last reader, a clone for the others.
+/// Returns the value itself to its last reader, a clone to the others.
 fn owned<T: Clone>(value: Rc<T>) -> T {
     Rc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone())
 }
 
 impl<T> Receiver<T> {
-    /// Returns how many values it has yet to read, those that it will miss included.
+    /// Returns how many values it has not read yet, missed ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::try_from(self.state.borrow().next() - self.next).unwrap_or(usize::MAX)

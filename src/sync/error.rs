@@ -1,8 +1,8 @@
-//! The error that channels have in common.
+//! [`SendError`], which several channels share.
 
 use std::fmt;
 
-/// The value was not sent, for nobody receives any more: the receiver is closed or gone. It comes back.
+/// The receiver is closed or gone, so the value was not sent. Holds the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 

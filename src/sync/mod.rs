@@ -1,7 +1,8 @@
 //! Channels and locks between tasks of one thread: `Rc` inside, no atomics.
 //!
-//! Shared, none of it is `Send`: across threads use `async-channel` or `futures`, whose wakers
-//! reach a loop from anywhere. Everything here works under any executor, and outside a runtime too.
+//! Nothing here can be shared between threads. There, use `async-channel` or `futures`, whose
+//! wakers reach a loop from anywhere. Everything here works under any executor, and outside a
+//! runtime too.
 //!
 //! | | carries | waits |
 //! |---|---|---|
@@ -12,22 +13,22 @@
 //! | [`Notify`] | "look again" | any task |
 //! | [`Semaphore`] | permits | a task that wants more than are free |
 //! | [`Mutex`] | a value across awaits | a task that wants it |
-//! | [`OnceCell`] | a value made once, by async code | all tasks but the one that makes it |
+//! | [`OnceCell`] | a value made once, by async code | every task but the one that makes it |
 //!
 //! # What holds for all of them
 //!
 //! - **First come, first served.** Waiting tasks are served in the order of their first polls; no
 //!   newcomer overtakes them.
-//! - **Cancel safety.** Dropping a future that waits leaves the queue. A permit or notification
-//!   that it was given and has not returned goes to the next one. Each operation says what else it
-//!   loses, if anything.
+//! - **Cancel safety.** Dropping a future that waits gives up its place in line. A permit or
+//!   notification that it was handed but has not returned goes to the next waiter. Each operation
+//!   says what else it loses, if anything.
 //! - **Budget.** An awaited operation that completes at once spends the task's budget, so a loop
-//!   over a channel that is never empty lets other tasks run. The `try_` forms and those that are
-//!   not `async` spend nothing.
+//!   over a channel that is never empty lets other tasks run. The `try_` forms and the methods that
+//!   are not `async` spend nothing.
 //! - **Re-entrancy.** Values are dropped and cloned, and wakers called, while nothing is borrowed:
 //!   a destructor may use the very channel that drops it.
 //! - **Wakers that panic.** A panic of a foreign waker is reported like that of a detached task.
-//!   The caller never sees it, and the other waiting tasks are woken.
+//!   The caller never sees it, and the remaining waiters are woken.
 
 pub mod broadcast;
 mod error;

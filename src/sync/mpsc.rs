@@ -1,17 +1,21 @@
 //! A queue of values from many tasks to one.
 //!
-//! The items stand in one cell with the senders that wait for room. There is room while the items and the places held (kept by a
-//! `Permit`, or given to a sender that waited) are fewer than the limit, so to send and to receive is to push and to pop, and nothing is
-//! counted beside. A closed channel's limit is nothing; that of an unbounded one is more than memory has room for. The receiver is alone, so
-//! it waits in a slot instead of a queue.
+//! The items stand in one cell with the senders that wait for room. There is room while items and
+//! *held* places (kept by a `Permit`, or given to a sender that waited) are together below the
+//! limit. So sending is a push, receiving is a pop, and nothing else is counted. A closed channel
+//! has the limit zero; an unbounded one has a limit that memory never reaches. The receiver is
+//! alone, so it waits in a slot instead of a queue.
 //!
 //! # Invariants
 //!
-//! - Items and held places are never more than the capacity, and while a sender waits they are not fewer: room that comes back goes to the
-//!   first in line before anybody else can see it.
-//! - The receiver is woken after every item, when the last sender goes, and, once closed, when a held place comes back unused.
+//! - Items and held places together never exceed the capacity. While a sender waits they do not
+//!   fall below it either: room that comes back goes to the first in line before any other task can
+//!   see it.
+//! - The receiver is woken after every item, when the last sender goes, and, once closed, when a
+//!   held place comes back unused.
 //!
-//! The futures of `send` and `recv` are structs, not `async fn`s: a state machine around them costs a third more for each message.
+//! `send` and `recv` return structs: an `async fn` around each would add a second state machine to
+//! every message.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,22 +29,23 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 
 pub use super::error::SendError;
-use super::waiters::{Step, Waiters, WakerSlot, forget_wait, poll_spending};
+use super::waiters::{Step, Waiters, WakerSlot, poll_spending, wait_until};
 use crate::event_loop::wake::{discard, wake_all};
 use crate::executor::budget;
 
-/// Room that an empty channel keeps: more than comes between two polls of a receiver that keeps pace.
+/// Largest capacity that an empty channel keeps allocated. A receiver that keeps pace finds fewer
+/// items between two polls.
 const KEPT: usize = 1024;
 
-/// So many that they never run out, and sums of them do not overflow.
+/// The limit of an unbounded channel: never reached, and sums with it do not overflow.
 const UNBOUNDED: usize = usize::MAX / 2;
 
-/// Why an item was not sent at once; it comes back.
+/// Why an item was not sent at once. Holds the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room, or others wait for it: `send` waits in line.
+    /// There is no room, or other tasks wait for it: `send` waits in line.
     Full(T),
-    /// The receiver was closed or is gone.
+    /// The receiver is closed or gone.
     Closed(T),
 }
 
@@ -73,7 +78,7 @@ impl<T> fmt::Display for TrySendError<T> {
 
 impl<T> std::error::Error for TrySendError<T> {}
 
-/// The receiver was closed or is gone.
+/// The receiver is closed or gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed(());
 
@@ -88,9 +93,9 @@ impl std::error::Error for Closed {}
 /// Why [`Receiver::try_recv`] has no item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// None is there at the moment.
+    /// No item is there at the moment.
     Empty,
-    /// None will come: all senders are gone, or the channel was closed and is drained.
+    /// No item will come: all senders are gone, or the channel was closed and is drained.
     Closed,
 }
 
@@ -114,20 +119,21 @@ struct Chan<T> {
 
 struct State<T> {
     items: VecDeque<T>,
-    // Room without an item: kept by a `Permit`, or given to a waiting sender that has not taken notice.
+    // Places without an item: kept by a `Permit`, or given to a waiting sender not yet polled
+    // again.
     held: usize,
-    // How many items and held places there may be: the capacity, and nothing once the channel is closed.
+    // Bound on items and held places: the capacity, and zero once the channel is closed.
     limit: usize,
-    // Senders that wait for room. There are some only while there is none.
+    // Senders that wait for room; empty while there is room.
     sending: Waiters<Turn>,
     // Senders in `closed().await`.
     closing: Waiters<()>,
     receiver_gone: bool,
 }
 
-/// What a sender is told that waited.
+/// The answer to a sender that waited.
 enum Turn {
-    /// It holds room.
+    /// It holds a place.
     Given,
     Refused,
 }
@@ -141,14 +147,15 @@ impl<T> State<T> {
         self.items.len() + self.held < self.limit
     }
 
-    /// Gives the room that has just come back to the first who waits for it, who is to be woken.
+    /// Gives a place that has just come back to the first waiting sender. Returns that sender's
+    /// waker.
     fn hand(&mut self) -> Option<Waker> {
         let sender = self.sending.hand_first(|_| {})?;
         self.held += 1;
         Some(sender)
     }
 
-    /// Looks for room, which is held then.
+    /// Looks for room, and holds a place once there is some.
     fn step(&mut self, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<Result<(), Closed>> {
         if key.is_none() {
             if self.has_room() {
@@ -165,7 +172,7 @@ impl<T> State<T> {
         })
     }
 
-    /// The items are gone, and what a burst of them took should not stay for ever.
+    /// Frees the memory that a burst of items took. Called when there are none.
     #[inline]
     fn give_back(&mut self) {
         if self.items.capacity() > KEPT {
@@ -173,7 +180,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Sends into room that is held; the receiver is to be woken.
+    /// Sends into a held place. The caller wakes the receiver.
     fn fill(&mut self, item: T) -> Result<(), SendError<T>> {
         self.held -= 1;
         if self.receiver_gone {
@@ -213,7 +220,7 @@ impl<T> Chan<T> {
         Ok(())
     }
 
-    /// Gives up room that is held.
+    /// Gives up a held place.
     fn release(&self) {
         let mut state = self.state.borrow_mut();
         state.held -= 1;
@@ -226,7 +233,7 @@ impl<T> Chan<T> {
         }
     }
 
-    /// The next item, whose room goes to the next sender.
+    /// Takes the next item, whose place goes to the next waiting sender.
     #[inline]
     fn take(&self) -> Option<T> {
         let mut state = self.state.borrow_mut();
@@ -245,7 +252,7 @@ impl<T> Chan<T> {
         wake_all(sender);
     }
 
-    /// Whether a channel without items gets no more.
+    /// Whether a channel without items will get no more.
     fn is_over(&self) -> bool {
         let state = self.state.borrow();
         self.senders.get() == 0 || (state.is_closed() && state.held == 0)
@@ -275,7 +282,8 @@ impl<T> Chan<T> {
         self.poll_again(cx)
     }
 
-    /// The channel is over, or the waker is not ours: to keep that one runs foreign code, which may have sent something.
+    /// The channel is over, or the waker is foreign: keeping that one may run code that sends an
+    /// item.
     #[cold]
     fn poll_again(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.receiver.register(cx);
@@ -288,23 +296,12 @@ impl<T> Chan<T> {
         Poll::Ready(received.ok())
     }
 
-    fn poll_reserve(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        poll_spending(cx, |waker, spare| self.state.borrow_mut().step(key, waker, spare))
-    }
-
     fn cancel_reserve(&self, key: usize) {
         let (turn, waker) = self.state.borrow_mut().sending.remove(key);
         match (turn, waker) {
             (Turn::Given, None) => self.release(),
             (_, waker) => discard(waker),
         }
-    }
-
-    fn poll_closed(&self, key: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<()> {
-        poll_spending(cx, |waker, spare| {
-            let state = &mut *self.state.borrow_mut();
-            if state.is_closed() { Step::Done(()) } else { state.closing.step(key, || (), waker, spare) }
-        })
     }
 
     fn close(&self) {
@@ -325,7 +322,7 @@ impl<T> Chan<T> {
     }
 }
 
-/// A sender's share of the channel, whichever kind it is. The last one to go wakes the receiver.
+/// A sender's share of the channel, of either kind. The last one to go wakes the receiver.
 struct Share<T>(Rc<Chan<T>>);
 
 impl<T> Clone for Share<T> {
@@ -368,7 +365,7 @@ impl<T> Future for Reserve<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { chan, key } = &mut *self;
-        chan.poll_reserve(key, cx)
+        poll_spending(cx, |waker, spare| chan.state.borrow_mut().step(key, waker, spare))
     }
 }
 
@@ -383,7 +380,7 @@ impl<T> Drop for Reserve<'_, T> {
 
 struct Sending<'a, T> {
     room: Reserve<'a, T>,
-    // `None` once it was sent or given back.
+    // `None` once it has been sent or given back.
     item: Option<T>,
 }
 
@@ -409,26 +406,6 @@ impl<T> Future for Sending<'_, T> {
 
 // The item is moved, never pinned.
 impl<T> Unpin for Sending<'_, T> {}
-
-struct Closing<'a, T> {
-    chan: &'a Chan<T>,
-    key: Option<usize>,
-}
-
-impl<T> Future for Closing<'_, T> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { chan, key } = &mut *self;
-        chan.poll_closed(key, cx)
-    }
-}
-
-impl<T> Drop for Closing<'_, T> {
-    fn drop(&mut self) {
-        forget_wait(&self.chan.state, |state| &mut state.closing, &mut self.key);
-    }
-}
 
 /// Makes a channel with room for `capacity` items; a sender that finds it full waits in line.
 ///
@@ -460,7 +437,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// Makes a channel without a limit. Sending never waits, so nothing slows a sender down: prefer
-/// [`channel`] where the receiver may be the slower one.
+/// [`channel`] where the receiver may be slower.
 ///
 /// ```
 /// let (sender, mut receiver) = postlude::sync::mpsc::unbounded();
@@ -474,13 +451,13 @@ pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
 }
 
 /// A sending end of a bounded channel. After the last one is dropped, the receiver ends once it has
-/// taken the items that are there.
+/// taken the items in the channel.
 pub struct Sender<T> {
     chan: Share<T>,
 }
 
 impl<T> Sender<T> {
-    /// Sends an item, waiting for room.
+    /// Sends an item, after waiting for room.
     ///
     /// # Cancel safety
     ///
@@ -490,58 +467,46 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// Gives the item back once the receiver was closed or is gone.
+    /// Gives the item back if the receiver is closed or gone.
     pub fn send(&self, item: T) -> impl Future<Output = Result<(), SendError<T>>> {
         Sending { room: Reserve { chan: &self.chan, key: None }, item: Some(item) }
     }
 
-    /// Sends an item if there is room and no sender waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Gives the item back, with the reason.
+    /// Sends an item if there is room and no sender waits for it; otherwise gives it back.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.chan.try_send(item)
     }
 
     /// Waits for room for one item, and keeps it until the permit is used or dropped.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives up its place in line, or the room that it was given: that goes to
-    /// the next sender.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once the receiver was closed or is gone.
+    /// Dropping the future gives up its place in line; room that it was given goes to the next
+    /// sender. Fails with [`Closed`] if the receiver is closed or gone.
     pub async fn reserve(&self) -> Result<Permit<'_, T>, Closed> {
         Reserve { chan: &self.chan, key: None }.await?;
         Ok(Permit { chan: Some(&self.chan) })
     }
 
-    /// Waits until the receiver was closed or is gone.
-    ///
-    /// # Cancel safety
+    /// Waits until the receiver is closed or gone.
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
-        Closing { chan: &self.chan, key: None }.await;
+        wait_until(&self.chan.state, |state| &mut state.closing, State::is_closed).await;
     }
 
-    /// Returns whether the receiver was closed or is gone.
+    /// Returns whether the receiver is closed or gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.chan.closed()
     }
 
-    /// Returns how many items there is room for now.
+    /// Returns how many more items fit now.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let state = self.chan.state.borrow();
         self.chan.capacity - state.items.len() - state.held
     }
 
-    /// Returns how many items it was made for.
+    /// Returns how many items the channel was made for.
     #[must_use]
     pub fn max_capacity(&self) -> usize {
         self.chan.capacity
@@ -572,19 +537,16 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Room for one item, kept for its holder; given up when dropped.
+/// Room for one item, reserved for its holder; the drop gives it up.
 #[must_use = "the room is given up when this is dropped"]
 pub struct Permit<'a, T> {
-    // `None` once it was used.
+    // `None` once it has been used.
     chan: Option<&'a Chan<T>>,
 }
 
 impl<T> Permit<'_, T> {
-    /// Sends the item. A receiver that was closed meanwhile still gets it.
-    ///
-    /// # Errors
-    ///
-    /// Gives the item back if the receiver is gone.
+    /// Sends the item, or gives it back if the receiver is gone. A receiver that was closed in the
+    /// meantime still gets it.
     pub fn send(mut self, item: T) -> Result<(), SendError<T>> {
         match self.chan.take() {
             Some(chan) => {
@@ -612,32 +574,26 @@ impl<T> fmt::Debug for Permit<'_, T> {
 }
 
 /// A sending end of an unbounded channel. After the last one is dropped, the receiver ends once it
-/// has taken the items that are there.
+/// has taken the items in the channel.
 pub struct UnboundedSender<T> {
     chan: Share<T>,
 }
 
 impl<T> UnboundedSender<T> {
-    /// Sends an item, at once.
-    ///
-    /// # Errors
-    ///
-    /// Gives the item back once the receiver was closed or is gone.
+    /// Sends an item at once, or gives it back if the receiver is closed or gone.
     #[inline]
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.chan.try_send(item).map_err(|error| SendError(error.into_inner()))
     }
 
-    /// Waits until the receiver was closed or is gone.
-    ///
-    /// # Cancel safety
+    /// Waits until the receiver is closed or gone.
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
-        Closing { chan: &self.chan, key: None }.await;
+        wait_until(&self.chan.state, |state| &mut state.closing, State::is_closed).await;
     }
 
-    /// Returns whether the receiver was closed or is gone.
+    /// Returns whether the receiver is closed or gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.chan.closed()
@@ -668,9 +624,9 @@ impl<T> fmt::Debug for UnboundedSender<T> {
     }
 }
 
-/// The receiving end of either channel; an async iterator of the items.
+/// The receiving end of either channel, and an async iterator of the items.
 ///
-/// Dropping it drops the items that are there, and refuses senders.
+/// Dropping it drops the items in the channel and refuses senders.
 pub struct Receiver<T> {
     chan: Rc<Chan<T>>,
 }
@@ -679,35 +635,29 @@ impl<T> Receiver<T> {
     /// Waits for an item. Returns `None` once all items are received and all senders are gone, or
     /// the channel was closed.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future loses nothing: an item that came meanwhile stays in the channel.
     pub fn recv(&mut self) -> impl Future<Output = Option<T>> {
         Recv { chan: &self.chan, waiting: false }
     }
 
     /// Takes an item if one is there.
-    ///
-    /// # Errors
-    ///
-    /// [`TryRecvError`]: none yet, or none any more.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         self.chan.try_recv()
     }
 
-    /// Refuses senders from now on. Items in the channel, and those that come by permits that are
-    /// out, can still be received.
+    /// Refuses senders from now on. Items in the channel, and items of permits that are out, can
+    /// still be received.
     pub fn close(&mut self) {
         self.chan.close();
     }
 
-    /// Returns how many items are there.
+    /// Returns how many items wait for it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chan.len()
     }
 
-    /// Returns whether no item is there.
+    /// Returns whether no item waits for it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -742,7 +692,7 @@ impl<T> fmt::Debug for Receiver<T> {
 
 struct Recv<'a, T> {
     chan: &'a Chan<T>,
-    // Whether it may have left its waker.
+    // Whether the receiver's slot may hold its waker.
     waiting: bool,
 }
 

@@ -1,7 +1,8 @@
 //! A lock that is held across awaits: [`Mutex`].
 //!
-//! A semaphore with one permit says whose turn it is, so the value's cell is never contended. The
-//! guard borrows the cell; the owned guard, which cannot, takes the value out and puts it back.
+//! A semaphore with one permit decides which task has its turn, so the value's cell is never
+//! contended. The guard borrows the cell. The owned guard cannot, so it takes the value out and
+//! puts it back.
 
 use std::cell::{RefCell, RefMut};
 use std::fmt;
@@ -13,9 +14,8 @@ use super::semaphore::{OwnedPermit, Permit, Semaphore};
 
 /// A lock around a value that one task at a time works on, across awaits too.
 ///
-/// First come, first served. A panic while it is held does not poison it. Where no await stands
-/// between taking and giving back, a `RefCell` does: on one thread no other task can come in
-/// between.
+/// First come, first served. A panic while the lock is held does not poison it. A critical section
+/// without an `.await` needs only a `RefCell`: on one thread no other task can come in between.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -45,9 +45,7 @@ impl<T> Mutex<T> {
         Self { turn: Rc::new(Semaphore::new(1)), value: RefCell::new(Some(value)) }
     }
 
-    /// Waits for its turn to work on the value; dropping the guard ends the turn.
-    ///
-    /// # Cancel safety
+    /// Waits for this task's turn; dropping the guard ends the turn.
     ///
     /// Dropping the future gives up its place in line; a turn that it was handed goes to the next.
     pub async fn lock(&self) -> MutexGuard<'_, T> {
@@ -62,13 +60,10 @@ impl<T> Mutex<T> {
         self.turn.try_acquire().ok().map(|permit| self.guard(permit))
     }
 
-    /// Like [`lock`](Self::lock), with a guard that may go into another task.
+    /// Like [`lock`](Self::lock), cancel safety included, with a guard that may move into another
+    /// task.
     ///
-    /// The guard holds the value itself: taking and giving back moves it.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`lock`](Self::lock).
+    /// The guard holds the value itself: locking and unlocking move it.
     pub fn lock_owned(self: &Rc<Self>) -> impl Future<Output = OwnedMutexGuard<T>> + use<T> {
         let mutex = Rc::clone(self);
         async move {
@@ -78,7 +73,7 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Returns the value without waiting: `&mut self` proves that the mutex is free.
+    /// Returns the value without locking: `&mut self` proves that the mutex is free.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut().as_mut().expect(PRESENT)
     }
@@ -114,7 +109,7 @@ impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
 /// The turn to work on a [`Mutex`]'s value.
 #[must_use = "the turn ends when the guard is dropped"]
 pub struct MutexGuard<'a, T> {
-    // Fields are dropped in their order: the borrow ends before the next one's turn begins.
+    // Fields drop in this order: the borrow ends before the permit goes back.
     value: RefMut<'a, T>,
     _permit: Permit<'a>,
 }
@@ -139,10 +134,10 @@ impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// The turn to work on a [`Mutex`]'s value, free to go into another task.
+/// The turn to work on a [`Mutex`]'s value, which may move into another task.
 #[must_use = "the turn ends when the guard is dropped"]
 pub struct OwnedMutexGuard<T> {
-    // `None` only while it is dropped.
+    // `None` only during its drop.
     value: Option<T>,
     mutex: Rc<Mutex<T>>,
     _permit: OwnedPermit,

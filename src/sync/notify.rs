@@ -1,8 +1,8 @@
 //! "Look again": [`Notify`], a wake-up without a value.
 //!
-//! `notify_one` hands itself to the task that waits longest, or is kept, once, for the next to
-//! come. `notify_waiters` counts up, and every [`Notified`] remembers the count it was made at, so
-//! it needs no place in the queue to hear of it.
+//! `notify_one` wakes the longest waiter, or is kept, once, for the next to come. `notify_waiters`
+//! increments a counter; every [`Notified`] remembers the count at which it was made, so it needs
+//! no place in the queue to notice the call.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::executor::budget;
 
 /// Tells waiting tasks to look again.
 ///
-/// - [`notify_one`](Self::notify_one) wakes the task that waits longest; if none waits, one such
-///   call is kept for the next to come.
+/// - [`notify_one`](Self::notify_one) wakes the longest waiter; if no task waits, one such call is
+///   kept for the next to come.
 /// - [`notify_waiters`](Self::notify_waiters) wakes every task whose [`notified()`](Self::notified)
 ///   was *called* before, polled or not. It is not kept.
 ///
@@ -42,7 +42,7 @@ struct State {
     waiters: Waiters<By>,
 }
 
-/// What an entry was handed over by.
+/// Which call handed an entry over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     One,
@@ -50,13 +50,13 @@ enum By {
 }
 
 impl Notify {
-    /// Makes one on which no task waits and nothing is kept.
+    /// Makes a `Notify` without waiters and with nothing kept.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: RefCell::new(State { kept: false, rounds: 0, waiters: Waiters::new() }) }
     }
 
-    /// Wakes the task that waits longest, or the next to come.
+    /// Wakes the longest waiter; without waiters it is kept for the next, once.
     pub fn notify_one(&self) {
         let mut state = self.state.borrow_mut();
         let waker = state.waiters.hand_first(|by| *by = By::One);
@@ -74,13 +74,10 @@ impl Notify {
         wake_all(wakers);
     }
 
-    /// Waits to be notified.
+    /// Waits for a notification.
     ///
-    /// From this call on it hears of [`notify_waiters`](Self::notify_waiters). Its first poll, or
-    /// [`Notified::enable`], takes its place in line for [`notify_one`](Self::notify_one).
-    ///
-    /// # Cancel safety
-    ///
+    /// The future observes [`notify_waiters`](Self::notify_waiters) from this call on. Its first
+    /// poll, or [`Notified::enable`], takes its place in line for [`notify_one`](Self::notify_one).
     /// Dropping the future gives up its place in line; a `notify_one` that it was handed goes to
     /// the next.
     pub fn notified(&self) -> Notified<'_> {
@@ -110,7 +107,8 @@ pub struct Notified<'a> {
     told: Told,
 }
 
-/// How far a notification has come. It stays where it is: who was told is told again when polled again.
+/// How far a notification has come. It never goes back: a future polled after its end is ready
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Not,
@@ -120,13 +118,12 @@ enum Told {
 }
 
 impl Notified<'_> {
-    /// Takes the place in line now. Returns true if it was notified, so that awaiting it is ready
-    /// at once.
+    /// Takes the place in line now. Returns true if awaiting the future would be ready at once.
     ///
-    /// To check a condition without missing a notification: enable, check, then wait.
+    /// To check a condition without missing a notification, enable first, then check, then wait.
     ///
-    /// The `await` uses the notification up, not this call: if the future is dropped instead, a
-    /// `notify_one` goes to the next task that waits, or is kept.
+    /// Only the `await` uses the notification up. If the future is dropped instead, a `notify_one`
+    /// goes to the next waiter, or is kept.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -138,7 +135,7 @@ impl Notified<'_> {
     /// # }) }
     /// ```
     pub fn enable(&mut self) -> bool {
-        // Its own waker follows with the first poll.
+        // The first poll replaces this waker with its own.
         self.step(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
@@ -168,9 +165,7 @@ impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
+        ready!(budget::poll_available(cx));
         ready!(self.step(cx));
         self.told = Told::Returned;
         budget::spend();

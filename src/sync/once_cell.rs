@@ -1,8 +1,8 @@
 //! A value made once, by async code: [`OnceCell`].
 //!
-//! A semaphore with one permit says which task makes the value. If that task fails, panics or is
-//! dropped, its permit goes to the next, which makes the value in its own way. Once the value is
-//! there, the semaphore is closed, which sends all tasks to look.
+//! A semaphore with one permit decides which task makes the value. If that task fails, panics or is
+//! dropped, its permit goes to the next, which runs its own `init`. Setting the value closes the
+//! semaphore, so every waiter wakes and finds the value.
 
 use std::cell;
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use super::semaphore::Semaphore;
 use crate::executor::budget;
 
-/// A cell that the first task to need its value fills, with async code, while others wait.
+/// A cell whose value the first task that needs it makes, with async code, while others wait.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -35,31 +35,29 @@ impl<T> OnceCell<T> {
         Self { value: cell::OnceCell::new(), turn: Semaphore::new(1) }
     }
 
-    /// Returns the value if it was made.
+    /// Returns the value if there is one.
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         self.value.get()
     }
 
-    /// Puts a value in, even while another is being made: the first one to arrive stays.
+    /// Sets the value, even while a task is making another: the first one to arrive stays.
     ///
-    /// # Errors
-    ///
-    /// Gives the value back if there was one.
+    /// Gives `value` back if the cell has one.
     pub fn set(&self, value: T) -> Result<(), T> {
         self.value.set(value)?;
         self.turn.close();
         Ok(())
     }
 
-    /// Returns the value; if there is none, makes it with `init`, one task at a time.
+    /// Returns the value. If there is none, makes it with `init`, one task at a time.
     ///
     /// An `init` that needs the same cell waits for itself, without end.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up its place in line. If it was making the value, the next in line
-    /// makes it with its own `init`; likewise after an `init` that panics.
+    /// Dropping the future gives up its place in line. If it was making the value, or if its `init`
+    /// panics, the next in line makes the value with its own `init`.
     pub async fn get_or_init(&self, init: impl AsyncFnOnce() -> T) -> &T {
         match self.get_or_try_init(async || Ok::<T, Infallible>(init().await)).await {
             Ok(value) => value,
@@ -67,16 +65,8 @@ impl<T> OnceCell<T> {
         }
     }
 
-    /// Like [`get_or_init`](Self::get_or_init), with an `init` that may fail: then the next in line
-    /// tries its own.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`get_or_init`](Self::get_or_init).
-    ///
-    /// # Errors
-    ///
-    /// That of `init`.
+    /// Like [`get_or_init`](Self::get_or_init), cancel safety included, with an `init` that may
+    /// fail: its error is returned, and the next in line runs its own `init`.
     pub async fn get_or_try_init<E>(&self, init: impl AsyncFnOnce() -> Result<T, E>) -> Result<&T, E> {
         if let Some(value) = self.get() {
             poll_fn(budget::poll_proceed).await;
@@ -89,10 +79,10 @@ impl<T> OnceCell<T> {
         let made = init().await?;
         drop(self.set(made));
         drop(turn);
-        Ok(self.get().expect("it was set, here or by somebody else"))
+        Ok(self.get().expect("it was set, here or by another task"))
     }
 
-    /// Returns the value if it was made.
+    /// Returns the value if there is one.
     pub fn into_inner(self) -> Option<T> {
         self.value.into_inner()
     }

@@ -1,18 +1,19 @@
-//! One value from one task to another.
+//! A channel for one value, from one task to another.
 //!
-//! Both ends share a cell for the value and two slots for wakers. The value is moved in and out of its cell, never borrowed.
+//! Both ends share a cell for the value and two slots for wakers. The value moves in and out of its
+//! cell and is never borrowed.
 
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::waiters::WakerSlot;
 use crate::executor::budget;
 
-/// The sender went away without a value, or the value was taken already.
+/// The sender was dropped without sending, or the value was taken already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed(());
 
@@ -27,9 +28,9 @@ impl std::error::Error for Closed {}
 /// Why [`Receiver::try_recv`] has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// It has not been sent yet.
+    /// The value has not been sent yet.
     Empty,
-    /// It will not come: the sender is gone, or it was taken already.
+    /// No value will come: the sender is gone, or the value was taken already.
     Closed,
 }
 
@@ -46,9 +47,9 @@ impl std::error::Error for TryRecvError {}
 
 struct Shared<T> {
     value: Cell<Option<T>>,
-    // By the sender, when it has sent or was dropped.
+    // Set by the sender, when it sends or is dropped.
     sender_gone: Cell<bool>,
-    // By the receiver, when it was closed or dropped.
+    // Set by the receiver, when it is closed or dropped.
     receiver_closed: Cell<bool>,
     receiver: WakerSlot,
     sender: WakerSlot,
@@ -75,7 +76,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     (Sender { shared: Rc::clone(&shared) }, Receiver { shared })
 }
 
-/// The end that sends. Dropping it without sending is an error for the receiver.
+/// The sending end. Dropping it without sending is an error for the receiver.
 pub struct Sender<T> {
     shared: Rc<Shared<T>>,
 }
@@ -83,10 +84,8 @@ pub struct Sender<T> {
 impl<T> Sender<T> {
     /// Sends the value.
     ///
-    /// # Errors
-    ///
-    /// Gives the value back if the receiver was closed or is gone. Success does not say that the
-    /// value will be received.
+    /// Gives the value back if the receiver is closed or gone. Success does not mean that the value
+    /// will be received.
     pub fn send(self, value: T) -> Result<(), T> {
         if self.shared.receiver_closed.get() {
             return Err(value);
@@ -95,39 +94,33 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Returns whether the receiver was closed or is gone.
+    /// Returns whether the receiver is closed or gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.receiver_closed.get()
     }
 
-    /// Waits until the receiver was closed or is gone: the work for the value can be given up.
-    ///
-    /// # Cancel safety
+    /// Waits until the receiver is closed or gone, so that the work for the value can stop.
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&mut self) {
-        let waiting = Closing(&self.shared.sender);
-        poll_fn(|cx| poll_closed(&self.shared, cx)).await;
-        drop(waiting);
+        let shared = &*self.shared;
+        let _waiting = Closing(&shared.sender);
+        poll_fn(|cx| {
+            ready!(budget::poll_available(cx));
+            let closed = || shared.receiver_closed.get();
+            // Cloning the waker may have closed it.
+            if closed() || (shared.sender.register(cx) && closed()) {
+                budget::spend();
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 }
 
-fn poll_closed<T>(shared: &Shared<T>, cx: &mut Context<'_>) -> Poll<()> {
-    if budget::poll_available(cx).is_pending() {
-        return Poll::Pending;
-    }
-    let closed = || shared.receiver_closed.get();
-    // Cloning the waker may have closed it.
-    let ready = closed() || (shared.sender.register(cx) && closed());
-    if !ready {
-        return Poll::Pending;
-    }
-    budget::spend();
-    Poll::Ready(())
-}
-
-/// Takes the waker back when the wait is over or given up.
+/// Removes the waker when the wait ends or is dropped.
 struct Closing<'a>(&'a WakerSlot);
 
 impl Drop for Closing<'_> {
@@ -149,7 +142,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// The end that receives: a future of the value.
+/// The receiving end: a future of the value.
 ///
 /// # Cancel safety
 ///
@@ -165,11 +158,7 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Takes the value if it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`TryRecvError`]: not yet, or never.
+    /// Takes the value if it has been sent.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         match self.shared.value.take() {
             Some(value) => Ok(value),
@@ -178,7 +167,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Refuses a value that was not sent yet; one that was can still be taken.
+    /// Refuses a value that has not been sent yet; one that has can still be taken.
     pub fn close(&mut self) {
         self.shared.receiver_closed.set(true);
         self.shared.sender.wake();
@@ -189,9 +178,7 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, Closed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if budget::poll_available(cx).is_pending() {
-            return Poll::Pending;
-        }
+        ready!(budget::poll_available(cx));
         let mut registered = false;
         loop {
             let result = match self.try_recv() {

@@ -1,9 +1,9 @@
 //! A number of permits, handed out in the order of asking: [`Semaphore`].
 //!
-//! `Permits` is the arithmetic and the queue; the semaphore keeps it in a cell and wakes the tasks
-//! it names once that is free again. The first in the queue gets permits once there are as many as
-//! it wants. Until then neither those behind it nor newcomers get any, so that a task that wants
-//! many does not starve.
+//! `Permits` is the arithmetic and the queue. The semaphore keeps it in a cell, and wakes the tasks
+//! that it names once the cell is free again. The first in the queue gets its permits once as many
+//! are available as it wants. Until then no other task gets any, so a task that wants many does not
+//! starve.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use super::waiters::{Step, Waiters, poll_spending};
 use crate::event_loop::wake::{discard, wake, wake_all};
 
-/// The semaphore was closed: it gives no more permits.
+/// The semaphore is closed and gives no more permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed(());
 
@@ -27,12 +27,12 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// Why there is no permit at once.
+/// Why [`Semaphore::try_acquire`] has no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryAcquireError {
-    /// The semaphore was closed.
+    /// The semaphore is closed.
     Closed,
-    /// Too few are left, or others are waiting: `acquire` waits in line.
+    /// Too few permits are left, or other tasks wait: `acquire` waits in line.
     NoPermits,
 }
 
@@ -47,9 +47,9 @@ impl fmt::Display for TryAcquireError {
 
 impl std::error::Error for TryAcquireError {}
 
-/// Available permits and who waits for some.
+/// The available permits, and the queue of tasks that wait for some.
 ///
-/// Between two calls the first in the queue wants more than is available.
+/// Between two calls the first in the queue wants more permits than are available.
 struct Permits {
     available: usize,
     closed: bool,
@@ -62,10 +62,6 @@ struct Wanted {
 }
 
 impl Permits {
-    const fn new(available: usize) -> Self {
-        Self { available, closed: false, waiters: Waiters::new() }
-    }
-
     fn try_take(&mut self, count: usize) -> Result<(), TryAcquireError> {
         if self.closed {
             Err(TryAcquireError::Closed)
@@ -77,18 +73,12 @@ impl Permits {
         }
     }
 
-    /// Gives the first in the queue what it wants, if that is there; to be repeated until it returns `None`.
+    /// Hands the first in the queue its permits, if enough are available. Call it until it returns
+    /// `None`.
     fn hand(&mut self) -> Option<Waker> {
         let wanted = self.waiters.first()?.count;
         self.available = self.available.checked_sub(wanted)?;
         self.waiters.hand_first(|_| {})
-    }
-
-    /// Refuses everyone, now and later. Permits that were handed over stay valid.
-    #[must_use]
-    fn close(&mut self) -> Vec<Waker> {
-        self.closed = true;
-        self.waiters.hand_all(|wanted| wanted.refused = true)
     }
 
     fn step(
@@ -108,21 +98,11 @@ impl Permits {
         let step = self.waiters.step(key, || Wanted { count, refused: false }, waker, spare);
         step.map(|wanted| if wanted.refused { Err(Closed(())) } else { Ok(()) })
     }
-
-    /// Ends a wait; what had been handed over is available again, for `hand` to pass on. The waker is for dropping.
-    #[must_use]
-    fn cancel(&mut self, key: usize) -> Option<Waker> {
-        let (wanted, waker) = self.waiters.remove(key);
-        if waker.is_none() && !wanted.refused {
-            self.available = self.available.saturating_add(wanted.count);
-        }
-        waker
-    }
 }
 
 /// A number of permits that tasks take and give back; a task that finds too few waits in line.
 ///
-/// First come, first served: a task that wants many is not overtaken by those that want few.
+/// First come, first served: a task that wants many is not overtaken by tasks that want few.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -141,14 +121,14 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// Makes a semaphore with that many permits.
+    /// Makes a semaphore with this many permits.
     #[must_use]
     pub const fn new(permits: usize) -> Self {
-        Self { permits: RefCell::new(Permits::new(permits)) }
+        Self { permits: RefCell::new(Permits { available: permits, closed: false, waiters: Waiters::new() }) }
     }
 
-    /// Returns how many permits are free. [`try_acquire`](Self::try_acquire) may refuse all the
-    /// same: they may be saved up for a task that waits for several.
+    /// Returns how many permits are free. [`try_acquire`](Self::try_acquire) may fail all the same:
+    /// they may be reserved for a task that waits for several.
     #[must_use]
     pub fn available(&self) -> usize {
         self.permits.borrow().available
@@ -156,54 +136,27 @@ impl Semaphore {
 
     /// Waits for a permit, which goes back when the returned guard is dropped.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future gives up its place in line; a permit that it was handed goes to the
-    /// next.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once [`close`](Self::close) was called.
+    /// next. Fails with [`Closed`] once [`close`](Self::close) has been called.
     pub async fn acquire(&self) -> Result<Permit<'_>, Closed> {
         self.acquire_many(1).await
     }
 
-    /// Waits for several permits at once: without end, if there will never be that many.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`acquire`](Self::acquire).
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once [`close`](Self::close) was called.
+    /// Waits for several permits at once: for ever, if there never are that many. Otherwise as
+    /// [`acquire`](Self::acquire), cancel safety and errors included.
     pub async fn acquire_many(&self, count: usize) -> Result<Permit<'_>, Closed> {
         Acquire { semaphore: self, count, key: None }.await?;
         Ok(Permit { semaphore: self, count })
     }
 
-    /// Like [`acquire`](Self::acquire), with a permit that may go into another task.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`acquire`](Self::acquire).
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once [`close`](Self::close) was called.
+    /// Like [`acquire`](Self::acquire), cancel safety and errors included, with a permit that may
+    /// move into another task.
     pub fn acquire_owned(self: &Rc<Self>) -> impl Future<Output = Result<OwnedPermit, Closed>> + use<> {
         self.acquire_many_owned(1)
     }
 
-    /// Like [`acquire_many`](Self::acquire_many), with permits that may go into another task.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`acquire`](Self::acquire).
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once [`close`](Self::close) was called.
+    /// Like [`acquire_many`](Self::acquire_many), cancel safety and errors included, with permits
+    /// that may move into another task.
     pub fn acquire_many_owned(
         self: &Rc<Self>,
         count: usize,
@@ -216,25 +169,17 @@ impl Semaphore {
     }
 
     /// Takes a permit if one is free and no task waits.
-    ///
-    /// # Errors
-    ///
-    /// [`TryAcquireError`] says which of the two fails.
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
         self.try_acquire_many(1)
     }
 
     /// Takes several permits if they are free and no task waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_many(&self, count: usize) -> Result<Permit<'_>, TryAcquireError> {
         self.permits.borrow_mut().try_take(count)?;
         Ok(Permit { semaphore: self, count })
     }
 
-    /// Adds permits, beyond those it was made with.
+    /// Adds permits to the number that the semaphore was made with.
     ///
     /// # Panics
     ///
@@ -246,14 +191,17 @@ impl Semaphore {
         self.release(count);
     }
 
-    /// Refuses all tasks, those that wait and those that come. Permits that are out stay valid and
-    /// can be given back.
+    /// Refuses all tasks, waiting ones and later ones. Permits that are out stay valid and can be
+    /// given back.
     pub fn close(&self) {
-        let wakers = self.permits.borrow_mut().close();
+        let mut permits = self.permits.borrow_mut();
+        permits.closed = true;
+        let wakers = permits.waiters.hand_all(|wanted| wanted.refused = true);
+        drop(permits);
         wake_all(wakers);
     }
 
-    /// Returns whether [`close`](Self::close) was called.
+    /// Returns whether [`close`](Self::close) has been called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.permits.borrow().closed
@@ -300,11 +248,15 @@ impl Future for Acquire<'_> {
 
 impl Drop for Acquire<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            let waker = self.semaphore.permits.borrow_mut().cancel(key);
-            discard(waker);
-            self.semaphore.hand();
+        let Some(key) = self.key else { return };
+        let mut permits = self.semaphore.permits.borrow_mut();
+        let (wanted, waker) = permits.waiters.remove(key);
+        if waker.is_none() && !wanted.refused {
+            permits.available = permits.available.saturating_add(wanted.count);
         }
+        drop(permits);
+        discard(waker);
+        self.semaphore.hand();
     }
 }
 
@@ -323,7 +275,7 @@ impl Permit<'_> {
         self.count
     }
 
-    /// Keeps the permits from going back: the semaphore has fewer from now on.
+    /// Keeps the permits from going back: the semaphore has fewer permits from now on.
     pub fn forget(mut self) {
         self.count = 0;
     }
@@ -335,7 +287,7 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Permits that may go into another task; they go back when this is dropped.
+/// Permits that may move into another task; they go back when this is dropped.
 #[derive(Debug)]
 #[must_use = "a permit goes back when it is dropped"]
 pub struct OwnedPermit {
@@ -350,7 +302,7 @@ impl OwnedPermit {
         self.count
     }
 
-    /// Keeps the permits from going back: the semaphore has fewer from now on.
+    /// Keeps the permits from going back: the semaphore has fewer permits from now on.
     pub fn forget(mut self) {
         self.count = 0;
     }

@@ -1,15 +1,18 @@
-//! Who waits, in which order: the one queue all primitives of this module share, and the slot for a party that is always alone.
+//! [`Waiters`], the queue of waiting futures that all primitives here share, and [`WakerSlot`], for
+//! a waiter that is always alone.
 //!
-//! A waiting future owns an entry and finds it by its key; the queue links the entries that still wait. Whoever completes the wait
-//! *hands* the entry over: it leaves the queue at once, so that nobody is served twice, and stays in the slab until its future has
-//! taken notice or is dropped.
+//! A waiting future owns an entry and finds it by its key; the queue links the entries that still
+//! wait. The operation that ends a wait *hands* the entry over: the entry leaves the queue at once,
+//! so no waiter is served twice. It stays in the slab until its future has returned or is dropped.
 //!
 //! # Invariants
 //!
-//! - An entry is removed by the future that made it and by nobody else, so keys need no generation.
-//! - No waker is cloned, woken or dropped in here: they are given by the caller and returned to it, for after its borrow.
+//! - Only the future that made an entry removes it, so keys need no generation.
+//! - The queue clones, wakes and drops no waker. The caller passes wakers in and gets them back, to
+//!   handle after its borrow.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
 
 use slab::Slab;
@@ -29,17 +32,17 @@ pub(super) struct Waiters<D> {
 
 struct Entry<D> {
     data: D,
-    // `None` once it was handed over; then it is out of the queue and the links mean nothing.
+    // `None` once it was handed over; the entry is then out of the queue and its links are stale.
     waker: Option<Waker>,
     previous: usize,
     next: usize,
 }
 
-/// What one look at a wait found.
+/// The outcome of one look at a wait.
 pub(super) enum Step<R> {
     Done(R),
     Waiting,
-    /// Look again with a clone of the waker, which must be made outside of the borrow.
+    /// Look again with a clone of the waker, made outside the borrow.
     NeedsWaker,
 }
 
@@ -62,12 +65,12 @@ impl<D> Waiters<D> {
         self.first == NONE
     }
 
-    /// How many wait, or have been handed over and not yet taken notice.
+    /// How many entries exist: waiting, or handed over and not yet taken by their future.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The data of the one who waits longest.
+    /// The data of the longest waiter.
     pub(super) fn first(&self) -> Option<&D> {
         self.entries.get(self.first).map(|entry| &entry.data)
     }
@@ -82,7 +85,7 @@ impl<D> Waiters<D> {
         key
     }
 
-    /// Takes the one who waits longest out of the queue, to be woken.
+    /// Takes the longest waiter out of the queue and returns its waker.
     pub(super) fn hand_first(&mut self, mark: impl FnOnce(&mut D)) -> Option<Waker> {
         let entry = self.entries.get_mut(self.first)?;
         mark(&mut entry.data);
@@ -95,7 +98,7 @@ impl<D> Waiters<D> {
         waker
     }
 
-    /// Takes all out of the queue, to be woken in their order.
+    /// Takes every waiter out of the queue and returns their wakers, in order.
     pub(super) fn hand_all(&mut self, mark: impl Fn(&mut D)) -> Vec<Waker> {
         let mut wakers = Vec::new();
         while let Some(waker) = self.hand_first(&mark) {
@@ -104,7 +107,7 @@ impl<D> Waiters<D> {
         wakers
     }
 
-    /// Ends a wait: its data, and its waker if it was still in the queue.
+    /// Ends a wait. Returns its data, and its waker if it was still in the queue.
     pub(super) fn remove(&mut self, key: usize) -> (D, Option<Waker>) {
         if self.entries[key].waker.is_some() {
             self.unlink(key);
@@ -113,9 +116,9 @@ impl<D> Waiters<D> {
         (entry.data, entry.waker)
     }
 
-    /// Looks whether the wait is over, and sees to it that the right task is woken when it is.
+    /// Looks whether the wait is over; if it is not, leaves the current task's waker.
     ///
-    /// `spare` brings a clone of the waker and takes away the one it replaces.
+    /// `spare` brings a clone of the waker and takes away the one that it replaces.
     pub(super) fn step(
         &mut self,
         key: &mut Option<usize>,
@@ -156,7 +159,8 @@ impl<D> Waiters<D> {
 }
 
 impl Waiters<()> {
-    /// Waits in a queue whose waiters look for themselves what has happened: a wait that ended for nothing is begun anew.
+    /// Waits in a queue whose waiters look for themselves what has happened: a wait that was handed
+    /// over begins anew.
     pub(super) fn wait<R>(&mut self, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<R> {
         loop {
             match self.step(key, || (), waker, spare) {
@@ -168,7 +172,7 @@ impl Waiters<()> {
     }
 }
 
-/// Repeats a look at a wait until it needs no other waker, cloning it while nothing is borrowed.
+/// Polls a wait: repeats `step`, cloning the waker outside the borrow whenever it asks for a clone.
 pub(super) fn poll_steps<R>(
     cx: &mut Context<'_>,
     mut step: impl FnMut(&Waker, &mut Option<Waker>) -> Step<R>,
@@ -185,7 +189,7 @@ pub(super) fn poll_steps<R>(
     polled
 }
 
-/// Like [`poll_steps`], for what spends the task's budget when it is ready.
+/// [`poll_steps`] for an operation that spends the task's budget once it is ready.
 pub(super) fn poll_spending<R>(
     cx: &mut Context<'_>,
     step: impl FnMut(&Waker, &mut Option<Waker>) -> Step<R>,
@@ -196,9 +200,10 @@ pub(super) fn poll_spending<R>(
     Poll::Ready(result)
 }
 
-/// Wakes everyone who waits in a queue whose waiters look for themselves what has happened.
+/// Wakes every waiter of a queue whose waiters look for themselves what has happened.
 ///
-/// One at a time, so that it allocates nothing; who queues up again meanwhile may be woken once more.
+/// Wakes one at a time, which allocates nothing. A waiter that queues up again meanwhile may be
+/// woken once more.
 pub(super) fn wake_queue<S>(state: &RefCell<S>, waiters: impl Fn(&mut S) -> &mut Waiters<()>) {
     let count = waiters(&mut state.borrow_mut()).len();
     for _ in 0..count {
@@ -210,7 +215,7 @@ pub(super) fn wake_queue<S>(state: &RefCell<S>, waiters: impl Fn(&mut S) -> &mut
     }
 }
 
-/// Ends a wait in such a queue; the waker is dropped after the borrow.
+/// Ends a wait in such a queue, and drops its waker after the borrow.
 pub(super) fn forget_wait<S>(
     state: &RefCell<S>,
     waiters: impl Fn(&mut S) -> &mut Waiters<()>,
@@ -222,12 +227,40 @@ pub(super) fn forget_wait<S>(
     }
 }
 
-/// The waker of a party that is always alone.
+/// The place of a future in such a queue; the drop leaves the queue.
+struct Wait<'a, S> {
+    state: &'a RefCell<S>,
+    waiters: fn(&mut S) -> &mut Waiters<()>,
+    key: Option<usize>,
+}
+
+impl<S> Drop for Wait<'_, S> {
+    fn drop(&mut self) {
+        forget_wait(self.state, self.waiters, &mut self.key);
+    }
+}
+
+/// Waits in such a queue until `is_over`, and leaves the queue when it is dropped.
+pub(super) async fn wait_until<S>(
+    state: &RefCell<S>,
+    waiters: fn(&mut S) -> &mut Waiters<()>,
+    is_over: fn(&S) -> bool,
+) {
+    let mut wait = Wait { state, waiters, key: None };
+    let mut look = |waker: &Waker, spare: &mut Option<Waker>| {
+        let state = &mut *state.borrow_mut();
+        if is_over(state) { Step::Done(()) } else { waiters(state).wait(&mut wait.key, waker, spare) }
+    };
+    poll_fn(|cx| poll_spending(cx, &mut look)).await;
+}
+
+/// The waker of a waiter that is always alone.
 #[derive(Default)]
 pub(super) struct WakerSlot(Cell<Option<Waker>>);
 
 impl WakerSlot {
-    /// Keeps the task's waker if that runs no foreign code; false if it might, and nothing was done.
+    /// Keeps the task's waker if that runs no foreign code. Otherwise does nothing and returns
+    /// false.
     #[inline]
     pub(super) fn keep(&self, cx: &mut Context<'_>) -> bool {
         let (kept, waker) = match self.0.take() {
@@ -241,8 +274,11 @@ impl WakerSlot {
         kept
     }
 
-    /// Keeps the task's waker; true if that may have run foreign code (a clone, a drop), so that something may have happened meanwhile: look again,
-    /// once. (A clone need not be equal to its original, so registering until nothing is cloned might never end.)
+    /// Keeps the task's waker. Returns true if that may have run foreign code (a clone, a drop):
+    /// look again then, once.
+    ///
+    /// Once, because a clone need not equal its original: registering until nothing is cloned might
+    /// never end.
     pub(super) fn register(&self, cx: &mut Context<'_>) -> bool {
         if self.keep(cx) {
             return false;

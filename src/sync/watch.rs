@@ -1,9 +1,9 @@
-//! The latest value, and word to receivers when it changes.
+//! A channel that holds the latest value and tells receivers when it changes.
 //!
-//! The value is an `Rc` that is replaced, never written to: a [`Ref`] is a snapshot that holds up
-//! no other task. `send_modify` works on a clone, so it may look at the channel itself, and leaves
-//! everything as it was if it panics. Each new value counts the version up; a receiver is the
-//! version it has seen.
+//! The value is an `Rc` that is replaced, never written to, so a [`Ref`] is a snapshot that blocks
+//! no other task. `send_modify` works on a clone: the closure may use the channel itself, and a
+//! panic leaves everything as it was. Each new value increments the version; a receiver is the
+//! version that it has seen.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,10 +16,10 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 pub use super::error::SendError;
-use super::waiters::{Step, Waiters, forget_wait, poll_spending, wake_queue};
+use super::waiters::{Step, Waiters, forget_wait, poll_spending, wait_until, wake_queue};
 use crate::executor::budget;
 
-/// All senders are gone: the value will not change any more.
+/// All senders are gone, so the value will not change any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed(());
 
@@ -41,18 +41,7 @@ struct State<T> {
     closing: Waiters<()>,
 }
 
-impl<T> State<T> {
-    /// Whether there is something new for who has seen that version; `Err` if there will not be.
-    fn changed(&self, seen: &mut u64) -> Option<Result<(), Closed>> {
-        if *seen != self.version {
-            *seen = self.version;
-            return Some(Ok(()));
-        }
-        (self.senders == 0).then_some(Err(Closed(())))
-    }
-}
-
-/// Makes a channel with a first value, which its receiver counts as seen.
+/// Makes a channel with a first value, which counts as seen by its receiver.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> { postlude::run(async {
@@ -78,7 +67,7 @@ pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     (Sender { state: Rc::clone(&state) }, Receiver { state, seen: 0, key: None })
 }
 
-/// The value as it was when this was made.
+/// A snapshot of the value.
 #[derive(Clone, Debug)]
 pub struct Ref<T>(Rc<T>);
 
@@ -90,18 +79,14 @@ impl<T> Deref for Ref<T> {
     }
 }
 
-/// A sending end. When the last one is dropped, waiting receivers are told that nothing will change.
+/// A sending end. When the last one is dropped, waiting receivers get [`Closed`].
 pub struct Sender<T> {
     state: Rc<RefCell<State<T>>>,
 }
 
 impl<T> Sender<T> {
-    /// Replaces the value.
-    ///
-    /// # Errors
-    ///
-    /// Gives the value back if there is no receiver: [`send_replace`](Self::send_replace) keeps it
-    /// for later ones.
+    /// Replaces the value, or gives the new one back if there is no receiver;
+    /// [`send_replace`](Self::send_replace) keeps it for later ones.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         if self.receiver_count() == 0 {
             return Err(SendError(value));
@@ -110,7 +95,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Replaces the value, even without receivers, and returns the one that was there.
+    /// Replaces the value, even without receivers, and returns the old one.
     pub fn send_replace(&self, value: T) -> Ref<T> {
         let value = Rc::new(value);
         let mut state = self.state.borrow_mut();
@@ -126,8 +111,8 @@ impl<T> Sender<T> {
 
     /// Changes the value in place.
     ///
-    /// The closure works on a clone, which becomes the value when it returns: it overwrites what
-    /// the closure itself sends, and nothing happens if the closure panics.
+    /// The closure works on a clone, which becomes the value when the closure returns. That
+    /// overwrites anything the closure itself sends, and nothing happens if the closure panics.
     pub fn send_modify(&self, change: impl FnOnce(&mut T))
     where
         T: Clone,
@@ -139,7 +124,7 @@ impl<T> Sender<T> {
     }
 
     /// Changes the value in place, as [`send_modify`](Self::send_modify) does, if the closure
-    /// returns true; returns what the closure returned.
+    /// returns true. Returns what the closure returned.
     pub fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool
     where
         T: Clone,
@@ -152,13 +137,13 @@ impl<T> Sender<T> {
         modified
     }
 
-    /// Returns the value as it is now.
+    /// Returns the present value.
     #[must_use]
     pub fn borrow(&self) -> Ref<T> {
         Ref(Rc::clone(&self.state.borrow().value))
     }
 
-    /// Makes a receiver, which counts the present value as seen.
+    /// Makes a receiver, for which the present value counts as seen.
     #[must_use]
     pub fn subscribe(&self) -> Receiver<T> {
         let mut state = self.state.borrow_mut();
@@ -174,11 +159,9 @@ impl<T> Sender<T> {
 
     /// Waits until there is no receiver.
     ///
-    /// # Cancel safety
-    ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
-        Closing { state: &self.state, key: None }.await;
+        wait_until(&self.state, |state| &mut state.closing, |state| state.receivers == 0).await;
     }
 }
 
@@ -207,45 +190,22 @@ impl<T: fmt::Debug> fmt::Debug for Sender<T> {
     }
 }
 
-struct Closing<'a, T> {
-    state: &'a RefCell<State<T>>,
-    key: Option<usize>,
-}
-
-impl<T> Future for Closing<'_, T> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { state, key } = &mut *self;
-        poll_spending(cx, |waker, spare| {
-            let state = &mut *state.borrow_mut();
-            if state.receivers == 0 { Step::Done(()) } else { state.closing.wait(key, waker, spare) }
-        })
-    }
-}
-
-impl<T> Drop for Closing<'_, T> {
-    fn drop(&mut self) {
-        forget_wait(self.state, |state| &mut state.closing, &mut self.key);
-    }
-}
-
-/// A receiving end; an async iterator of clones of each value it finds new, which may skip some.
+/// A receiving end, and an async iterator of clones of the new values, which may skip some.
 pub struct Receiver<T> {
     state: Rc<RefCell<State<T>>>,
-    // The version it has seen.
+    // The version that it has seen.
     seen: u64,
     key: Option<usize>,
 }
 
 impl<T> Receiver<T> {
-    /// Returns the value as it is now, without counting it as seen.
+    /// Returns the present value, without marking it as seen.
     #[must_use]
     pub fn borrow(&self) -> Ref<T> {
         Ref(Rc::clone(&self.state.borrow().value))
     }
 
-    /// Returns the value as it is now and counts it as seen.
+    /// Returns the present value and marks it as seen.
     #[must_use]
     pub fn borrow_and_update(&mut self) -> Ref<T> {
         let state = self.state.borrow();
@@ -253,37 +213,31 @@ impl<T> Receiver<T> {
         Ref(Rc::clone(&state.value))
     }
 
-    /// Returns whether there is a value it has not seen.
+    /// Returns whether there is a value that it has not seen.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.seen != self.state.borrow().version
     }
 
-    /// Waits for a value it has not seen, and counts it as seen.
+    /// Waits for a value that it has not seen, and marks it as seen.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if all senders are gone and the last value was seen.
+    /// Dropping the future loses nothing. Fails with [`Closed`] if all senders are gone and the
+    /// last value has been seen.
     pub async fn changed(&mut self) -> Result<(), Closed> {
         Changed { receiver: self }.await
     }
 
-    /// Waits until the value satisfies the condition, beginning with the present one; that value
-    /// counts as seen.
+    /// Waits until the value satisfies the condition, beginning with the present one, and marks it
+    /// as seen.
+    ///
+    /// Fails with [`Closed`] if all senders are gone and the last value does not satisfy the
+    /// condition.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing, but values that the condition was given count as seen.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if all senders are gone and the last value does not satisfy it.
+    /// Dropping the future loses nothing, but values passed to the condition count as seen.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&T) -> bool) -> Result<Ref<T>, Closed> {
-        // It may be so already, time and again.
+        // The condition may hold at once, time and again.
         poll_fn(budget::poll_proceed).await;
         loop {
             let value = self.borrow_and_update();
@@ -295,13 +249,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Counts the present value as not seen, so that the next wait or item is about it.
-    ///
-    /// ```
-    /// let (_sender, mut receiver) = postlude::sync::watch::channel(1);
-    /// receiver.mark_changed();
-    /// assert!(receiver.has_changed());
-    /// ```
+    /// Marks the present value as not seen, so the next wait or item returns it.
     pub fn mark_changed(&mut self) {
         self.seen = self.state.borrow().version.wrapping_sub(1);
     }
@@ -310,10 +258,11 @@ impl<T> Receiver<T> {
         let Self { state, seen, key } = self;
         let polled = poll_spending(cx, |waker, spare| {
             let state = &mut *state.borrow_mut();
-            match state.changed(seen) {
-                Some(result) => Step::Done(result),
-                None => state.changing.wait(key, waker, spare),
+            if *seen != state.version {
+                *seen = state.version;
+                return Step::Done(Ok(()));
             }
+            if state.senders == 0 { Step::Done(Err(Closed(()))) } else { state.changing.wait(key, waker, spare) }
         });
         if polled.is_ready() {
             self.forget();
@@ -327,7 +276,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Clone for Receiver<T> {
-    /// Another receiver, which has seen what this one has.
+    /// Makes another receiver, which has seen the same version.
     fn clone(&self) -> Self {
         self.state.borrow_mut().receivers += 1;
         Self { state: Rc::clone(&self.state), seen: self.seen, key: None }
