@@ -164,7 +164,7 @@
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
 
 pub mod blocking;
-mod deferred;
+pub mod deferred;
 mod event_loop;
 mod executor;
 #[cfg(feature = "http")]

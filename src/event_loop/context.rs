@@ -78,6 +78,11 @@ pub(crate) fn wake_here(id: WakeId) -> bool {
     true
 }
 
+/// The number of the current turn, from 1; 0 outside a runtime.
+pub(crate) fn turn_number() -> u64 {
+    CURRENT.with(|current| current.borrow().as_ref().map_or(0, |parts| parts.insight.turns.get()))
+}
+
 /// Whether the task that is being polled on this thread was woken since its poll began.
 pub(crate) fn running_is_woken() -> bool {
     CURRENT.with(|current| {

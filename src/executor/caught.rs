@@ -4,7 +4,12 @@
 //! another task or the loop. A payload is a value of the user's as well, and its destructor may panic in turn.
 
 use std::any::Any;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -24,6 +29,57 @@ pub(crate) fn drop_caught<T>(value: T) -> Option<Payload> {
 pub(crate) fn drop_payload(payload: Payload) {
     if let Some(again) = drop_caught(payload) {
         std::mem::forget(again);
+    }
+}
+
+/// Calls a user's closure.
+pub(crate) fn call<T>(code: impl FnOnce() -> T) -> Result<T, Payload> {
+    catch_unwind(AssertUnwindSafe(code))
+}
+
+pin_project! {
+    /// A user's future whose panics end here: `Err` is the panic of its poll, or of its drop, which
+    /// follows in the same poll. Dropped before, it drops the future and its panic silently.
+    pub(crate) struct Caught<F> {
+        // `None` once it has ended.
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Caught<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut future = this.project().future;
+            if let Err(payload) = call(|| future.set(None)) {
+                drop_payload(payload);
+            }
+        }
+    }
+}
+
+impl<F> Caught<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future: Some(future) }
+    }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, Payload>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut place = self.project().future;
+        let Some(future) = place.as_mut().as_pin_mut() else { return Poll::Pending };
+        let output = match call(|| future.poll(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(payload),
+        };
+        match call(|| place.set(None)) {
+            Ok(()) => Poll::Ready(output),
+            Err(payload) => {
+                drop_silently(output);
+                Poll::Ready(Err(payload))
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod clients;
 #[cfg(feature = "http")]
 mod conformance;
 mod counts;
+mod deferred;
 mod drop;
 mod ecosystem;
 mod fairness;

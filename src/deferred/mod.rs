@@ -7,8 +7,30 @@
 //!
 //! The HTTP server's background tasks are the first users: they run after the answer, and give way to the next request.
 
+mod books;
+mod group;
+mod index;
+mod info;
+mod lane;
+mod queue;
+mod retry;
+mod run;
+mod running;
+mod task;
+mod voice;
+mod work;
+
 use std::future::Future;
 use std::panic::Location;
+
+pub use group::Group;
+pub use info::{AddError, Fault, Histogram, Info, JobId, LaneStats, Limit, Outcome, Report, Stats, Status};
+pub use lane::Lane;
+pub use queue::{Periodic, Permit, Queue, QueueBuilder, QueueHandle};
+pub use retry::Retry;
+pub use running::Running;
+pub use task::{InGroup, InQueue, Once, Repeated, Task};
+pub use work::{RunAgain, RunBlocking, RunBlockingAgain, RunOnce, SendTaskOutput, TaskOutput};
 
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;

@@ -1,0 +1,351 @@
+//! Groups: jobs in order, behind a gate that an outcome opens.
+//!
+//! A request's background tasks are a group, and its answer opens the gate. Then one deferred task,
+//! the [`Runner`], runs the group's jobs one after the other. It polls plain futures itself. Any
+//! other job (with a timeout, tries, a thread …) is a deferred task of its own, [`Single`], and the
+//! runner waits until that has ended or has begun to wait for a delay or its next try.
+//!
+//! A job may add to its group while it runs. The group closes when its last job is over.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::rc::Rc;
+
+use super::books::{Books, JobRef, NewJob, Phase};
+use super::info::{AddError, Fault, JobId, Limit, Outcome, Status};
+use super::queue::Permit;
+use super::run::{Runner, spawn};
+use super::task::{InGroup, Once, Task};
+use super::work::{self, TaskOutput};
+use crate::event_loop::context;
+use crate::executor::id::TaskKey;
+
+/// Jobs in order, which begin when the group is [released](Self::release). Clones are the same
+/// group.
+///
+/// Dropping the last clone of a group that was not released releases it as
+/// [`Aborted`](Outcome::Aborted).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::deferred::{Outcome, Queue};
+/// postlude::run(async {
+///     let queue = Queue::new();
+///     let order = queue.group("order 7", 7);
+///     order.add(async { println!("first") }).unwrap();
+///     order.add(async { println!("then") }).unwrap();
+///     order.release(Outcome::Delivered);
+///     queue.idle().await;
+///     assert_eq!(queue.stats().total().done, 2);
+/// })
+/// # }
+/// ```
+pub struct Group {
+    members: Rc<Members>,
+}
+
+/// What a group's handles, its jobs and its tasks share.
+pub(super) struct Members {
+    pub(super) books: Rc<Books>,
+    label: Vec<u8>,
+    pub(super) number: u64,
+    /// The jobs that have not begun.
+    line: RefCell<Line>,
+    /// Clones of the group.
+    handles: Cell<u32>,
+    gate: Cell<Gate>,
+    pub(super) outcome: Cell<Option<Outcome>>,
+    pub(super) concurrent: Cell<bool>,
+    stop_on_error: Cell<bool>,
+    /// The task that runs the group, if one does.
+    pub(super) runner: Cell<TaskKey>,
+    /// The job that runs as a task of its own while the runner waits for it.
+    pub(super) awaited: Cell<Option<JobId>>,
+    /// Jobs of the group that are tasks of their own.
+    pub(super) singles: Cell<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Shut,
+    Open,
+    /// The last job is over.
+    Closed,
+}
+
+/// First in, first out. The first has its place in here: most requests leave one job, or none.
+#[derive(Default)]
+struct Line {
+    first: Option<JobRef>,
+    rest: VecDeque<JobRef>,
+}
+
+impl Line {
+    fn push(&mut self, job: JobRef) {
+        if self.first.is_none() && self.rest.is_empty() { self.first = Some(job) } else { self.rest.push_back(job) }
+    }
+
+    fn pop(&mut self) -> Option<JobRef> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+impl Group {
+    pub(super) fn new(books: &Rc<Books>, label: &[u8], number: u64) -> Self {
+        let members = Members {
+            label: books.label(label),
+            books: Rc::clone(books),
+            number,
+            line: RefCell::default(),
+            handles: Cell::new(1),
+            gate: Cell::new(Gate::Shut),
+            outcome: Cell::new(None),
+            concurrent: Cell::new(false),
+            stop_on_error: Cell::new(false),
+            runner: Cell::new(TaskKey::NONE),
+            awaited: Cell::new(None),
+            singles: Cell::new(0),
+        };
+        Self { members: Rc::new(members) }
+    }
+
+    /// Adds a future. Reports name it by this line of your code.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; the future is dropped.
+    #[track_caller]
+    pub fn add<F, M>(&self, future: F) -> Result<JobId, AddError>
+    where
+        F: Future<Output: TaskOutput<M>> + 'static,
+        M: 'static,
+    {
+        self.members.admit(0, 1)?;
+        Ok(self.members.enter(NewJob::future(work::boxed(future), Location::caller())))
+    }
+
+    /// Describes a job with a name, which `run` or `run_blocking` adds.
+    #[track_caller]
+    pub fn task(&self, name: impl Into<std::borrow::Cow<'static, str>>) -> Task<'_, InGroup, Once> {
+        Task::in_group(self, name.into(), Location::caller())
+    }
+
+    /// Keeps places for `n` jobs, to be added after work that must not be done in vain.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`].
+    pub fn reserve(&self, n: usize) -> Result<Permit, AddError> {
+        self.members.admit(0, n)?;
+        Ok(Permit::new(&self.members.books, Some(self.clone()), n))
+    }
+
+    /// Runs the jobs at the same time, not one after the other, from the next one to begin on.
+    pub fn concurrent(&self) {
+        self.members.concurrent.set(true);
+    }
+
+    /// Skips the jobs that have not begun when one of the group fails. Jobs that run go on.
+    pub fn stop_on_error(&self) {
+        self.members.stop_on_error.set(true);
+    }
+
+    /// The outcome that opened the gate; `None` before that.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.members.outcome.get()
+    }
+
+    /// Opens the gate: jobs whose condition holds run, the others are skipped. Only the first call
+    /// counts.
+    pub fn release(&self, outcome: Outcome) {
+        self.members.release(outcome);
+    }
+
+    /// Jobs that have not begun.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.members.line.borrow().len()
+    }
+
+    pub(super) fn members(&self) -> &Rc<Members> {
+        &self.members
+    }
+}
+
+impl Clone for Group {
+    fn clone(&self) -> Self {
+        self.members.handles.set(self.members.handles.get() + 1);
+        Self { members: Rc::clone(&self.members) }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let handles = self.members.handles.get() - 1;
+        self.members.handles.set(handles);
+        if handles == 0 {
+            self.members.release(Outcome::Aborted);
+        }
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("label", &self.members.label())
+            .field("number", &self.members.number)
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Members {
+    pub(super) fn label(&self) -> String {
+        String::from_utf8_lossy(&self.label).into_owned()
+    }
+
+    /// Whether so many more jobs may be added.
+    pub(super) fn admit(&self, lane: u8, more: usize) -> Result<(), AddError> {
+        if self.gate.get() == Gate::Closed {
+            return Err(AddError::Closed);
+        }
+        if self.line.borrow().len() + more > self.books.per_group() {
+            return Err(AddError::Full(Limit::Group));
+        }
+        self.books.admit(lane, more)
+    }
+
+    /// Adds a job that was admitted.
+    pub(super) fn enter(self: &Rc<Self>, job: NewJob) -> JobId {
+        let condition = job.condition;
+        let job = self.books.enter(job, Some(Rc::clone(self)));
+        match self.outcome.get() {
+            Some(outcome) if !condition.holds(outcome) => {
+                self.line.borrow_mut().push(job);
+                self.skip(|_, one| one == job, &Fault::Condition(outcome));
+            }
+            _ => {
+                self.line.borrow_mut().push(job);
+                self.run();
+            }
+        }
+        job.id
+    }
+
+    fn release(self: &Rc<Self>, outcome: Outcome) {
+        if self.gate.get() != Gate::Shut {
+            return;
+        }
+        self.gate.set(Gate::Open);
+        self.outcome.set(Some(outcome));
+        if self.line.borrow().len() == 0 {
+            self.close_if_over();
+            return;
+        }
+        self.skip(|books, job| !books.condition(job).holds(outcome), &Fault::Condition(outcome));
+        self.run();
+    }
+
+    /// Ends the waiting jobs that are meant, and says so in one line.
+    fn skip(&self, is_meant: impl Fn(&Books, JobRef) -> bool, why: &Fault) {
+        let line = std::mem::take(&mut *self.line.borrow_mut());
+        let (mut kept, mut skipped, mut first) = (Line::default(), 0_usize, None);
+        for job in line.first.into_iter().chain(line.rest) {
+            if !is_meant(&self.books, job) {
+                kept.push(job);
+                continue;
+            }
+            if self.books.find(job.id).is_some_and(|_| self.books.is_waiting(job)) {
+                skipped += 1;
+                first.get_or_insert_with(|| self.books.name(job));
+                self.books.end(job, Status::Skipped, Some(why));
+            }
+        }
+        // What was added by a destructor of one of them comes behind.
+        let added = std::mem::replace(&mut *self.line.borrow_mut(), kept);
+        for job in added.first.into_iter().chain(added.rest) {
+            self.line.borrow_mut().push(job);
+        }
+        if let (Some(first), false) = (first, self.books.has_hook()) {
+            let (label, number) = (self.label(), self.number);
+            let of = if label.is_empty() { String::new() } else { format!(" ({label}, request {number})") };
+            self.books.voice.say(&match skipped {
+                1 => format!("background task '{first}' not run: {why}{of}"),
+                n => format!("{n} background tasks not run, '{first}' the first of them: {why}{of}"),
+            });
+        }
+    }
+
+    /// Has the loop run the jobs that wait, if the gate is open and they are not run already.
+    fn run(self: &Rc<Self>) {
+        if self.gate.get() != Gate::Open || self.runner.get() != TaskKey::NONE || self.line.borrow().len() == 0 {
+            return self.close_if_over();
+        }
+        if self.books.phase.get() == Phase::Closed || context::current().is_none() {
+            return self.give_up();
+        }
+        let runner = spawn(Runner::new(Rc::clone(self)));
+        // It may have been dropped at once, by a runtime that ends.
+        if self.line.borrow().len() > 0 {
+            self.runner.set(runner);
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<JobRef> {
+        self.line.borrow_mut().pop()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.line.borrow().len()
+    }
+
+    /// A job is over.
+    pub(super) fn ended(&self, job: JobRef, status: Status) {
+        if status == Status::Failed && self.stop_on_error.get() {
+            let name = self.books.name(job).into_owned();
+            self.skip(|_, _| true, &Fault::After(name));
+        }
+    }
+
+    /// A job that is a task of its own has ended or waits: the next may begin.
+    pub(super) fn pass_on(&self, job: JobRef) {
+        if self.awaited.get() == Some(job.id) {
+            self.awaited.set(None);
+            if let Some(parts) = context::current() {
+                parts.wake(self.runner.get());
+            }
+        }
+    }
+
+    /// Ends the jobs that have not begun: nothing will run them.
+    pub(super) fn give_up(&self) {
+        while let Some(job) = self.next() {
+            self.books.cut(job);
+        }
+        self.close_if_over();
+    }
+
+    pub(super) fn close_if_over(&self) {
+        let is_over = self.gate.get() == Gate::Open
+            && self.runner.get() == TaskKey::NONE
+            && self.singles.get() == 0
+            && self.line.borrow().len() == 0;
+        if is_over {
+            self.gate.set(Gate::Closed);
+        }
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.books.keep_label(std::mem::take(&mut self.label));
+    }
+}

@@ -1,0 +1,456 @@
+//! Running jobs: the tasks that do it, and what one try is.
+
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::books::{Books, JobRef, Phase, Start};
+use super::group::Members;
+use super::info::{Fault, Status};
+use super::lane::{Kind, LaneBooks};
+use super::work::{Make, TaskFuture, ThreadJob};
+use crate::event_loop::context;
+use crate::executor::caught::{self, Caught, Payload, drop_payload, drop_silently, panic_text};
+use crate::executor::error::JoinError;
+use crate::executor::id::TaskKey;
+use crate::executor::queue::QueueId;
+use crate::executor::stage::Stage;
+use crate::task::{JoinHandle, is_woken, spawn_task};
+use crate::time;
+
+/// Spawns a task of the queue in the deferred class.
+pub(super) fn spawn(future: impl Future<Output = ()> + 'static) -> TaskKey {
+    let task = spawn_task(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller(), "deferred::Queue::add");
+    drop(JoinHandle::<()>::new(task));
+    task.key
+}
+
+/// The task that is being polled.
+fn current_task() -> TaskKey {
+    context::current().map_or(TaskKey::NONE, |parts| parts.running.get())
+}
+
+/// How many jobs nothing but the loop keeps from running, as far as one task has to do with them.
+///
+/// They count from when that task is spawned until a poll leaves it waiting, and again from when a
+/// poll ends with it woken. (What wakes it later is seen at its next poll.)
+struct Ready {
+    books: Rc<Books>,
+    count: usize,
+}
+
+impl Ready {
+    fn new(books: &Rc<Books>, count: usize) -> Self {
+        books.runners.set(books.runners.get() + 1);
+        let mut ready = Self { books: Rc::clone(books), count: 0 };
+        ready.set(count);
+        ready
+    }
+
+    fn set(&mut self, count: usize) {
+        let before = std::mem::replace(&mut self.count, count);
+        if count != before {
+            self.books.count_ready(before, count);
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.set(0);
+        self.books.runners.set(self.books.runners.get() - 1);
+        if self.books.runners.get() == 0 {
+            self.books.quiet.notify_waiters();
+        }
+    }
+}
+
+/// True, and the task is woken later, if nothing may begin now.
+fn is_held(books: &Books) -> bool {
+    if books.held.get() {
+        books.held_up.borrow_mut().push(current_task());
+    }
+    books.held.get()
+}
+
+/// Runs a group to the end of its line. Dropping it cuts off what has not ended.
+pub(super) struct Runner {
+    members: Rc<Members>,
+    ready: Ready,
+    current: Option<(JobRef, Caught<TaskFuture>)>,
+}
+
+impl Runner {
+    pub(super) fn new(members: Rc<Members>) -> Self {
+        let ready = Ready::new(&members.books, members.waiting());
+        Self { members, ready, current: None }
+    }
+
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let members = &self.members;
+        let books = &members.books;
+        loop {
+            if let Some((job, future)) = &mut self.current {
+                let job = *job;
+                let polled = if books.is_cancelled(job) { None } else { Some(Pin::new(future).poll(cx)) };
+                match polled {
+                    Some(Poll::Pending) => return Poll::Pending,
+                    Some(Poll::Ready(result)) => {
+                        self.current = None;
+                        finish(books, Some(members), job, ended(result));
+                    }
+                    None => {
+                        drop_silently(self.current.take());
+                        finish(books, Some(members), job, (Status::Cancelled, None));
+                    }
+                }
+            }
+            if members.awaited.get().is_some() {
+                return Poll::Pending;
+            }
+            // What is left is cut off as this is dropped.
+            if books.phase.get() == Phase::Closed {
+                return Poll::Ready(());
+            }
+            if is_held(books) {
+                return Poll::Pending;
+            }
+            let Some(job) = members.next() else { return Poll::Ready(()) };
+            if members.concurrent.get() {
+                Single::spawn(books, Some(Rc::clone(members)), job);
+                continue;
+            }
+            match books.start(job, current_task()) {
+                Start::Plain(future) => self.current = Some((job, Caught::new(future))),
+                Start::Full => {
+                    members.awaited.set(Some(job.id));
+                    Single::spawn(books, Some(Rc::clone(members)), job);
+                }
+                Start::Gone => {}
+            }
+        }
+    }
+}
+
+impl Future for Runner {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.poll_line(cx);
+        let count = match polled {
+            Poll::Pending if is_woken() => self.members.waiting() + usize::from(self.current.is_some()),
+            _ => 0,
+        };
+        self.ready.set(count);
+        polled
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.members.runner.set(TaskKey::NONE);
+        self.members.awaited.set(None);
+        if let Some((job, future)) = self.current.take() {
+            drop_silently(future);
+            cut(&self.members.books, job);
+        }
+        self.members.give_up();
+    }
+}
+
+/// A job that is a task of its own.
+pub(super) struct Single {
+    ready: Ready,
+    members: Option<Rc<Members>>,
+    job: JobRef,
+    /// `None` before the first poll, and once it has ended.
+    work: Option<SingleWork>,
+    is_over: bool,
+}
+
+enum SingleWork {
+    Plain(Caught<TaskFuture>),
+    Full(Pin<Box<dyn Future<Output = (Status, Option<Fault>)>>>),
+}
+
+impl Single {
+    pub(super) fn spawn(books: &Rc<Books>, members: Option<Rc<Members>>, job: JobRef) {
+        if let Some(members) = &members {
+            members.singles.set(members.singles.get() + 1);
+        }
+        let key = spawn(Self { ready: Ready::new(books, 1), members, job, work: None, is_over: false });
+        books.run_by(job, key);
+    }
+
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let books = &self.ready.books;
+        if books.is_cancelled(self.job) && !books.is_on_thread(self.job) {
+            drop_silently(self.work.take());
+            return self.finish((Status::Cancelled, None));
+        }
+        if self.work.is_none() {
+            if books.phase.get() == Phase::Closed {
+                return Poll::Ready(());
+            }
+            if is_held(books) {
+                return Poll::Pending;
+            }
+            self.work = Some(match books.start(self.job, current_task()) {
+                Start::Plain(future) => SingleWork::Plain(Caught::new(future)),
+                Start::Full => SingleWork::Full(Box::pin(tries(Rc::clone(books), self.members.clone(), self.job))),
+                Start::Gone => return Poll::Ready(()),
+            });
+        }
+        let polled = match &mut self.work {
+            Some(SingleWork::Plain(future)) => Pin::new(future).poll(cx).map(ended),
+            Some(SingleWork::Full(tries)) => tries.as_mut().poll(cx),
+            None => return Poll::Ready(()),
+        };
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(end) => {
+                drop_silently(self.work.take());
+                self.finish(end)
+            }
+        }
+    }
+
+    fn finish(&mut self, end: (Status, Option<Fault>)) -> Poll<()> {
+        self.is_over = true;
+        finish(&self.ready.books, self.members.as_ref(), self.job, end);
+        Poll::Ready(())
+    }
+}
+
+impl Future for Single {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.poll_work(cx);
+        self.ready.set(usize::from(polled.is_pending() && is_woken()));
+        polled
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        drop_silently(self.work.take());
+        if !self.is_over {
+            cut(&self.ready.books, self.job);
+        }
+        if let Some(members) = &self.members {
+            members.singles.set(members.singles.get() - 1);
+            members.pass_on(self.job);
+            members.close_if_over();
+        }
+    }
+}
+
+/// The task that ran a job was dropped.
+fn cut(books: &Rc<Books>, job: JobRef) {
+    if books.is_cancelled(job) { books.end(job, Status::Cancelled, None) } else { books.cut(job) }
+}
+
+fn finish(books: &Rc<Books>, members: Option<&Rc<Members>>, job: JobRef, end: (Status, Option<Fault>)) {
+    let (status, fault) = end;
+    if status == Status::Unfinished {
+        return books.cut(job);
+    }
+    books.end(job, status, fault.as_ref());
+    drop_silently(fault);
+    if let Some(members) = members {
+        members.ended(job, status);
+    }
+}
+
+/// What the result of a plain job's future means.
+fn ended(result: Result<Result<(), Fault>, Payload>) -> (Status, Option<Fault>) {
+    match flatten(result) {
+        Ok(()) => (Status::Done, None),
+        Err(fault) => (Status::Failed, Some(fault)),
+    }
+}
+
+fn flatten(result: Result<Result<(), Fault>, Payload>) -> Result<(), Fault> {
+    result.unwrap_or_else(|payload| {
+        let text = panic_text(&payload).to_owned();
+        drop_payload(payload);
+        Err(Fault::Panic(text))
+    })
+}
+
+/// A job from its delay to the end of its last try.
+async fn tries(books: Rc<Books>, members: Option<Rc<Members>>, job: JobRef) -> (Status, Option<Fault>) {
+    let mut wait = books.with_extra(job, |extra| extra.after).flatten();
+    let step_aside = || {
+        if let Some(members) = &members {
+            members.pass_on(job);
+        }
+    };
+    loop {
+        if let Some(wait) = wait {
+            // Nothing waits for time while the queue drains.
+            if books.phase.get() != Phase::Open {
+                return (Status::Unfinished, None);
+            }
+            books.with_extra(job, |extra| extra.asleep = true);
+            step_aside();
+            time::sleep(wait).await;
+            books.with_extra(job, |extra| extra.asleep = false);
+        }
+        wait_for_key(&books, job, &step_aside).await;
+        let lane = books.lane_of(job);
+        let place = match lane.places() {
+            None => None,
+            Some(places) => {
+                if places.available() == 0 {
+                    watch(&books, lane);
+                }
+                places.acquire_owned().await.ok()
+            }
+        };
+        books.begin(job);
+        let fault = match attempt(&books, job).await {
+            Ok(()) => return (Status::Done, None),
+            Err(fault) => fault,
+        };
+        drop(place);
+        if books.is_cancelled(job) {
+            return (Status::Cancelled, Some(fault));
+        }
+        let again = books.with_extra(job, |extra| extra.retry.clone().map(|retry| (retry, extra.attempt))).flatten();
+        let Some(next) = again.and_then(|(retry, attempt)| retry.wait_after(attempt, &fault, job.id)) else {
+            return (Status::Failed, Some(fault));
+        };
+        books.wait_again(job, &fault);
+        drop_silently(fault);
+        wait = Some(next);
+    }
+}
+
+/// Waits while another job with the same key runs, then takes its place.
+async fn wait_for_key(books: &Rc<Books>, job: JobRef, step_aside: &impl Fn()) {
+    let Some(key) = books.with_extra(job, |extra| extra.key.clone()).flatten() else { return };
+    loop {
+        let ended = {
+            let mut keys = books.keys.borrow_mut();
+            let Some(keyed) = keys.get_mut(&key) else { return };
+            if keyed.running.is_none() || keyed.running == Some(job.id) {
+                keyed.running = Some(job.id);
+                if keyed.waiting == Some(job.id) {
+                    keyed.waiting = None;
+                }
+                return;
+            }
+            Rc::clone(&keyed.ended)
+        };
+        step_aside();
+        ended.notified().await;
+    }
+}
+
+/// One try.
+async fn attempt(books: &Rc<Books>, job: JobRef) -> Result<(), Fault> {
+    let timeout = books.with_extra(job, |extra| extra.timeout).flatten();
+    if let Some(future) = books.take_once(job) {
+        return on_loop(future, timeout).await;
+    }
+    let Some(running) = books.running(job) else { return Ok(()) };
+    let make = books.with_extra(job, |extra| extra.make.take()).flatten();
+    let Some(mut make) = make else { return Ok(()) };
+    let made = match &mut make {
+        Make::OnLoop(make) => caught::call(|| make(running)).map(Made::Future),
+        Make::OnThread(make) => caught::call(|| make(running)).map(Made::Job),
+    };
+    books.with_extra(job, |extra| extra.make = Some(make));
+    match made {
+        Ok(Made::Future(future)) => on_loop(future, timeout).await,
+        Ok(Made::Job(closure)) => on_thread(books, job, closure, timeout).await,
+        Err(payload) => flatten(Err(payload)),
+    }
+}
+
+enum Made {
+    Future(TaskFuture),
+    Job(ThreadJob),
+}
+
+async fn on_loop(future: TaskFuture, timeout: Option<std::time::Duration>) -> Result<(), Fault> {
+    let future = Caught::new(future);
+    let Some(limit) = timeout else { return flatten(future.await) };
+    let began = time::now();
+    match time::timeout(limit, future).await {
+        Ok(result) => flatten(result),
+        Err(_) => Err(Fault::TimedOut { limit, elapsed: time::now().saturating_duration_since(began) }),
+    }
+}
+
+/// A thread has no destructor to call: a job that takes too long is told so, and counts as running
+/// until its thread lets go.
+async fn on_thread(
+    books: &Rc<Books>,
+    job: JobRef,
+    closure: ThreadJob,
+    timeout: Option<std::time::Duration>,
+) -> Result<(), Fault> {
+    let began = time::now();
+    let mut handle = books.lane_of(job).pool().spawn(closure);
+    books.with_extra(job, |extra| extra.on_thread = true);
+    let mut late = None;
+    let result = match timeout {
+        None => handle.await,
+        Some(limit) => match time::timeout(limit, &mut handle).await {
+            Ok(result) => result,
+            Err(_) => {
+                late = Some(limit);
+                books.ask_to_stop(job);
+                handle.await
+            }
+        },
+    };
+    books.with_extra(job, |extra| extra.on_thread = false);
+    if let Some(limit) = late {
+        return Err(Fault::TimedOut { limit, elapsed: time::now().saturating_duration_since(began) });
+    }
+    match result {
+        Ok(result) => result.map_err(|error| Fault::Error(error)),
+        Err(error) if error.is_panic() => match error.into_panic() {
+            Some(payload) => flatten(Err(payload)),
+            None => Err(Fault::Panic(String::new())),
+        },
+        Err(error) => Err(Fault::Error(Box::<JoinError>::new(error))),
+    }
+}
+
+/// Has a task report the lane if jobs wait for it and nothing in it moves.
+fn watch(books: &Rc<Books>, lane: &LaneBooks) {
+    if lane.watched.replace(true) {
+        return;
+    }
+    let Some(place) = books.lanes.iter().position(|one| std::ptr::eq(one, lane)) else { return };
+    let books = Rc::clone(books);
+    spawn(async move {
+        let lane = &books.lanes[place];
+        let mut seen = lane.moves.get();
+        loop {
+            let wait = time::sleep(lane.stalled_after);
+            let stop = books.stop.run_until_cancelled(wait);
+            if stop.await.is_none() || lane.load().0 == 0 {
+                lane.watched.set(false);
+                return;
+            }
+            let moves = lane.moves.get();
+            if moves == seen {
+                let (waiting, running) = lane.load();
+                let what = if lane.kind == Kind::Threads { "threads" } else { "places" };
+                books.voice.say(&format!(
+                    "the lane `{}` of a deferred queue has not moved for {:?}: {running} running on all its {what}, {waiting} waiting",
+                    lane.name, lane.stalled_after
+                ));
+            }
+            seen = moves;
+        }
+    });
+}

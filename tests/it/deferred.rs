@@ -1,0 +1,733 @@
+//! The deferred queue: order, gates, lanes, tries, cancelling, and books that agree.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use postlude::deferred::{AddError, Fault, Info, Lane, Limit, Outcome, Queue, Retry, Running, Stats, Status};
+use postlude::task::{Local, yield_now};
+use postlude::time;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs on a paused clock.
+fn run<T>(body: impl AsyncFnOnce() -> T) -> T {
+    postlude::Runtime::builder().paused_clock().build().unwrap().block_on(body()).unwrap()
+}
+
+/// A log that jobs write.
+#[derive(Clone, Default)]
+struct Log(Rc<RefCell<Vec<String>>>);
+
+impl Log {
+    fn say(&self, text: impl Into<String>) {
+        self.0.borrow_mut().push(text.into());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.borrow_mut())
+    }
+}
+
+fn balanced(stats: &Stats) {
+    for lane in &stats.lanes {
+        let ended = lane.done + lane.failed + lane.skipped + lane.cancelled + lane.unfinished;
+        assert_eq!(lane.accepted, lane.waiting + lane.running + ended, "{lane:?}");
+    }
+}
+
+fn status(queue: &Queue, id: postlude::deferred::JobId) -> Status {
+    queue.get(id).expect("the job is still kept").status
+}
+
+#[test]
+fn jobs_of_a_group_run_in_order_once_it_is_released() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let group = queue.group("GET /", 1);
+        for n in 0..3 {
+            let log = log.clone();
+            group
+                .add(async move {
+                    log.say(format!("begin {n}"));
+                    yield_now().await;
+                    log.say(format!("end {n}"));
+                })
+                .unwrap();
+        }
+        time::sleep(SECOND).await;
+        assert!(log.take().is_empty(), "the gate is shut");
+        assert_eq!(queue.stats().total().waiting, 3);
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(log.take(), ["begin 0", "end 0", "begin 1", "end 1", "begin 2", "end 2"]);
+        assert_eq!(queue.stats().total().done, 3);
+        assert_eq!(group.add(async {}), Err(AddError::Closed));
+    });
+}
+
+#[test]
+fn jobs_of_a_concurrent_group_overlap() {
+    run(async || {
+        let queue = Queue::new();
+        let group = queue.group("", 0);
+        group.concurrent();
+        for _ in 0..2 {
+            group.add(time::sleep(SECOND)).unwrap();
+        }
+        let began = time::now();
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(time::now() - began, SECOND);
+    });
+}
+
+#[test]
+fn each_condition_runs_on_its_outcomes_and_what_does_not_run_is_told() {
+    for (outcome, runs) in [
+        (Outcome::Delivered, ["answer", "delivered", "always"].as_slice()),
+        (Outcome::Aborted, &["answer", "always"]),
+        (Outcome::Failed(404), &["failure", "always"]),
+    ] {
+        run(async || {
+            let told = Rc::new(RefCell::new(Vec::new()));
+            let events = Rc::clone(&told);
+            let hook = move |info: &Info, fault: Option<&Fault>| {
+                if info.status == Status::Skipped {
+                    assert!(matches!(fault, Some(Fault::Condition(_))));
+                    events.borrow_mut().push(info.name.to_string());
+                }
+            };
+            let (queue, log) = (Queue::builder().on_event(hook).build(), Log::default());
+            let group = queue.group("GET /x", 3);
+            let names = ["answer", "delivered", "failure", "always"];
+            for name in names {
+                let log = log.clone();
+                let task = group.task(name);
+                let work = async move |job: Running| log.say(format!("{name} {:?}", job.outcome().unwrap()));
+                match name {
+                    "delivered" => task.only_delivered().run(work),
+                    "failure" => task.on_failure().run(work),
+                    "always" => task.always().run(work),
+                    _ => task.run(work),
+                }
+                .unwrap();
+            }
+            group.release(outcome);
+            queue.idle().await;
+            let expected: Vec<_> = runs.iter().map(|name| format!("{name} {outcome:?}")).collect();
+            assert_eq!(log.take(), expected);
+            let skipped: Vec<_> = names.into_iter().filter(|name| !runs.contains(name)).collect();
+            assert_eq!(*told.borrow(), skipped);
+            balanced(&queue.stats());
+        });
+    }
+}
+
+#[test]
+fn a_group_that_is_dropped_unreleased_counts_as_aborted() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let group = queue.group("", 0);
+        let (one, two) = (log.clone(), log.clone());
+        group.add(async move { one.say("ran") }).unwrap();
+        group.task("mail").only_delivered().run(async move || two.say("not this")).unwrap();
+        drop(group.clone());
+        assert_eq!(group.outcome(), None, "a clone is left");
+        drop(group);
+        queue.idle().await;
+        assert_eq!(log.take(), ["ran"]);
+        assert_eq!(queue.stats().total().skipped, 1);
+    });
+}
+
+#[test]
+fn a_job_may_add_to_its_group_while_it_runs() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let group = queue.group("", 0);
+        let (inner, outer) = (log.clone(), log.clone());
+        let more = group.clone();
+        group
+            .add(async move {
+                outer.say("first");
+                more.add(async move { inner.say("added") }).unwrap();
+            })
+            .unwrap();
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(log.take(), ["first", "added"]);
+    });
+}
+
+#[test]
+fn a_failure_leaves_the_others_alone_unless_the_group_stops_on_errors() {
+    for stops in [false, true] {
+        run(async || {
+            let (queue, log) = (Queue::new(), Log::default());
+            let group = queue.group("POST /order", 9);
+            if stops {
+                group.stop_on_error();
+            }
+            let charge = group.task("charge").run(async || Err::<(), _>("no money")).unwrap();
+            let panics = group.task("panics").run(async || -> () { panic!("on purpose") }).unwrap();
+            let last = log.clone();
+            let ship = group.task("ship").run(async move || last.say("ship")).unwrap();
+            group.release(Outcome::Delivered);
+            queue.idle().await;
+            assert_eq!(status(&queue, charge), Status::Failed);
+            assert_eq!(queue.get(charge).unwrap().fault.as_deref(), Some("no money"));
+            if stops {
+                assert_eq!((status(&queue, panics), status(&queue, ship)), (Status::Skipped, Status::Skipped));
+                assert_eq!(queue.get(ship).unwrap().fault.as_deref(), Some("'charge' failed before it"));
+            } else {
+                assert_eq!(queue.get(panics).unwrap().fault.as_deref(), Some("panicked: on purpose"));
+                assert_eq!(log.take(), ["ship"]);
+            }
+            balanced(&queue.stats());
+        });
+    }
+}
+
+#[test]
+fn a_job_is_tried_again_after_errors_worth_it_and_waits_longer_each_time() {
+    run(async || {
+        let (queue, tries) = (Queue::new(), Rc::new(RefCell::new(Vec::new())));
+        let began = time::now();
+        let noted = Rc::clone(&tries);
+        let retry = Retry::times(4).first(SECOND).most(3 * SECOND).jitter(0.0);
+        let id = queue
+            .task("mail")
+            .retry(retry)
+            .run(async move |job: Running| {
+                noted.borrow_mut().push((job.attempt(), (time::now() - began).as_secs()));
+                if job.attempt() < 4 { Err("greylisted") } else { Ok(()) }
+            })
+            .unwrap();
+        queue.idle().await;
+        assert_eq!(*tries.borrow(), [(1, 0), (2, 1), (3, 3), (4, 6)]);
+        let info = queue.get(id).unwrap();
+        assert_eq!((info.status, info.attempt), (Status::Done, 4));
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn only_errors_that_are_named_and_timeouts_are_tried_again() {
+    run(async || {
+        let queue = Queue::new();
+        let io_only = || {
+            Retry::times(3)
+                .first(Duration::from_millis(1))
+                .only(|error| error.downcast_ref::<std::io::Error>().is_some())
+        };
+        let text = queue.task("text").retry(io_only()).run(async || Err::<(), _>("no")).unwrap();
+        let io = queue.task("io").retry(io_only()).run(async || Err::<(), _>(std::io::Error::other("no"))).unwrap();
+        let panics = queue.task("panics").retry(io_only()).run(async || -> () { panic!("no") }).unwrap();
+        let slow = queue
+            .task("slow")
+            .timeout(SECOND)
+            .retry(io_only())
+            .run(async || std::future::pending::<()>().await)
+            .unwrap();
+        queue.idle().await;
+        for (id, attempts) in [(text, 1), (io, 3), (panics, 1), (slow, 3)] {
+            let info = queue.get(id).unwrap();
+            assert_eq!((info.status, info.attempt), (Status::Failed, attempts), "{info}");
+        }
+        assert_eq!(queue.get(slow).unwrap().fault.as_deref(), Some("took longer than its 1s: stopped after 1.0s"));
+    });
+}
+
+#[test]
+fn a_delay_or_a_backoff_holds_up_neither_its_group_nor_the_server_but_a_lane_does() {
+    run(async || {
+        let (queue, log) = (Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build(), Log::default());
+        let group = queue.group("", 0);
+        let say = |text: &'static str| {
+            let log = log.clone();
+            async move || log.say(text)
+        };
+        group.task("later").after(5 * SECOND).run(say("later")).unwrap();
+        let failing = log.clone();
+        group
+            .task("again")
+            .retry(Retry::times(2).first(SECOND).jitter(0.0))
+            .run(async move |job: Running| {
+                failing.say(format!("try {}", job.attempt()));
+                if job.attempt() == 1 { Err("once") } else { Ok(()) }
+            })
+            .unwrap();
+        group.task("narrow").lane("narrow").run(say("narrow")).unwrap();
+        let last = say("last");
+        group.add(async move { last().await }).unwrap();
+        // The lane is taken for two seconds.
+        queue.task("other").lane("narrow").run(async || time::sleep(2 * SECOND).await).unwrap();
+        yield_now().await;
+        group.release(Outcome::Delivered);
+        time::sleep(SECOND / 2).await;
+        assert_eq!(queue.ready(), 0, "nothing that waits is ready");
+        queue.idle().await;
+        assert_eq!(log.take(), ["try 1", "try 2", "narrow", "last", "later"]);
+    });
+}
+
+#[test]
+fn a_lane_runs_as_many_at_once_as_it_may_and_refuses_who_may_not_wait() {
+    run(async || {
+        let lane = Lane::on_loop("email").at_once(2).waiting(3);
+        let queue = Queue::builder().lane(lane).build();
+        let (now, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let mut refused = 0;
+        for _ in 0..10 {
+            let (now, most) = (Rc::clone(&now), Rc::clone(&most));
+            let added = queue.task("mail").lane("email").run(async move || {
+                now.set(now.get() + 1);
+                most.set(most.get().max(now.get()));
+                time::sleep(SECOND).await;
+                now.set(now.get() - 1);
+            });
+            match added {
+                Ok(_) => yield_now().await,
+                Err(error) => {
+                    assert_eq!(error, AddError::Full(Limit::Lane));
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(refused, 5, "two run and three wait");
+        queue.idle().await;
+        assert_eq!(most.get(), 2);
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn a_lane_takes_one_kind_of_work_and_says_so() {
+    run(async || {
+        let queue = Queue::builder().lane(Lane::on_threads("thumbnails")).build();
+        let wrong = queue.task("x").lane("thumbnails").run(async || {}).unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "the lane `thumbnails` takes another kind of work; add to it with `run_blocking`"
+        );
+        let none = queue.task("x").lane("nowhere").run(async || {}).unwrap_err();
+        assert_eq!(none.to_string(), "the queue has no lane `nowhere`; add it with `QueueBuilder::lane`");
+        assert_eq!(queue.stats().total().accepted, 0);
+    });
+}
+
+#[test]
+fn the_limit_of_the_queue_counts_what_is_reserved() {
+    run(async || {
+        let queue = Queue::builder().pending(3).build();
+        let mut permit = queue.reserve(2).unwrap();
+        queue.add(std::future::pending::<()>()).unwrap();
+        assert_eq!(queue.add(async {}), Err(AddError::Full(Limit::Queue)));
+        let id = permit.add(async {}).unwrap();
+        let mut seen = 0;
+        while status(&queue, id) != Status::Done && seen < 10 {
+            yield_now().await;
+            seen += 1;
+        }
+        permit.add(async {}).unwrap();
+        assert_eq!(permit.add(async {}), Err(AddError::Full(Limit::Queue)), "it is used up");
+        assert!(queue.reserve(9).is_err());
+        let small = Queue::builder().pending(2).build();
+        drop(small.reserve(2).unwrap());
+        assert!(small.reserve(2).is_ok(), "a permit gives back what is left");
+    });
+}
+
+#[test]
+fn cancelling_ends_a_job_wherever_it_is_and_drops_what_it_owns() {
+    struct Owned(Log, &'static str);
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            self.0.say(self.1);
+        }
+    }
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let own = |text| Owned(log.clone(), text);
+        let group = queue.group("", 0);
+        let (a, b, c, d) = (own("in line"), own("delayed"), own("running"), own("single"));
+        let in_line = group.add(async move { drop(a) }).unwrap();
+        let delayed = group.task("delayed").after(SECOND).run(async move || drop(b)).unwrap();
+        let running = group
+            .add(async move {
+                let _owned = c;
+                std::future::pending::<()>().await;
+            })
+            .unwrap();
+        let last = group.add(async {}).unwrap();
+        let single = queue
+            .add(async move {
+                let _owned = d;
+                std::future::pending::<()>().await;
+            })
+            .unwrap();
+        assert!(queue.cancel(in_line));
+        assert_eq!(log.take(), ["in line"], "what waits is dropped at once");
+        group.release(Outcome::Delivered);
+        time::sleep(SECOND / 2).await;
+        assert_eq!(status(&queue, running), Status::Running);
+        for (id, text) in [(delayed, "delayed"), (running, "running"), (single, "single")] {
+            assert!(queue.cancel(id));
+            time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(log.take(), [text]);
+            assert_eq!(status(&queue, id), Status::Cancelled);
+            assert!(!queue.cancel(id), "it is over");
+        }
+        queue.idle().await;
+        assert_eq!(status(&queue, last), Status::Done, "those behind it run");
+        assert_eq!(queue.stats().total().cancelled, 4);
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn a_blocking_job_runs_until_its_thread_lets_go() {
+    let runtime = postlude::Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let queue = Queue::builder().lane(Lane::on_threads("one").at_once(1)).build();
+            let (begun, has_begun) = mpsc::channel();
+            let (go, may_go) = mpsc::channel::<()>();
+            let seen = Arc::new(AtomicBool::new(false));
+            let told = Arc::clone(&seen);
+            let id = queue
+                .task("convert")
+                .lane("one")
+                .timeout(Duration::from_millis(20))
+                .run_blocking(move |job: Running| {
+                    begun.send(()).unwrap();
+                    job.progress(1, 2);
+                    may_go.recv().unwrap();
+                    told.store(job.is_cancelled(), Ordering::SeqCst);
+                })
+                .unwrap();
+            let behind = queue.task("behind").lane("one").run_blocking(|| {}).unwrap();
+            while has_begun.try_recv().is_err() {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+            time::sleep(Duration::from_millis(60)).await;
+            let info = queue.get(id).unwrap();
+            assert_eq!((info.status, info.progress), (Status::Running, Some((1, 2))));
+            assert_eq!(status(&queue, behind), Status::Waiting);
+            go.send(()).unwrap();
+            queue.idle().await;
+            assert!(seen.load(Ordering::SeqCst), "it was told that its time is over");
+            assert_eq!(status(&queue, id), Status::Failed);
+            assert_eq!(status(&queue, behind), Status::Done);
+            balanced(&queue.stats());
+        })
+        .unwrap();
+}
+
+#[test]
+fn errors_and_panics_of_threads_come_back_with_their_text() {
+    run(async || {
+        let queue = Queue::new();
+        let error = queue.task("error").run_blocking(|| Err::<(), _>(std::io::Error::other("disk full"))).unwrap();
+        let panics = queue.task("panics").run_blocking(|| -> () { panic!("on a thread") }).unwrap();
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        let again = queue
+            .task("again")
+            .retry(Retry::times(3).first(Duration::from_millis(1)))
+            .run_blocking(move || if counted.fetch_add(1, Ordering::SeqCst) < 2 { Err("not yet") } else { Ok(()) })
+            .unwrap();
+        queue.idle().await;
+        assert_eq!(queue.get(error).unwrap().fault.as_deref(), Some("disk full"));
+        assert_eq!(queue.get(panics).unwrap().fault.as_deref(), Some("panicked: on a thread"));
+        assert_eq!((status(&queue, again), tries.load(Ordering::SeqCst)), (Status::Done, 3));
+    });
+}
+
+#[test]
+fn a_key_makes_one_job_of_those_that_wait_and_one_more_of_those_behind_it() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let add = |n: u32| {
+            let log = log.clone();
+            let work = async move || {
+                log.say(format!("begin {n}"));
+                time::sleep(SECOND).await;
+                log.say(format!("end {n}"));
+            };
+            queue.task("rebuild").key("shop").run(work).unwrap()
+        };
+        let (first, same) = (add(1), add(2));
+        assert_eq!(first, same, "it waits: the second is the first");
+        time::sleep(SECOND / 2).await;
+        let (behind, same) = (add(3), add(4));
+        assert_ne!(first, behind);
+        assert_eq!(behind, same);
+        queue.idle().await;
+        assert_eq!(log.take(), ["begin 1", "end 1", "begin 3", "end 3"]);
+        assert_ne!(add(5), behind, "nothing is left of the key");
+        queue.idle().await;
+        assert_eq!(queue.stats().total().done, 3);
+    });
+}
+
+#[test]
+fn a_periodic_job_runs_each_period_and_never_beside_itself() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let (noted, began) = (log.clone(), time::now());
+        let clean = queue.every(SECOND, "clean", async move || {
+            noted.say(format!("{}", (time::now() - began).as_secs()));
+            time::sleep(3 * SECOND / 2).await;
+        });
+        time::sleep(6 * SECOND).await;
+        clean.stop();
+        time::sleep(6 * SECOND).await;
+        let runs = log.take();
+        assert_eq!(runs[0], "1");
+        assert!((3..=5).contains(&runs.len()), "{runs:?}");
+        assert_eq!(queue.stats().total().done as usize, runs.len());
+    });
+}
+
+#[test]
+fn the_queue_drains_what_it_can_and_names_what_it_cuts_off() {
+    run(async || {
+        let queue = Queue::new();
+        let quick = queue.task("quick").run(async || time::sleep(SECOND).await).unwrap();
+        let endless = queue.task("endless").run(async || std::future::pending::<()>().await).unwrap();
+        let delayed = queue.task("delayed").after(SECOND / 2).run(async || {}).unwrap();
+        let group = queue.group("GET /never", 4);
+        let unanswered = group.add(async {}).unwrap();
+        let stopped = queue.task("polite").run(async |job: Running| job.stopping().await).unwrap();
+        time::sleep(Duration::from_millis(10)).await;
+        let began = time::now();
+        let report = queue.drain(2 * SECOND).await;
+        assert_eq!(time::now() - began, 2 * SECOND);
+        let names: Vec<_> = report.unfinished.iter().map(|info| (info.id, info.status)).collect();
+        assert_eq!(names, [(endless, Status::Running), (delayed, Status::Waiting), (unanswered, Status::Waiting)]);
+        assert_eq!(report.ended, 2);
+        assert!(report.to_string().starts_with("3 background tasks unfinished\n  'endless', running, 2.0 s old"));
+        assert_eq!((status(&queue, quick), status(&queue, stopped)), (Status::Done, Status::Done));
+        assert_eq!(queue.add(async {}), Err(AddError::ShuttingDown));
+        assert_eq!(queue.stats().total().unfinished, 3);
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn what_the_end_of_the_runtime_cuts_off_is_on_the_books() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let events = Rc::clone(&told);
+    let queue = {
+        let runtime = postlude::Runtime::new().unwrap();
+        runtime
+            .block_on(async {
+                let hook = move |info: &Info, _: Option<&Fault>| {
+                    if info.status.is_final() {
+                        events.borrow_mut().push((info.name.to_string(), info.status));
+                    }
+                };
+                let queue = Queue::builder().on_event(hook).build();
+                queue.task("single").run(async || std::future::pending::<()>().await).unwrap();
+                let group = queue.group("", 0);
+                group.task("first").run(async || std::future::pending::<()>().await).unwrap();
+                group.task("second").run(async || {}).unwrap();
+                group.release(Outcome::Delivered);
+                yield_now().await;
+                queue
+            })
+            .unwrap()
+    };
+    let mut told = told.borrow().clone();
+    told.sort_by_key(|(name, _)| name.clone());
+    let unfinished = |name: &str| (name.to_owned(), Status::Unfinished);
+    assert_eq!(told, [unfinished("first"), unfinished("second"), unfinished("single")]);
+    assert_eq!((queue.pending(), queue.stats().total().unfinished), (0, 3));
+    balanced(&queue.stats());
+}
+
+#[test]
+fn held_jobs_begin_when_they_are_released() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        queue.hold();
+        let (one, two) = (log.clone(), log.clone());
+        queue.add(async move { one.say("single") }).unwrap();
+        let group = queue.group("", 0);
+        group.add(async move { two.say("group") }).unwrap();
+        group.release(Outcome::Delivered);
+        time::sleep(SECOND).await;
+        assert!(log.take().is_empty());
+        assert_eq!(queue.stats().total().waiting, 2);
+        queue.release();
+        queue.idle().await;
+        assert_eq!(log.take(), ["single", "group"]);
+        queue.hold();
+        queue.add(async {}).unwrap();
+        assert_eq!(queue.drain(SECOND).await.unfinished.len(), 1, "a drain does not wait for a hold for ever");
+    });
+}
+
+#[test]
+fn task_locals_travel_with_a_job() {
+    static NAME: Local<u32> = Local::new();
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let group = queue.group("", 0);
+        let (one, two, three) = (log.clone(), log.clone(), log.clone());
+        let inside = group.clone();
+        NAME.scope(7, async move {
+            inside.add(async move { one.say(format!("plain {:?}", NAME.get())) }).unwrap();
+            inside.task("named").run(async move || two.say(format!("named {:?}", NAME.get()))).unwrap();
+            let told = async move |_: Running| three.say(format!("told {:?}", NAME.get()));
+            inside.task("told").timeout(SECOND).run(told).unwrap();
+        })
+        .await;
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(log.take(), ["plain Some(7)", "named Some(7)", "told Some(7)"]);
+    });
+}
+
+#[test]
+fn other_threads_add_ask_and_cancel() {
+    let runtime = postlude::Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let queue = Queue::new();
+            let handle = queue.handle();
+            let ids = postlude::spawn_blocking(move || {
+                let limit = Duration::from_secs(60);
+                let mut add = handle.add(|| async {});
+                let id = add.wait(limit).unwrap().unwrap().unwrap();
+                let mut endless = handle.add(|| std::future::pending::<()>());
+                let endless = endless.wait(limit).unwrap().unwrap().unwrap();
+                assert!(handle.get(endless).wait(limit).unwrap().unwrap().is_some());
+                assert!(handle.cancel(endless).wait(limit).unwrap().unwrap());
+                (id, endless)
+            })
+            .await
+            .unwrap();
+            queue.idle().await;
+            assert_eq!((status(&queue, ids.0), status(&queue, ids.1)), (Status::Done, Status::Cancelled));
+            let handle = queue.handle();
+            drop(queue);
+            let refused = handle.add(|| async {}).await.unwrap();
+            assert_eq!(refused, Err(AddError::ShuttingDown));
+        })
+        .unwrap();
+}
+
+#[test]
+fn finished_jobs_are_kept_for_a_number_and_a_time() {
+    run(async || {
+        let queue = Queue::builder().keep_finished(3, 10 * SECOND).build();
+        let ids: Vec<_> = (0..5).map(|_| queue.add(async {}).unwrap()).collect();
+        queue.idle().await;
+        let kept: Vec<_> = queue.list().into_iter().map(|info| info.id).collect();
+        assert_eq!(kept, ids[2..]);
+        assert!(queue.get(ids[0]).is_none());
+        time::sleep(11 * SECOND).await;
+        assert!(queue.list().is_empty());
+        assert_eq!(queue.stats().total().done, 5, "the figures stay");
+    });
+}
+
+#[test]
+fn ids_are_text_that_comes_back_and_differ_from_those_of_an_earlier_run() {
+    run(async || {
+        let queue = Queue::new();
+        let (one, two) = (queue.add(async {}).unwrap(), queue.add(async {}).unwrap());
+        assert_eq!(two.get(), one.get() + 1);
+        assert_eq!(one.to_string().parse(), Ok(one));
+        assert!("x".parse::<postlude::deferred::JobId>().is_err());
+        let seconds = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert!(seconds.abs_diff(one.get() >> 32) < 60, "they begin with the time of the start");
+        queue.idle().await;
+    });
+}
+
+#[test]
+fn a_lane_that_does_not_move_is_reported_once_it_is_full() {
+    run(async || {
+        let lane = Lane::on_loop("stuck").at_once(1).stalled_after(SECOND);
+        let queue = Queue::builder().lane(lane).build();
+        let stuck = queue.task("stuck").lane("stuck").run(async || std::future::pending::<()>().await).unwrap();
+        queue.task("behind").lane("stuck").run(async || {}).unwrap();
+        time::sleep(3 * SECOND).await;
+        let oldest = queue.stats().lanes.iter().find(|lane| lane.lane == "stuck").unwrap().oldest;
+        assert_eq!(oldest, Some(3 * SECOND));
+        queue.cancel(stuck);
+        queue.idle().await;
+    });
+}
+
+#[test]
+fn hooks_see_each_step_of_a_job_with_the_error_itself() {
+    run(async || {
+        let steps = Log::default();
+        let told = steps.clone();
+        let hook = move |info: &Info, fault: Option<&Fault>| {
+            let kind = match fault {
+                Some(Fault::Error(error)) => format!(" {:?}", error.downcast_ref::<std::io::Error>().map(|e| e.kind())),
+                Some(_) => " other".to_owned(),
+                None => String::new(),
+            };
+            told.say(format!("{} {}{kind}", info.attempt, info.status));
+        };
+        let queue = Queue::builder().on_event(hook).build();
+        queue
+            .task("x")
+            .retry(Retry::times(2).first(Duration::from_millis(1)))
+            .run(async || Err::<(), _>(std::io::Error::from(std::io::ErrorKind::StorageFull)))
+            .unwrap();
+        queue.idle().await;
+        let full = "Some(StorageFull)";
+        assert_eq!(
+            steps.take(),
+            [
+                "0 waiting".to_owned(),
+                "1 running".to_owned(),
+                format!("1 waiting {full}"),
+                "2 running".to_owned(),
+                format!("2 failed {full}"),
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_panicking_hook_or_destructor_harms_no_other_job() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    run(async || {
+        let queue = Queue::builder().on_event(|_, _| panic!("in the hook")).build();
+        let bomb = Bomb;
+        let dropped = queue.add(async move {
+            let _bomb = bomb;
+        });
+        let bomb = Bomb;
+        let cancelled = queue
+            .add(async move {
+                let _bomb = bomb;
+                std::future::pending::<()>().await;
+            })
+            .unwrap();
+        yield_now().await;
+        yield_now().await;
+        queue.cancel(cancelled);
+        let fine = queue.add(async {}).unwrap();
+        queue.idle().await;
+        assert_eq!(status(&queue, dropped.unwrap()), Status::Failed);
+        assert_eq!(status(&queue, cancelled), Status::Cancelled);
+        assert_eq!(status(&queue, fine), Status::Done);
+    });
+}
