@@ -66,9 +66,7 @@ impl Handler<(Request,)> for Endpoint {
     type Output = Response;
 
     async fn call(&self, (request,): (Request,)) -> Response {
-        let Answer { mut response, failed } = (self.call)(request).await;
-        response.failed |= failed;
-        response
+        (self.call)(request).await.for_layers()
     }
 
     fn into_endpoint(self) -> Endpoint {

@@ -11,20 +11,19 @@
 //! slow.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use super::call::{Answer, AnswerFuture, Call, UNANSWERED, tell_of_panic};
+use super::call::{Answer, AnswerFuture, Call, UNANSWERED, poll_caught, tell_of_panic};
 use super::delivery::Delivery;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
-use crate::http::background::text_of;
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
 
@@ -36,12 +35,7 @@ where
     let layer = Rc::new(layer);
     Rc::new(move |request, next| {
         let layer = Rc::clone(&layer);
-        Box::pin(async move {
-            let answer = Answer::of(layer(request, next).await);
-            let mut response = answer.response;
-            response.failed |= answer.failed;
-            response
-        })
+        Box::pin(async move { Answer::of(layer(request, next).await).for_layers() })
     })
 }
 
@@ -88,10 +82,7 @@ impl Next {
     /// Dropping the future drops the handler's at the place where it waits.
     pub async fn run(mut self, request: Request) -> Response {
         let Some(layer) = self.layers.get(self.at).map(Rc::clone) else {
-            let answer = (self.call)(request).await;
-            let mut response = answer.response;
-            response.failed |= answer.failed;
-            return response;
+            return (self.call)(request).await.for_layers();
         };
         self.at += 1;
         layer(request, self).await
@@ -110,11 +101,10 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
     async move |request, next| {
         let mut sleep = crate::time::sleep(limit);
         let mut inside = std::pin::pin!(next.run(request));
-        std::future::poll_fn(|cx| match inside.as_mut().poll(cx) {
+        poll_fn(|cx| match inside.as_mut().poll(cx) {
             Poll::Pending => Pin::new(&mut sleep).poll(cx).map(|()| {
-                let mut response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long");
-                response.failed = true;
-                response
+                let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long");
+                Answer::failed(response).for_layers()
             }),
             ready @ Poll::Ready(_) => ready,
         })
@@ -149,43 +139,11 @@ where
 {
     async move |request, next| {
         let record = Rc::clone(&request.record);
-        match Caught::new(next.run(request)).await {
-            Ok(response) => response,
-            Err(text) => {
-                tell_of_panic(&text, &record);
-                let mut response = answer(&text).into_response();
-                response.failed = true;
-                response
-            }
-        }
-    }
-}
-
-/// A future whose panics, in polls and in its destructor, are texts.
-struct Caught<F> {
-    /// Set until it has ended.
-    inside: Option<Pin<Box<F>>>,
-}
-
-impl<F: Future> Caught<F> {
-    fn new(inside: F) -> Self {
-        Self { inside: Some(Box::pin(inside)) }
-    }
-}
-
-impl<F: Future> Future for Caught<F> {
-    type Output = Result<F::Output, String>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(inside) = &mut self.inside else { return Poll::Pending };
-        let output = match catch_unwind(AssertUnwindSafe(|| inside.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => Ok(output),
-            Err(payload) => Err(text_of(payload)),
-        };
-        let ended = self.inside.take();
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
-        Poll::Ready(output.and_then(|output| dropped.map(|()| output)))
+        let mut running = Some(Box::pin(next.run(request)));
+        poll_fn(|cx| poll_caught(&mut running, cx)).await.unwrap_or_else(|text| {
+            tell_of_panic(&text, &record);
+            Answer::failed(answer(&text).into_response()).for_layers()
+        })
     }
 }
 
