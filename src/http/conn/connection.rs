@@ -241,7 +241,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             let deadline = self.head_deadline();
             self.timer.set_at(deadline);
         }
-        match poll_fn(|cx| self.poll_head_bytes(idle, cx)).await? {
+        let count = poll_fn(|cx| {
+            self.acquire_buffers();
+            let polled = self.poll_fill_head(idle, cx);
+            if idle {
+                self.release_buffers();
+            }
+            polled
+        });
+        match count.await? {
             0 => Err(if idle { ConnectionEnd::Idle } else { ConnectionEnd::Close }),
             _ => Ok(()),
         }
@@ -252,15 +260,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let limits = &self.shared.limits;
         let since = *head_since.get_or_insert_with(now);
         timer::head_deadline(since, input.bytes().len(), limits.header_rate, limits.header_grace, limits.header_timeout)
-    }
-
-    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
-        self.acquire_buffers();
-        let polled = self.poll_fill_head(idle, cx);
-        if idle {
-            self.release_buffers();
-        }
-        polled
     }
 
     fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
@@ -656,22 +655,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Waits until all answers so far are written.
     async fn flush(&mut self) -> Result<(), ConnectionEnd> {
         if !self.active.output.is_empty() {
+            // A closure of its fields would enlarge every idle connection's future.
             poll_fn(|cx| self.poll_flush_in_time(cx)).await;
         }
         if self.active.output.is_broken() { Err(ConnectionEnd::Broken) } else { Ok(()) }
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.active.output.poll_flush(&mut self.io, cx).is_ready() {
-                return Poll::Ready(());
-            }
+        while self.active.output.poll_flush(&mut self.io, cx).is_pending() {
             self.timer.set_at(self.active.output.deadline());
             if !self.timer.expired(cx) {
                 return Poll::Pending;
             }
             self.active.output.break_off();
         }
+        Poll::Ready(())
     }
 
     // 4. The rest of the body.
@@ -721,18 +719,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             return;
         }
         self.timer.set(LINGER);
-        let closed = poll_fn(|cx| self.poll_close(cx)).await;
-        if linger && closed {
-            while poll_fn(|cx| self.poll_linger(cx)).await {}
-        }
-    }
-
-    /// Half-closes. Returns false if that failed or timed out.
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match Pin::new(&mut self.io).poll_close(cx) {
+        let closed = poll_fn(|cx| match Pin::new(&mut self.io).poll_close(cx) {
             Poll::Ready(closed) => Poll::Ready(closed.is_ok()),
             Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
+        });
+        if closed.await && linger {
+            while poll_fn(|cx| self.poll_linger(cx)).await {}
         }
     }
 

@@ -1,9 +1,5 @@
-//! Upgrades: a connection goes on with another protocol, such as WebSocket.
-//!
-//! A handler answers [`Response::upgrade`]. If the client asked for that protocol, the connection
-//! writes the 101, then passes its socket and the bytes read after the request to the response's
-//! function. That function runs in the connection's task. If the client did not ask, the answer is
-//! 426, which names the protocol.
+//! Upgrades to another protocol, such as WebSocket: see [`Response::upgrade`]. The response's
+//! function runs in the connection's task.
 
 use std::future::poll_fn;
 
