@@ -205,7 +205,7 @@ impl Server {
             #[cfg(feature = "signal")]
             signals: self.signals.take().transpose()?,
         };
-        let stopping = Stopping { places: &shared.places };
+        let stopping = Stopping(&shared.places);
         let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
         let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
         drop(self);
@@ -249,17 +249,14 @@ fn close_later(leftover: Leftover<TcpStream>, shared: &Shared) -> Ready<()> {
 }
 
 /// Tells the connections that the server stops, even if `run` is dropped.
-struct Stopping<'a> {
-    places: &'a Places,
-}
+struct Stopping<'a>(&'a Places);
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        self.places.stop();
+        self.0.stop();
     }
 }
 
-/// The events that stop the server.
 struct Stop {
     until: Option<Until>,
     #[cfg(feature = "signal")]

@@ -267,24 +267,17 @@ impl BodyCell {
         self.state.borrow_mut().bytes.clear();
     }
 
-    pub(crate) fn complete(&self) {
-        self.end(Ok(()));
-    }
-
-    pub(crate) fn fail(&self, error: BodyError) {
-        self.end(Err(error));
-    }
-
     /// Ends the body early, and wakes the reader, in whichever task it is.
     pub(crate) fn abandon(&self) {
-        self.fail(BodyError::Disconnected);
+        self.end(Err(BodyError::Disconnected));
         let reader = self.state.borrow_mut().reader.take();
         if let Some(reader) = reader {
             reader.wake();
         }
     }
 
-    fn end(&self, end: Result<(), BodyError>) {
+    /// Ends the body; its first end counts.
+    pub(crate) fn end(&self, end: Result<(), BodyError>) {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);
         state.wanted = Demand::Nothing;

@@ -46,7 +46,6 @@ pub(super) enum Verdict {
     Unsatisfiable,
 }
 
-/// Decides how to answer a request for the representation `known`.
 pub(super) fn decide(request: &Request, known: &Known) -> Verdict {
     let reads = matches!(request.method_name(), "GET" | "HEAD");
     let matches = has_tag(request, "if-match", |weak, tag| !weak && known.strong && tag == known.tag.as_bytes());

@@ -35,7 +35,6 @@ pub struct Delivery {
 
 pub(crate) type Callback = Box<dyn FnOnce(Delivery)>;
 
-/// The callbacks of one answer.
 pub(crate) struct Watch {
     /// Empty once they are called.
     callbacks: Vec<Callback>,

@@ -35,6 +35,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// # let _ = http::Router::new().get("/{number}", double);
 /// ```
+#[derive(Debug)]
 pub struct Error {
     status: StatusCode,
     text: String,
@@ -116,15 +117,5 @@ impl fmt::Display for Error {
             Some(source) => write!(f, "{} ({source})", self.text),
             None => f.write_str(&self.text),
         }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("status", &self.status)
-            .field("text", &self.text)
-            .field("source", &self.source)
-            .finish()
     }
 }

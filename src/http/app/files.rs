@@ -196,7 +196,6 @@ fn relative(path: &str) -> Option<PathBuf> {
 
 // 2. The file.
 
-/// An open file and its metadata.
 struct Opened {
     file: File,
     data: Metadata,
@@ -365,7 +364,6 @@ fn read_at(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// Returns the media type for a file extension.
 fn kind_of(extension: &str) -> &'static str {
     match extension.to_ascii_lowercase().as_str() {
         "aac" => "audio/aac",

@@ -179,7 +179,6 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
     }
 }
 
-/// One decoded value.
 struct Value<'a>(Cow<'a, str>);
 
 impl<'de> IntoDeserializer<'de, PathError> for Value<'de> {
@@ -249,49 +248,5 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
     forward_to_deserialize_any! {
         str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Rejection> {
-        from_parameters(parameters.iter().copied())
-    }
-
-    #[test]
-    fn a_single_value_is_decoded() {
-        assert_eq!(read::<String>(&[("name", "a%2Fb%20%C3%A9+c")]).unwrap(), "a/b é+c");
-        assert_eq!(read::<u64>(&[("id", "42")]).unwrap(), 42);
-        assert_eq!(read::<(String,)>(&[("id", "%34")]).unwrap().0, "4");
-    }
-
-    #[test]
-    fn tuples_go_by_order_and_structs_by_name() {
-        #[derive(serde::Deserialize, Debug, PartialEq)]
-        struct Day {
-            month: u8,
-            year: u16,
-        }
-        let parameters = [("year", "2024"), ("month", "2")];
-        assert_eq!(read::<(u16, u8)>(&parameters).unwrap(), (2024, 2));
-        assert_eq!(read::<Day>(&parameters).unwrap(), Day { month: 2, year: 2024 });
-        assert_eq!(read::<Vec<String>>(&parameters).unwrap(), ["2024", "2"]);
-    }
-
-    #[test]
-    fn the_client_s_mistakes_are_400_and_ours_500() {
-        let status = |result: Result<u8, Rejection>| result.unwrap_err().status().as_u16();
-        assert_eq!(status(read(&[("id", "x")])), 400);
-        assert_eq!(status(read(&[("id", "256")])), 400);
-        assert_eq!(status(read(&[("id", "%")])), 400);
-        assert_eq!(status(read(&[("id", "%4")])), 400);
-        assert_eq!(status(read(&[("id", "%+4")])), 400);
-        assert_eq!(status(read(&[("id", "%ff")])), 400);
-        assert_eq!(status(read(&[])), 500);
-        assert_eq!(status(read(&[("a", "1"), ("b", "2")])), 500);
-        assert_eq!(read::<(u8, u8)>(&[("a", "1")]).unwrap_err().status(), 500);
-        assert_eq!(read::<(u8,)>(&[("a", "1"), ("b", "2")]).unwrap_err().status(), 500);
     }
 }

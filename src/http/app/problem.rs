@@ -66,7 +66,6 @@ impl Worth {
         }
     }
 
-    /// Returns whether the range names the form.
     fn is_named(self) -> bool {
         self.rank >= NAMED
     }
@@ -77,22 +76,16 @@ const WILD_SUBTYPE: u8 = 2;
 const NAMED: u8 = 3;
 const NAMED_EXACTLY: u8 = 4;
 
-fn rank_of_json(kind: &str, subtype: &str) -> u8 {
-    match (kind, subtype) {
-        ("application", "problem+json") => NAMED_EXACTLY,
-        ("application", "json") => NAMED,
-        ("application", "*") => WILD_SUBTYPE,
-        ("*", "*") => WILD,
-        _ => 0,
-    }
-}
-
-fn rank_of_text(kind: &str, subtype: &str) -> u8 {
-    match (kind, subtype) {
-        ("text", "plain") => NAMED_EXACTLY,
-        ("text", "*") => WILD_SUBTYPE,
-        ("*", "*") => WILD,
-        _ => 0,
+/// Returns how specifically a range matches JSON and text.
+fn ranks(range: (&str, &str)) -> (u8, u8) {
+    match range {
+        ("application", "problem+json") => (NAMED_EXACTLY, 0),
+        ("application", "json") => (NAMED, 0),
+        ("application", "*") => (WILD_SUBTYPE, 0),
+        ("text", "plain") => (0, NAMED_EXACTLY),
+        ("text", "*") => (0, WILD_SUBTYPE),
+        ("*", "*") => (WILD, WILD),
+        _ => (0, 0),
     }
 }
 
@@ -101,9 +94,9 @@ fn prefers_json<'a>(accept: impl Iterator<Item = &'a [u8]>) -> bool {
     let values = accept.filter_map(|value| std::str::from_utf8(value).ok());
     for (place, range) in values.flat_map(|value| pieces(value, ',')).enumerate() {
         let Some((range, weight)) = weighed(range) else { continue };
-        let Some((kind, subtype)) = range.split_once('/') else { continue };
-        json.take(Worth { rank: rank_of_json(kind, subtype), weight, place });
-        text.take(Worth { rank: rank_of_text(kind, subtype), weight, place });
+        let (json_rank, text_rank) = range.split_once('/').map_or((0, 0), ranks);
+        json.take(Worth { rank: json_rank, weight, place });
+        text.take(Worth { rank: text_rank, weight, place });
     }
     match json.weight.cmp(&text.weight) {
         std::cmp::Ordering::Less => false,

@@ -92,7 +92,6 @@ impl Record {
         own.or_else(|| self.route.as_ref().and_then(|route| route.state_of()))
     }
 
-    /// Returns the request's list of background tasks.
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);

@@ -23,7 +23,6 @@ pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octe
 /// A body that is made piece by piece.
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>;
 
-/// The bytes of a response.
 pub(crate) enum Payload {
     Empty,
     Static(&'static [u8]),
@@ -38,7 +37,6 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// Returns the length if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Sized(length, _) => Some(*length),

@@ -24,7 +24,6 @@ pub(crate) struct Route {
     pub(super) layers: Rc<[Layer]>,
 }
 
-/// The router's decision for a request.
 pub(crate) enum RouteMatch {
     Handler(Next),
     /// The answer, which needs no call.
@@ -80,7 +79,6 @@ impl Route {
         RouteMatch::refused(&self.layers, answer)
     }
 
-    /// Gives mutable access while the router is being built.
     pub(super) fn settings_mut(&mut self) -> &mut RouteSettings {
         Rc::get_mut(&mut self.settings).expect("a router being built is not shared")
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::extensions::Extensions;
 use super::handler::{Handler, Parameters};
@@ -289,7 +289,9 @@ impl Router {
             }));
             &self.routes[*found.value]
         } else if path == "*" {
-            let allow = self.allow_of_all();
+            // `OPTIONS *`: the methods of all routes.
+            let methods = self.routes.iter().flat_map(|route| &route.methods);
+            let allow = allow_of(methods.map(|(method, _)| method.as_str()));
             return self.answer_for_all(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()), taken);
         } else {
             let Some(route) = self.fallback_of(path) else { return RouteMatch::Answer(not_found()) };
@@ -313,11 +315,6 @@ impl Router {
         let Some(Fallback { route, .. }) = self.own_fallback() else { return RouteMatch::Answer(answer()) };
         *taken = Some(Rc::clone(&route.settings));
         route.refuse(answer)
-    }
-
-    /// Returns `Allow` for `OPTIONS *`: the methods of all routes.
-    fn allow_of_all(&self) -> Option<HeaderValue> {
-        allow_of(self.routes.iter().flat_map(|route| &route.methods).map(|(method, _)| method.as_str()))
     }
 
     fn own_fallback(&self) -> Option<&Fallback> {

@@ -23,7 +23,6 @@ use crate::http::wire::parse::HeadParser;
 /// The number of spare `Active`s that are kept.
 const SPARE: usize = 64;
 
-/// The parts of a connection that it needs only during a request.
 pub(super) struct Active {
     pub(super) input: Input,
     pub(super) output: Output,

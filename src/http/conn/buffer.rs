@@ -36,7 +36,6 @@ const LARGEST_WRITE: usize = 1024 * 1024;
 /// 0.6 ms: `cargo run --release --example load bytes` measures them, and another client's latency.
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
-/// Spends the task's budget for moved bytes.
 fn spend_bytes(bytes: usize) {
     for _ in 0..bytes / BYTES_PER_OPERATION {
         spend();
@@ -247,7 +246,6 @@ impl Output {
         self.broken
     }
 
-    /// Returns whether a waiting answer has background tasks.
     pub(super) fn holds_tasks(&self) -> bool {
         self.marks.iter().any(|mark| mark.trigger.is_some())
     }

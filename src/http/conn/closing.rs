@@ -67,19 +67,17 @@ impl Closing {
         drop(refused);
         self.came.notify_one();
     }
-
-    fn take(&self) -> Vec<Leftover<TcpStream>> {
-        self.leftovers.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
-    }
 }
 
 /// Closes sockets as they come, until it is dropped.
 pub(crate) async fn close(closing: Rc<Closing>) {
-    let _open = Open::new(&closing);
+    closing.leftovers.replace(Some(Vec::new()));
+    let _open = Open(&closing);
     loop {
         closing.came.notified().await;
         let mut end = now();
-        for leftover in closing.take() {
+        let leftovers = closing.leftovers.borrow_mut().as_mut().map(std::mem::take);
+        for leftover in leftovers.unwrap_or_default() {
             drop(leftover);
             if now() >= end {
                 let waiting_since = now();
@@ -90,15 +88,8 @@ pub(crate) async fn close(closing: Rc<Closing>) {
     }
 }
 
-/// Marks that a task closes sockets, for as long as it lives.
+/// Lets no socket stay behind when the task that closes them ends.
 struct Open<'a>(&'a Closing);
-
-impl<'a> Open<'a> {
-    fn new(closing: &'a Closing) -> Self {
-        closing.leftovers.replace(Some(Vec::new()));
-        Self(closing)
-    }
-}
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {

@@ -276,7 +276,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Answers an invalid request.
     fn refuse(&mut self, status: u16, text: &str) -> ConnectionEnd {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
@@ -334,7 +333,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let too_large = left.is_some_and(|length| length > allowance);
         let cell = Rc::new(BodyCell::default());
         if too_large {
-            cell.fail(BodyError::TooLarge);
+            cell.end(Err(BodyError::TooLarge));
         }
         self.active.body = Some(Incoming {
             decoder: Decoder::new(framing, self.shared.limits.chunks),
@@ -510,7 +509,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Passes the delivery callbacks to the output.
     fn begin_watch(&mut self, status: StatusCode) {
         let Active { output, record, .. } = &mut *self.active;
         if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
@@ -652,7 +650,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Waits until all answers so far are written.
     async fn flush(&mut self) -> Result<(), ConnectionEnd> {
         if !self.active.output.is_empty() {
             // A closure of its fields would enlarge every idle connection's future.

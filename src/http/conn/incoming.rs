@@ -13,7 +13,6 @@ use crate::http::wire::chunked::Decoder;
 /// connection closes.
 pub(super) const DRAINED: usize = 64 * 1024;
 
-/// The body of the current request.
 pub(super) struct Incoming {
     pub(super) decoder: Decoder,
     pub(super) cell: Rc<BodyCell>,
@@ -71,14 +70,14 @@ impl Incoming {
         input.consume(found.consumed);
         if found.complete {
             self.ended = true;
-            self.cell.complete();
+            self.cell.end(Ok(()));
         }
         Ok(found.consumed)
     }
 
     pub(super) fn fail(&mut self, error: BodyError, cx: &Context<'_>) {
         (self.ended, self.failed) = (true, true);
-        self.cell.fail(error);
+        self.cell.end(Err(error));
         self.cell.wake_reader(cx);
     }
 

@@ -34,13 +34,9 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`background_threads`](Self::background_threads) | 4 | jobs wait for a thread |
 /// | [`drain_limit`](Self::drain_limit) | 30 s | reported |
 ///
-/// Three limits are fixed:
-///
-/// - If a handler leaves more than 64 KiB of a body unread, the connection closes after the
-///   response.
-/// - While more than half of `background_tasks` are ready to run, requests wait, at most a second.
-/// - While the process has no file descriptor left (`ulimit -n`), new connections wait. The server
-///   tries again every 100 ms.
+/// Two limits are fixed. If a handler leaves more than 64 KiB of a body unread, the connection
+/// closes after the response. While the process has no file descriptor left (`ulimit -n`), new
+/// connections wait, and the server tries again every 100 ms.
 ///
 /// Invalid messages are refused by [`parse`](crate::http::parse#errors), `CONNECT` is a 501.
 ///
@@ -68,36 +64,28 @@ use crate::http::wire::parse::HeadLimits;
 pub struct Limits {
     /// The size of a request's head, and the number of its headers.
     pub head: HeadLimits,
-
     /// The time from the first byte of a head to its last. [`header_rate`](Self::header_rate)
     /// refuses a slow head earlier.
     pub header_timeout: Duration,
-
     /// Bytes per second that a head must average once [`header_grace`](Self::header_grace) is over;
     /// 0 turns the limit off. So a client gains nothing by sending a byte from time to time.
     pub header_rate: u32,
-
     /// The time before [`header_rate`](Self::header_rate) applies. The default leaves room for two
     /// lost packets and their retransmissions.
     pub header_grace: Duration,
-
     /// Bytes of a request body. [`Router::max_body`](crate::http::Router::max_body) and
     /// [`Endpoint::max_body`](crate::http::Endpoint::max_body) override it for a group and a route.
     pub max_body: u64,
-
     /// The extensions and trailers of a chunked body.
     pub chunks: BodyLimits,
-
     /// The time that a handler may wait for bytes of a request body. Time counts only while the
     /// handler asks for bytes and there are none. Received bytes earn it back at
     /// [`body_rate`](Self::body_rate), so a body of any size may come.
     pub body_timeout: Duration,
-
     /// Bytes of a request body that earn back a second of [`body_timeout`](Self::body_timeout): the
     /// average per second that a client must keep. With 0 any byte earns all of it back, and a
     /// client may send one just in time forever.
     pub body_rate: u32,
-
     /// The time that responses may wait for a client that does not read them. Bytes that the kernel
     /// accepts earn it back at [`write_rate`](Self::write_rate), so a response of any size may be
     /// sent. Beyond it [`Request::on_delivery`](crate::http::Request::on_delivery) reports an
@@ -105,26 +93,20 @@ pub struct Limits {
     ///
     /// The kernel buffers some hundred kilobytes for a slow client before anything waits here.
     pub write_timeout: Duration,
-
     /// Bytes of responses that earn back a second of [`write_timeout`](Self::write_timeout): the
     /// average per second that a client must keep. With 0 any byte earns all of it back.
     pub write_rate: u32,
-
     /// Bytes of responses that may wait for a client before the server stops reading its requests
     /// and polling its response's stream. One more response or piece may wait, since it is already
     /// made.
     pub max_buffer: usize,
-
     /// The time that a connection may stay open without a request.
     pub idle_timeout: Duration,
-
     /// Requests of one connection; 0 counts as 1. The last response says `Connection: close`. The
     /// client has to repeat the requests that it pipelined after it (RFC 9112 section 9.6).
     pub max_requests: u32,
-
     /// Open connections; 0 counts as 1. Further ones wait until one ends; the server refuses none.
     pub max_connections: usize,
-
     /// Background tasks of the server that wait or run. Beyond it adding one is
     /// [`Full`](crate::http::AddError::Full).
     ///
@@ -132,14 +114,11 @@ pub struct Limits {
     /// request, at most a second, so that clients wait a moment instead of being refused. Tasks
     /// that wait for a timer, a thread or a socket pause nothing.
     pub background_tasks: usize,
-
     /// Background tasks of one request that wait. Beyond it adding one is
     /// [`Full`](crate::http::AddError::Full).
     pub background_tasks_per_request: usize,
-
     /// Threads for blocking background tasks; 0 counts as 1.
     pub background_threads: usize,
-
     /// The time that a stopping server waits for responses and background tasks before it cancels
     /// and reports them.
     pub drain_limit: Duration,

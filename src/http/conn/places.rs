@@ -31,7 +31,6 @@ struct OpenConnection {
     task: Option<JoinHandle<()>>,
 }
 
-/// A connection's entry in the list.
 pub(super) struct Place {
     places: Rc<Places>,
     key: usize,
@@ -102,7 +101,6 @@ impl Places {
         self.stopping.get()
     }
 
-    /// Wakes idle connections, because the server stops.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         let idle: Vec<Waker> =

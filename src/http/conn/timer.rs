@@ -102,7 +102,6 @@ impl Patience {
         }
     }
 
-    /// Earns time for transferred bytes.
     pub(super) fn earn(&mut self, bytes: u64) {
         self.pause();
         if self.left < self.most {

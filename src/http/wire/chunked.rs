@@ -309,7 +309,6 @@ fn expect(byte: u8, wanted: u8, next: DecoderState) -> Result<DecoderState, Erro
     if byte == wanted { Ok(next) } else { Err(ErrorKind::InvalidChunkEnd) }
 }
 
-/// Returns the value of a hexadecimal digit.
 pub(crate) fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -333,7 +333,7 @@ const fn class(byte: u8) -> u8 {
     let value = matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xff);
     let target = byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\');
     let reg_name = alnum || contains(b"-._~!$&'()*+,;=%", byte);
-    bit(tchar, TCHAR) | bit(value, VALUE) | bit(target, TARGET) | bit(reg_name, REG_NAME)
+    tchar as u8 * TCHAR + value as u8 * VALUE + target as u8 * TARGET + reg_name as u8 * REG_NAME
 }
 
 const fn contains(set: &[u8], byte: u8) -> bool {
@@ -345,10 +345,6 @@ const fn contains(set: &[u8], byte: u8) -> bool {
         at += 1;
     }
     false
-}
-
-const fn bit(member: bool, class: u8) -> u8 {
-    if member { class } else { 0 }
 }
 
 pub(super) fn is_tchar(byte: u8) -> bool {
@@ -831,7 +827,8 @@ fn scheme(target: &[u8]) -> Option<usize> {
     [&b"http://"[..], b"https://"].iter().find(|scheme| begins(scheme)).map(|scheme| scheme.len())
 }
 
-/// Splits `uri-host [ ":" port ]` into host and port (RFC 9110 section 7.2). The host may be empty.
+/// Splits `uri-host [ ":" port ]` into host and port, both of which may be empty (RFC 9110 section
+/// 7.2).
 fn authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let len = match bytes {
         [b'[', ..] => ip_literal(bytes)?,
@@ -842,7 +839,7 @@ fn authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     match rest {
         _ if !named => None,
         [] => Some((host, None)),
-        [b':', port @ ..] if is_port(port) => Some((host, Some(port))),
+        [b':', port @ ..] if port.is_empty() || decimal(port)? <= u64::from(u16::MAX) => Some((host, Some(port))),
         _ => None,
     }
 }
@@ -852,11 +849,6 @@ fn ip_literal(bytes: &[u8]) -> Option<usize> {
     let end = memchr(b']', bytes)?;
     std::str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
     Some(end + 1)
-}
-
-/// Accepts the digits of a port number, and the empty string.
-fn is_port(port: &[u8]) -> bool {
-    port.is_empty() || decimal(port).is_some_and(|n| n <= u64::from(u16::MAX))
 }
 
 /// Parses `1*DIGIT` and nothing else: no sign, no space, no overflow.
