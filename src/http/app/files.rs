@@ -55,10 +55,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 ///
 /// - 200 with the file, `Content-Type` by the name's extension, `Content-Length`, `ETag`,
 ///   `Last-Modified` and `Accept-Ranges: bytes`.
-/// - 206 for one range, and 416 for a range beyond the end. For several ranges the whole file is
-///   sent, which HTTP allows.
-/// - 304 and 412 by `If-None-Match`, `If-Modified-Since`, `If-Match`, `If-Unmodified-Since` and
-///   `If-Range`.
+/// - 206 for one range if `If-Range` allows it, and 416 for a range beyond the end. For several
+///   ranges the whole file is sent, which HTTP allows.
+/// - 304 and 412 by `If-None-Match`, `If-Modified-Since`, `If-Match` and `If-Unmodified-Since`.
 /// - For a directory its index. If the path has no `/` at its end, a 301 adds it. Directories are
 ///   never listed.
 /// - 404 for everything else: names that begin with a dot, except `.well-known`; names that contain

@@ -2,8 +2,9 @@
 //!
 //! The kernel takes some ten microseconds to close a TCP connection. When ten thousand clients hang
 //! up at once, closing them all would make the next request wait for a tenth of a second, although
-//! none of it is urgent. So a connection that ends while idle leaves its socket here, and a task of
-//! the server closes the sockets one by one.
+//! none of it is urgent (`examples/attack`, row `idle`, measures another client's waits). So a
+//! connection that ends while idle leaves its socket here, and a task of the server closes the
+//! sockets one by one.
 //!
 //! The task must keep pace, or a busy server whose clients hang up after each request would run out
 //! of descriptors. So at each poll it closes sockets for as long as it had to wait for the other
