@@ -89,7 +89,7 @@ impl Record {
     /// Returns the state of this type of the handler or its innermost group that has one.
     pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
         let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.state.get());
-        own.or_else(|| self.route.as_ref().and_then(|route| route.state_of()))
+        own.or_else(|| self.route.as_ref()?.states.iter().find_map(|states| states.get()))
     }
 
     pub(crate) fn tasks(&self) -> &BackgroundTasks {

@@ -25,9 +25,3 @@ pub(crate) struct RouteSettings {
     /// Unset: the server's limit applies.
     pub(crate) max_body: Option<u64>,
 }
-
-impl RouteSettings {
-    pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
-        self.states.iter().find_map(|states| states.get())
-    }
-}

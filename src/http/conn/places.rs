@@ -55,20 +55,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.leave(self.key);
-    }
-}
-
-impl Places {
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
-        let key = self.connections.borrow_mut().insert(OpenConnection::default());
-        Place { places: Rc::clone(self), key }
-    }
-
-    fn leave(&self, key: usize) {
+        let places = &self.places;
         let (entry, last) = {
-            let mut connections = self.connections.borrow_mut();
-            let entry = connections.try_remove(key);
+            let mut connections = places.connections.borrow_mut();
+            let entry = connections.try_remove(self.key);
             // Shrinking walks the list. At powers of two it costs O(1) per connection that left.
             if connections.len().is_power_of_two() && connections.len() < connections.capacity() / 4 {
                 connections.shrink_to_fit();
@@ -77,13 +67,20 @@ impl Places {
         };
         drop(entry);
         if last {
-            *self.connections.borrow_mut() = Slab::new();
-            self.spare.clear();
+            *places.connections.borrow_mut() = Slab::new();
+            places.spare.clear();
         }
-        let waiter = self.waiter.borrow_mut().take();
+        let waiter = places.waiter.borrow_mut().take();
         if let Some(waiter) = waiter {
             waiter.wake();
         }
+    }
+}
+
+impl Places {
+    pub(super) fn enter(self: &Rc<Self>) -> Place {
+        let key = self.connections.borrow_mut().insert(OpenConnection::default());
+        Place { places: Rc::clone(self), key }
     }
 
     /// Records the task of an accepted connection, unless the connection has already ended.

@@ -140,9 +140,8 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// The head is larger than [`HeadLimits::head_bytes`] (RFC 6585 section 5).
     HeadTooLarge,
-    /// More headers than [`HeadLimits::fields`], or more trailers than
-    /// [`BodyLimits::trailer_fields`](super::chunked::BodyLimits::trailer_fields) (RFC 6585 section
-    /// 5).
+    /// More headers than [`HeadLimits::fields`], or trailers than `BodyLimits::trailer_fields` (RFC
+    /// 6585 section 5).
     TooManyFields,
     /// A line begins with white space: a folded header (RFC 9112 section 5.2).
     ObsFold,
@@ -180,15 +179,11 @@ pub enum ErrorKind {
     ChunkSizeOverflow,
     /// A malformed chunk extension (RFC 9112 section 7.1.1).
     InvalidChunkExtension,
-    /// More bytes of chunk extensions than
-    /// [`BodyLimits::extension_bytes`](super::chunked::BodyLimits::extension_bytes) (RFC 9112
-    /// section 7.1.1).
+    /// More bytes of extensions than `BodyLimits::extension_bytes` (RFC 9112 section 7.1.1).
     ChunkExtensionsTooLarge,
     /// No CRLF after a chunk size or chunk data (RFC 9112 section 7.1).
     InvalidChunkEnd,
-    /// A trailer section larger than
-    /// [`BodyLimits::trailer_bytes`](super::chunked::BodyLimits::trailer_bytes) (RFC 9112 section
-    /// 7.1.2).
+    /// More bytes of trailers than `BodyLimits::trailer_bytes` (RFC 9112 section 7.1.2).
     TrailersTooLarge,
 }
 
