@@ -1,4 +1,4 @@
-//! The state that all connections of a server share: the server builds it, its connections use it.
+//! The state that the connections of a server share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub(crate) struct Shared {
     pub(crate) places: Rc<Places>,
     pub(crate) closing: Rc<Closing>,
     pub(super) date: RefCell<Date>,
-    /// Numbers requests.
+    /// The number of the last request.
     requests: Cell<u64>,
 }
 
