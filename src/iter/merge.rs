@@ -23,6 +23,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,7 +117,7 @@ impl<S> Merge<S> {
     }
 
     /// Adds a source, which takes its first turn after the ones in the queue. A merge that had
-    /// ended continues.
+    /// ended continues; a loop that adds sources waits with [`next_item`](Merge::next_item).
     pub fn push(&mut self, stream: S) {
         let stream = Box::pin(stream);
         let entry = self.sources.vacant_entry();
@@ -156,6 +157,34 @@ impl<S> Merge<S> {
 }
 
 impl<S: Stream> Merge<S> {
+    /// Waits for the next item of any source; never ready while there is no source.
+    ///
+    /// It is a branch for a [`race`](crate::task::race()) in a loop that [adds](Self::push)
+    /// sources: without any the race waits for its other branches, where `next` would be ready with
+    /// `None` round after round. Awaited alone without a source it waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no item.
+    ///
+    /// ```
+    /// use futures::stream;
+    /// use postlude::{iter, task::race};
+    /// # postlude::run(async {
+    /// let mut merged = iter::merge([]);
+    /// assert_eq!(race((merged.next_item(), async { 0 })).await, (1, 0), "no source, no item");
+    /// merged.push(stream::iter([7]));
+    /// assert_eq!(merged.next_item().await, 7);
+    /// # }).unwrap();
+    /// ```
+    pub async fn next_item(&mut self) -> S::Item {
+        match poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await {
+            Some(item) => item,
+            // No source can be added meanwhile: this future borrows the merge.
+            None => pending().await,
+        }
+    }
+
     /// Polls the queue in order. Returns the first item found.
     fn poll_turns(&mut self) -> Option<S::Item> {
         for _ in 0..self.turns.len() {

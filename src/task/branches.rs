@@ -99,6 +99,12 @@ pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
 /// Never ready if there are none. A tuple needs no allocation, a vector and an array one for each
 /// future.
 ///
+/// In a loop, a branch that is ready without an event wins round after round, and the loop never
+/// sleeps. Leave the loop at the `None` of a channel or a stream that has ended. For sets that may
+/// be empty for a while take [`JoinSet::next_finished`](super::JoinSet::next_finished) and
+/// [`Merge::next_item`](crate::iter::Merge::next_item), which wait. Any other branch can wait
+/// likewise: `async { if done { pending().await } else { next.await } }`.
+///
 /// The losers are dropped, so a lock or a permit that one of them held is free after the race. A
 /// branch given as `&mut future` lives on unpolled with its locks, and code after the race that
 /// waits for the same lock waits for ever. Give such a future a task of its own, or go on polling

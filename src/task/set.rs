@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,6 +33,10 @@ use crate::executor::stage::{Boxed, Stage};
 /// A set of tasks, joined in the order they finish. Dropping it aborts the tasks left.
 ///
 /// It is also a [`Stream`] of their outputs, which ends when the set is empty.
+///
+/// Loops come in two kinds. One joins what was spawned and ends: [`join_next`](Self::join_next)
+/// tells it when the set is empty. The other spawns as it goes on, and the set may be empty for a
+/// while: [`next_finished`](Self::next_finished) waits then.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -123,13 +127,65 @@ impl<T: 'static> JoinSet<T> {
         entry.insert(handle).id()
     }
 
-    /// Waits for the next task to finish and gives its output; `None` if the set is empty.
+    /// Waits for the next task to finish and gives its output; `None`, at once, if the set is
+    /// empty.
+    ///
+    /// In a loop around [`race`](super::race()) that `None` wins round after round, and the loop
+    /// never sleeps: race [`next_finished`](Self::next_finished) there.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no output.
     pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| self.poll_join_next(cx)).await
+    }
+
+    /// Waits for the next task to finish and gives its output; never ready while the set is empty.
+    ///
+    /// It is a branch for a [`race`](super::race()) in a loop that goes on spawning: with an empty
+    /// set the race waits for its other branches. Awaited alone on an empty set it waits for ever,
+    /// as nothing can be spawned into a set that is borrowed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no output.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::{sync::mpsc, task::{JoinSet, race}};
+    ///
+    /// enum Event {
+    ///     Order(Option<u32>),
+    ///     Done(u32),
+    /// }
+    /// postlude::run(async {
+    ///     let (orders, mut inbox) = mpsc::channel(4);
+    ///     postlude::spawn(async move { orders.send(20).await.unwrap() });
+    ///     let (mut set, mut sum) = (JoinSet::new(), 0);
+    ///     loop {
+    ///         let order = async { Event::Order(inbox.recv().await) };
+    ///         let done = async { Event::Done(set.next_finished().await.unwrap()) };
+    ///         match race((order, done)).await.1 {
+    ///             Event::Order(Some(n)) => {
+    ///                 set.spawn(async move { n + 1 });
+    ///             }
+    ///             Event::Order(None) => break,
+    ///             Event::Done(n) => sum += n,
+    ///         }
+    ///     }
+    ///     while let Some(last) = set.join_next().await {
+    ///         sum += last.unwrap();
+    ///     }
+    ///     assert_eq!(sum, 21);
+    /// })
+    /// # }
+    /// ```
+    pub async fn next_finished(&mut self) -> Result<T, JoinError> {
+        match self.join_next().await {
+            Some(result) => result,
+            // No task can be spawned meanwhile: this future borrows the set.
+            None => pending().await,
+        }
     }
 
     /// Polls for the next task to finish, as [`join_next`](Self::join_next). The last waker wins.
