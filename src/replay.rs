@@ -29,8 +29,11 @@ const SEED_VARIABLE: &str = "POSTLUDE_SEED";
 /// # Panics
 ///
 /// If a run fails, with the reason; without seeds; if `POSTLUDE_SEED` is not a number; if the
-/// system refuses a runtime. A test that waits for a plain thread with only a waker looks like one
-/// that waits for ever: keep a [`Handle::current`](crate::Handle::current) meanwhile.
+/// system refuses a runtime.
+///
+/// The loop cannot see wakers that others hold. So a test that waits for a plain thread, or for the
+/// timer of another reactor, looks like one that waits for ever. A
+/// [`Handle::current`](crate::Handle::current) kept meanwhile tells the loop that a wake may come.
 ///
 /// ```
 /// use std::cell::Cell;

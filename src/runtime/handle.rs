@@ -31,8 +31,9 @@ use crate::task::job::JobControl;
 
 /// Spawns on a runtime from any thread, at any time.
 ///
-/// While a handle lives, `block_on` assumes that work may still come and reports no deadlock. A
-/// handle does not keep the runtime alive.
+/// While a handle lives, `block_on` assumes that work or a wake may still come and reports no
+/// deadlock. So keep one while only another thread, or another reactor's timer, can wake a task. It
+/// does not keep the runtime alive.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

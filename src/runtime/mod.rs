@@ -135,6 +135,10 @@ impl Runtime {
     /// Runs the loop until `future` is ready, and returns its output. Spawned tasks run meanwhile,
     /// and continue in the next `block_on`.
     ///
+    /// When it has slept for 5 s (on a paused clock: at once) and has no timer, socket or blocking
+    /// job to wait for, it says on stderr which tasks wait, once, and continues. A live [`Handle`]
+    /// keeps it silent: it stands for work or a wake still to come.
+    ///
     /// # Errors
     ///
     /// If this thread already runs a loop (the text says where it was entered), or if the system
