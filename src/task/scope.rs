@@ -31,7 +31,7 @@
 //! - A child is in `children`, or being polled, or gone. `end` empties the list; afterwards `add`
 //!   refuses.
 //! - The slots and the group are given back by `end`, once, in one borrow, before any user's
-//!   destructor runs.
+//!   destructor runs; where the runtime is not current, by a message after them.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -144,6 +144,16 @@ struct Entry<'env, E> {
     id: NonZeroU64,
     /// Unset while the child is being polled.
     job: Option<BoxedJob<'env, E>>,
+}
+
+impl<E> Entry<'_, E> {
+    /// Drops the child with its scope. Returns the panic of its destructor, and how the child has
+    /// ended.
+    fn drop_job(self, child: Option<Current>) -> (Option<Failure<E>>, (TaskId, TaskEnd)) {
+        let failure = drop_caught(self.job).map(|panic| Failure::panicked(child, panic));
+        let how = if failure.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
+        (failure, (TaskId(self.id.get()), how))
+    }
 }
 
 type BoxedJob<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
@@ -392,28 +402,23 @@ impl<'env, E> Shared<'env, E> {
         let mut entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
         entries.sort_unstable_by_key(|entry| entry.id);
         let keys: Vec<_> = entries.iter().map(|entry| entry.key).chain([self.body]).collect();
-        let mut described = Vec::new();
-        match context::current_of(self.home) {
-            Some(parts) => {
-                let mut tasks = parts.tasks.borrow_mut();
-                described.extend(keys.iter().map(|&key| tasks.describe_key(key)));
-                let owner = tasks.remove_queue(self.queue, &keys);
-                drop(tasks);
-                parts.guarded(|| drop(owner));
-            }
-            None => self.home.send(Message::EndScope(self.queue, keys)),
-        }
-        let mut described = described.into_iter();
-        let panicked = |entry: Entry<'env, E>| {
-            let child = described.next().flatten();
-            let failure = drop_caught(entry.job).map(|panic| Failure::panicked(child, panic));
-            if let Some(parts) = context::current_of(self.home) {
-                let how = if failure.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
-                parts.tell_ended_id(TaskId(entry.id.get()), how);
-            }
-            failure
+        let Some(parts) = context::current_of(self.home) else {
+            let dropped = entries.into_iter().map(|entry| entry.drop_job(None));
+            let (failures, ended): (Vec<_>, Vec<_>) = dropped.unzip();
+            self.home.send(Message::EndScope(self.queue, keys, ended));
+            return failures.into_iter().flatten().collect();
         };
-        entries.into_iter().filter_map(panicked).collect()
+        let mut tasks = parts.tasks.borrow_mut();
+        let described: Vec<_> = keys.iter().map(|&key| tasks.describe_key(key)).collect();
+        let owner = tasks.remove_queue(self.queue, &keys);
+        drop(tasks);
+        parts.guarded(|| drop(owner));
+        let dropped = entries.into_iter().zip(described).map(|(entry, child)| {
+            let (failure, (task, how)) = entry.drop_job(child);
+            parts.tell_ended_id(task, how);
+            failure
+        });
+        dropped.flatten().collect()
     }
 }
 
