@@ -47,45 +47,19 @@ type Root<'a> = dyn FnMut(&mut Context<'_>) -> Poll<()> + 'a;
 /// # fn main() -> std::io::Result<()> {
 /// let mut runtime = postlude::Runtime::new()?;
 /// drop(runtime.spawn(async {}));
-/// assert_eq!(runtime.turn(Some(std::time::Duration::ZERO))?.polls(), 1);
+/// let turn = runtime.turn(Some(std::time::Duration::ZERO))?;
+/// assert_eq!((turn.polls, turn.has_more), (1, false));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Turn {
-    pub(crate) polls: usize,
-    pub(crate) more: bool,
-    pub(crate) root_is_ready: bool,
-}
-
-impl Turn {
     /// Polls of tasks in this turn.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let turn = postlude::Runtime::new()?.turn(Some(std::time::Duration::ZERO))?;
-    /// assert_eq!(turn.polls(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn polls(&self) -> usize {
-        self.polls
-    }
-
+    pub polls: usize,
     /// Whether there is work for another turn already.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let turn = postlude::Runtime::new()?.turn(Some(std::time::Duration::ZERO))?;
-    /// assert!(!turn.has_more());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn has_more(&self) -> bool {
-        self.more
-    }
+    pub has_more: bool,
+    pub(crate) root_is_ready: bool,
 }
 
 impl Parts {

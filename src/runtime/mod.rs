@@ -228,7 +228,7 @@ impl Runtime {
         let _entered = self.enter(Location::caller(), "turn")?;
         let turn = self.parts.turn(None, Patience::Limit(timeout));
         self.parts.inbox.arm_for_pause();
-        turn.map(|turn| Turn { more: self.parts.has_work(), ..turn })
+        turn.map(|turn| Turn { has_more: self.parts.has_work(), ..turn })
     }
 
     /// Like [`spawn`](crate::spawn), from outside: the task first runs in the next `block_on` or

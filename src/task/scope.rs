@@ -771,16 +771,20 @@ impl<E> fmt::Debug for NamedChild<'_, '_, E> {
 ///     })
 ///     .await
 ///     .unwrap_err();
-///     assert_eq!(failed.first().child().unwrap().name(), Some("bad"));
-///     assert!(matches!(failed.first().cause(), Cause::Error("no")));
-///     assert!(failed.others().is_empty());
+///     assert_eq!(failed.first.child.unwrap().name.as_deref(), Some("bad"));
+///     assert!(matches!(failed.first.cause, Cause::Error("no")));
+///     assert!(failed.others.is_empty());
 /// })
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ScopeError<E> {
-    first: Failure<E>,
-    others: Vec<Failure<E>>,
+    /// The failure that ended the scope.
+    pub first: Failure<E>,
+    /// Further failures: panics of destructors, of the child that failed and of those dropped when
+    /// the scope ended.
+    pub others: Vec<Failure<E>>,
 }
 
 impl<E> ScopeError<E> {
@@ -794,25 +798,6 @@ impl<E> ScopeError<E> {
         for failure in std::iter::once(self.first).chain(self.others) {
             failure.report(home);
         }
-    }
-
-    /// The failure that ended the scope.
-    #[must_use]
-    pub fn first(&self) -> &Failure<E> {
-        &self.first
-    }
-
-    /// Further failures: panics of destructors, of the child that failed and of those dropped when
-    /// the scope ended.
-    #[must_use]
-    pub fn others(&self) -> &[Failure<E>] {
-        &self.others
-    }
-
-    /// The failure that ended the scope, by value.
-    #[must_use]
-    pub fn into_first(self) -> Failure<E> {
-        self.first
     }
 }
 
@@ -838,9 +823,12 @@ impl<E: std::error::Error + 'static> std::error::Error for ScopeError<E> {
 
 /// One failure in a scope: the child, if it was one, and the [`Cause`]. See [`ScopeError`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Failure<E> {
-    child: Option<Current>,
-    cause: Cause<E>,
+    /// The child that failed; `None` if the body did, or the scope was cancelled.
+    pub child: Option<Current>,
+    /// The cause of the failure.
+    pub cause: Cause<E>,
 }
 
 /// The cause of a [`Failure`].
@@ -873,18 +861,6 @@ impl<E> Failure<E> {
             parts.report(child.as_ref(), &payload);
         }
         drop_payload(payload);
-    }
-
-    /// The child that failed; `None` if the body did, or the scope was cancelled.
-    #[must_use]
-    pub fn child(&self) -> Option<&Current> {
-        self.child.as_ref()
-    }
-
-    /// The cause of the failure.
-    #[must_use]
-    pub fn cause(&self) -> &Cause<E> {
-        &self.cause
     }
 
     /// The returned error, if that was the cause.

@@ -26,7 +26,7 @@ fn whole(wire: &[u8]) -> Outcome {
 }
 
 fn refused(wire: &[u8]) -> ErrorKind {
-    whole(wire).expect_err(&format!("{:?}", wire.escape_ascii().to_string())).1.kind()
+    whole(wire).expect_err(&format!("{:?}", wire.escape_ascii().to_string())).1.kind
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn whole(input: &[u8]) -> Head {
 }
 
 fn refused(input: &[u8]) -> ErrorKind {
-    run(HeadLimits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind()
+    run(HeadLimits::default(), input, &[]).expect_err(&input.escape_ascii().to_string()).kind
 }
 
 fn line(line: &str) -> Vec<u8> {
@@ -237,7 +237,7 @@ fn limits_are_exact() {
     let bytes = line("GET / HTTP/1.1");
     let limits = |head_bytes| HeadLimits { head_bytes, ..HeadLimits::default() };
     assert!(run(limits(bytes.len()), &bytes, &[]).is_ok());
-    assert_eq!(run(limits(bytes.len() - 1), &bytes, &[]).unwrap_err().kind(), ErrorKind::HeadTooLarge);
+    assert_eq!(run(limits(bytes.len() - 1), &bytes, &[]).unwrap_err().kind, ErrorKind::HeadTooLarge);
 }
 
 #[test]
@@ -331,7 +331,7 @@ proptest! {
                 prop_assert!(head.fields(&input).eq(peer.headers.iter().map(|h| (h.name, h.value))));
             }
             (Err(error), Ok(httparse::Status::Complete(_))) => {
-                prop_assert!(STRICTER_THAN_HTTPARSE.contains(&error.kind()), "{}", error);
+                prop_assert!(STRICTER_THAN_HTTPARSE.contains(&error.kind), "{}", error);
             }
             // A later minor version is 1.1 here and an error there.
             (Ok(Some(_)), theirs) => prop_assert_eq!(theirs, Err(httparse::Error::Version)),

@@ -51,7 +51,12 @@ impl Log {
     /// Puts a log around a router.
     fn around(&self, router: Router) -> Router {
         let lines = Rc::clone(&self.0);
-        router.with(middleware::access_log(move |access| lines.borrow_mut().push(access.to_string())))
+        router.with(middleware::access_log(move |access| {
+            let line = access.to_string();
+            let facts = (&access.method, &access.target, access.delivery.bytes);
+            assert!(line.contains(&format!(" {} {} ", facts.0, facts.1)) && line.contains(&facts.2.to_string()));
+            lines.borrow_mut().push(line);
+        }))
     }
 
     fn lines(&self) -> Vec<String> {

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::call::{Answer, AnswerFuture, Call, UNANSWERED, poll_caught, tell_of_panic};
 use super::delivery::Delivery;
@@ -181,13 +181,12 @@ fn is_id(id: &[u8]) -> bool {
 pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static {
     let report = Rc::new(report);
     async move |request, next| {
-        let (method, target) = (request.method_name(), request.target());
-        let (line, method) = (format!("{method} {target}"), method.len());
-        let (peer, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
+        let (method, target) = (request.method(), request.target().to_owned());
+        let (peer_addr, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
         let report = Rc::clone(&report);
         request.on_delivery(move |delivery| {
             let time = crate::time::now().saturating_duration_since(begin);
-            report(&Access { line, method, peer, number, time, delivery });
+            report(&Access { method, target, peer_addr, number, time, delivery });
         });
         next.run(request).await
     }
@@ -199,61 +198,29 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
 /// `complete` or `aborted`. An unknown client or status is `-`. For example:
 /// `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Access {
-    /// Method, a space, target.
-    line: String,
-    /// The method's length.
-    method: usize,
-    peer: Option<SocketAddr>,
-    number: u64,
-    time: Duration,
-    delivery: Delivery,
-}
-
-impl Access {
-    /// Returns the method's name as sent.
-    #[must_use]
-    pub fn method(&self) -> &str {
-        &self.line[..self.method]
-    }
-
-    /// Returns the request target as sent: graphic ASCII without `"`.
-    #[must_use]
-    pub fn target(&self) -> &str {
-        &self.line[self.method + 1..]
-    }
-
-    /// Returns the client's address: see [`Request::peer_addr`].
-    #[must_use]
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.peer
-    }
-
-    /// Returns the request's number: see [`Request::number`].
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Returns the time from the layer's call to the answer's end.
-    #[must_use]
-    pub fn time(&self) -> Duration {
-        self.time
-    }
-
-    /// Returns the outcome: status, bytes, and whether the answer is complete.
-    #[must_use]
-    pub fn delivery(&self) -> Delivery {
-        self.delivery
-    }
+    /// The method.
+    pub method: Method,
+    /// The request target as sent: graphic ASCII without `"`.
+    pub target: String,
+    /// The client's address: see [`Request::peer_addr`].
+    pub peer_addr: Option<SocketAddr>,
+    /// The request's number: see [`Request::number`].
+    pub number: u64,
+    /// The time from the layer's call to the answer's end.
+    pub time: Duration,
+    /// The outcome: status, bytes, and whether the answer is complete.
+    pub delivery: Delivery,
 }
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.peer {
-            Some(peer) => write!(f, "{peer} {} ", self.line)?,
-            None => write!(f, "- {} ", self.line)?,
+        match self.peer_addr {
+            Some(peer) => write!(f, "{peer}")?,
+            None => f.write_str("-")?,
         }
+        write!(f, " {} {} ", self.method, self.target)?;
         match self.delivery.status {
             Some(status) => f.write_str(status.as_str())?,
             None => f.write_str("-")?,

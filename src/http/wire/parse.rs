@@ -247,31 +247,22 @@ impl ErrorKind {
 /// use postlude::http::parse::{ErrorKind, Head, HeadLimits, HeadParser};
 /// let mut parser = HeadParser::new(HeadLimits::default());
 /// let error = parser.parse(b"GET / HTTP/1.1\r\nHost : a\r\n", &mut Head::default()).unwrap_err();
-/// assert_eq!((error.kind(), error.status(), error.offset()), (ErrorKind::SpaceBeforeColon, 400, 20));
+/// assert_eq!((error.kind, error.status(), error.offset), (ErrorKind::SpaceBeforeColon, 400, 20));
 /// assert_eq!(error.to_string(), "white space before `:`: leave it out (RFC 9112 section 5.1, at byte 20)");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
-    kind: ErrorKind,
-    offset: usize,
+    /// The reason.
+    pub kind: ErrorKind,
+    /// The position in bytes from the beginning of the head, or of the body: of the invalid byte if
+    /// there is one, else of the line or value, or the exceeded limit.
+    pub offset: usize,
 }
 
 impl Error {
     pub(super) fn new(kind: ErrorKind, offset: usize) -> Self {
         Self { kind, offset }
-    }
-
-    /// Returns the reason.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-
-    /// Returns the position in bytes from the beginning of the head, or of the body: of the invalid
-    /// byte if there is one, else of the line or value, or the exceeded limit.
-    #[must_use]
-    pub fn offset(&self) -> usize {
-        self.offset
     }
 
     /// Returns the status to answer with: 400, 413, 414, 417, 431, 501 or 505 (RFC 9110 section
