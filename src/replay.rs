@@ -99,26 +99,26 @@ where
     // Before the verdict: the destructors of its tasks belong to the run.
     drop(runtime);
     let failure = match result {
-        Err(panic) => Some(Failure::Panic(panic)),
-        Ok(Err(error)) => Some(Failure::Text(error.to_string())),
+        Err(panic) => Some(RunFailure::Panic(panic)),
+        Ok(Err(error)) => Some(RunFailure::Text(error.to_string())),
         Ok(Ok(output)) => (output.report() != ExitCode::SUCCESS)
-            .then(|| Failure::Text("the test returned an error, printed above".to_owned())),
+            .then(|| RunFailure::Text("the test returned an error, printed above".to_owned())),
     };
     let unjoined = unjoined.take();
-    let failure = failure.or_else(|| (!unjoined.is_empty()).then(|| Failure::Text(unjoined.join("\n"))));
+    let failure = failure.or_else(|| (!unjoined.is_empty()).then(|| RunFailure::Text(unjoined.join("\n"))));
     if let Some(failure) = failure {
         failure.end(seed);
     }
 }
 
 /// Why a run failed.
-enum Failure {
+enum RunFailure {
     /// `body` panicked; the message is on stderr already.
     Panic(Box<dyn Any + Send>),
     Text(String),
 }
 
-impl Failure {
+impl RunFailure {
     #[track_caller]
     fn end(self, seed: u64) -> ! {
         let replay = format!("this was seed {seed}; to run it alone: {SEED_VARIABLE}={seed}");

@@ -12,19 +12,18 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::app::router::Router;
-use super::background::{Ledger, TaskFailure, TaskLimits, UnfinishedTask, say};
+use super::background::{FailureHook, Ledger, TaskFailure, TaskLimits, UnfinishedTask, say};
 use super::conn::closing::{self, Leftover};
 use super::conn::connection::Connection;
 use super::conn::limits::Limits;
 use super::conn::places::Places;
-use super::conn::shared::Shared;
+use super::conn::shared::ServerState;
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
 use crate::{spawn, time};
 
 type Until = Pin<Box<dyn Future<Output = ()>>>;
-type Hook = Box<dyn Fn(&TaskFailure)>;
 
 /// An HTTP/1.1 server on one address.
 ///
@@ -55,13 +54,13 @@ pub struct Server {
     listener: TcpListener,
     limits: Limits,
     router: Cell<Router>,
-    hook: Cell<Option<Hook>>,
+    hook: Cell<Option<FailureHook>>,
     until: Option<Until>,
     /// Caught from `shutdown_on_signals` on. `run` reports an error.
     #[cfg(feature = "signal")]
     signals: Option<io::Result<[Signal; 2]>>,
     /// Made of the parts above for the first connection.
-    shared: OnceCell<Rc<Shared>>,
+    shared: OnceCell<Rc<ServerState>>,
 }
 
 impl Server {
@@ -147,7 +146,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    fn shared(&self) -> &Rc<Shared> {
+    fn shared(&self) -> &Rc<ServerState> {
         self.shared.get_or_init(|| {
             let router = self.router.take().finished();
             let limits = self.limits.clone().normalised();
@@ -157,7 +156,7 @@ impl Server {
                 threads: limits.background_threads,
             };
             let ledger = Rc::new(Ledger::new(tasks, self.hook.take()));
-            Rc::new(Shared::new(router, limits, ledger))
+            Rc::new(ServerState::new(router, limits, ledger))
         })
     }
 
@@ -183,7 +182,7 @@ impl Server {
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
         let connection = Connection::new(Rc::clone(self.shared()), io, None);
-        connection.serve(async |leftover: Leftover<IO>, _: &Shared| leftover.close().await).await;
+        connection.serve(async |leftover: Leftover<IO>, _: &ServerState| leftover.close().await).await;
     }
 
     /// Accepts and serves connections until it is told to stop, then drains: see
@@ -218,7 +217,12 @@ impl Server {
         accepted.map(|()| report)
     }
 
-    fn poll_accept_until(&self, shared: &Rc<Shared>, stop: &mut Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_accept_until(
+        &self,
+        shared: &Rc<ServerState>,
+        stop: &mut Stop,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if stop.poll_first(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -233,7 +237,7 @@ impl Server {
     }
 }
 
-fn start(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn start(shared: &Rc<ServerState>, stream: TcpStream, peer: SocketAddr) {
     // Answers are written whole, so a delay to gather more bytes only costs time. Without the
     // option the connection works, too.
     let _ = stream.set_nodelay(true);
@@ -243,7 +247,7 @@ fn start(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
 }
 
 /// Leaves an idle connection's socket to the closing task.
-fn close_later(leftover: Leftover<TcpStream>, shared: &Shared) -> Ready<()> {
+fn close_later(leftover: Leftover<TcpStream>, shared: &ServerState) -> Ready<()> {
     shared.closing.add(leftover);
     ready(())
 }
@@ -290,7 +294,7 @@ impl Stop {
     }
 }
 
-async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
+async fn drain(shared: &ServerState, stop: &mut Stop) -> ShutdownReport {
     let (completed, failed) = (shared.ledger.completed(), shared.ledger.failed());
     let mut limit = time::sleep(shared.limits.drain_limit);
     poll_fn(|cx| {

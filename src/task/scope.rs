@@ -138,15 +138,15 @@ where
 }
 
 /// A child as its scope keeps it.
-struct Entry<'env, E> {
+struct ChildEntry<'env, E> {
     key: TaskKey,
     /// Not a [`TaskId`], so that an unused entry of the slab needs no tag beside it.
     id: NonZeroU64,
     /// Unset while the child is being polled.
-    job: Option<BoxedJob<'env, E>>,
+    job: Option<BoxedChild<'env, E>>,
 }
 
-impl<E> Entry<'_, E> {
+impl<E> ChildEntry<'_, E> {
     /// Drops the child with its scope. Returns the panic of its destructor, and how the child has
     /// ended.
     fn drop_job(self, child: Option<Current>) -> (Option<Failure<E>>, (TaskId, TaskEnd)) {
@@ -156,10 +156,10 @@ impl<E> Entry<'_, E> {
     }
 }
 
-type BoxedJob<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
+type BoxedChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
 
 /// What a scope's handles and its future have in common.
-struct Shared<'env, E> {
+struct ScopeState<'env, E> {
     home: Home,
     queue: QueueId,
     /// The slot of the body: waking it gets the scope polled.
@@ -167,7 +167,7 @@ struct Shared<'env, E> {
     cancelled: Cell<bool>,
     /// Set by `end`: no child is taken any more.
     ended: Cell<bool>,
-    children: RefCell<Slab<Entry<'env, E>>>,
+    children: RefCell<Slab<ChildEntry<'env, E>>>,
 }
 
 /// Spawns children into a [`scope`](scope()), and can cancel it.
@@ -193,7 +193,7 @@ struct Shared<'env, E> {
 /// # }
 /// ```
 pub struct Scope<'env, E> {
-    shared: Rc<Shared<'env, E>>,
+    shared: Rc<ScopeState<'env, E>>,
 }
 
 impl<'env, E: 'env> Scope<'env, E> {
@@ -208,7 +208,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         drop(tasks);
         let (body, _) = inserted.unwrap_or_else(|| full());
         Self {
-            shared: Rc::new(Shared {
+            shared: Rc::new(ScopeState {
                 home: parts.home,
                 queue,
                 body,
@@ -233,7 +233,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         F::Output: 'env,
     {
         let (outlet, end) = Outlet::new();
-        self.add(Box::pin(Job { future, end, split: Ok }), outlet, None, Location::caller())
+        self.add(Box::pin(ChildFuture { future, end, split: Ok }), outlet, None, Location::caller())
     }
 
     /// Runs a future whose `Err` ends the scope, which returns it.
@@ -248,7 +248,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         T: 'env,
     {
         let (outlet, end) = Outlet::new();
-        self.add(Box::pin(Job { future, end, split: |result| result }), outlet, None, Location::caller())
+        self.add(Box::pin(ChildFuture { future, end, split: |result| result }), outlet, None, Location::caller())
     }
 
     /// Spawns a child with a name, for reports and logs.
@@ -271,7 +271,7 @@ impl<'env, E: 'env> Scope<'env, E> {
     /// task-locals.
     fn add<T>(
         &self,
-        job: BoxedJob<'env, E>,
+        job: BoxedChild<'env, E>,
         outlet: Rc<Outlet<T>>,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
@@ -285,7 +285,7 @@ impl<'env, E: 'env> Scope<'env, E> {
     }
 }
 
-impl<'env, E> Shared<'env, E> {
+impl<'env, E> ScopeState<'env, E> {
     fn waker(&self, key: TaskKey) -> Waker {
         waker::waker(WakeId::new(self.home.number(), key))
     }
@@ -293,7 +293,7 @@ impl<'env, E> Shared<'env, E> {
     /// Takes a child in; drops it if the scope or the runtime has ended.
     fn add(
         &self,
-        job: BoxedJob<'env, E>,
+        job: BoxedChild<'env, E>,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
     ) -> (TaskKey, TaskId) {
@@ -316,7 +316,7 @@ impl<'env, E> Shared<'env, E> {
             drop(children);
             full()
         };
-        vacant.insert(Entry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
+        vacant.insert(ChildEntry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
         drop(children);
         // The scope may be waiting: the spawner need not be in it.
         let owner = parts.tasks.borrow_mut().take_owner(self.queue);
@@ -425,7 +425,7 @@ impl<'env, E> Shared<'env, E> {
 pin_project! {
     /// The future of a scope, once it runs.
     struct Driver<'env, E, B, T> {
-        shared: Rc<Shared<'env, E>>,
+        shared: Rc<ScopeState<'env, E>>,
         // Unset once it has ended.
         #[pin]
         body: Option<B>,
@@ -588,7 +588,7 @@ impl<T> Drop for End<T> {
 pin_project! {
     /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it
     /// last.
-    struct Job<F, T, S> {
+    struct ChildFuture<F, T, S> {
         #[pin]
         future: F,
         end: End<T>,
@@ -596,7 +596,7 @@ pin_project! {
     }
 }
 
-impl<F, T, E, S> Future for Job<F, T, S>
+impl<F, T, E, S> Future for ChildFuture<F, T, S>
 where
     F: Future,
     S: Fn(F::Output) -> Result<T, E>,
@@ -729,7 +729,7 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
         F::Output: 'env,
     {
         let (outlet, end) = Outlet::new();
-        self.scope.add(Box::pin(Job { future, end, split: Ok }), outlet, Some(self.name), Location::caller())
+        self.scope.add(Box::pin(ChildFuture { future, end, split: Ok }), outlet, Some(self.name), Location::caller())
     }
 
     /// Like [`Scope::try_spawn`].
@@ -745,7 +745,7 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
     {
         let (outlet, end) = Outlet::new();
         self.scope.add(
-            Box::pin(Job { future, end, split: |result| result }),
+            Box::pin(ChildFuture { future, end, split: |result| result }),
             outlet,
             Some(self.name),
             Location::caller(),

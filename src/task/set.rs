@@ -81,7 +81,7 @@ impl<T: 'static> JoinSet<T> {
     /// As [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
+        let task = Stage::boxed(SetMember { future, notice: self.notice() });
         self.insert(task, None, Location::caller(), "JoinSet::spawn")
     }
 
@@ -92,7 +92,7 @@ impl<T: 'static> JoinSet<T> {
     /// As [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
+        let task = Stage::boxed(SetMember { future, notice: self.notice() });
         self.insert(task, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
     }
 
@@ -108,7 +108,7 @@ impl<T: 'static> JoinSet<T> {
         location: &'static Location<'static>,
         what: &str,
     ) {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
+        let task = Stage::boxed(SetMember { future, notice: self.notice() });
         self.insert(task, None, location, what);
     }
 
@@ -305,14 +305,14 @@ impl<T> fmt::Debug for JoinSet<T> {
 pin_project! {
     /// The future of a task of a set. The notice stands last, so it is given when the future is
     /// gone.
-    struct Member<F> {
+    struct SetMember<F> {
         #[pin]
         future: F,
         notice: Notice,
     }
 }
 
-impl<F: Future> Future for Member<F> {
+impl<F: Future> Future for SetMember<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::request::{Record, Request};
+use super::request::{Request, RequestRecord};
 use super::response::{IntoResponse, Response};
 use crate::http::background::{say, text_of};
 
@@ -60,7 +60,7 @@ pub(crate) fn poll_caught<F: Future + Unpin>(
 pub(crate) const UNANSWERED: &str = "the server could not answer";
 
 /// Reports a handler's panic and its request on stderr.
-pub(crate) fn tell_of_panic(text: &str, record: &Record) {
+pub(crate) fn tell_of_panic(text: &str, record: &RequestRecord) {
     let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
     say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
 }

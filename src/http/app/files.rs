@@ -11,7 +11,7 @@
 //! 2. `open`: open the file, then check that the path without symbolic links is below the root and
 //!    is still the same file.
 //! 3. `answer`: decide whether to send the whole, a part, 304, 412 or 416.
-//! 4. `Pieces`: read the bytes.
+//! 4. `FilePieces`: read the bytes.
 //!
 //! # Invariants
 //!
@@ -119,8 +119,8 @@ impl Dir {
         let (root, index) = (self.root.clone(), self.index.clone());
         let slash = if path.is_empty() { request.path().ends_with('/') } else { path.ends_with('/') };
         match spawn_blocking(move || open(&root, &relative, slash, index.as_deref())).await {
-            Ok(Ok(Found::File(opened))) => answer(request, opened),
-            Ok(Ok(Found::Directory)) => with_slash(request),
+            Ok(Ok(FileLookup::File(opened))) => answer(request, opened),
+            Ok(Ok(FileLookup::Directory)) => with_slash(request),
             Ok(Err(error)) if is_missing(&error) => missing(),
             Ok(Err(_)) | Err(_) => unreadable(),
         }
@@ -201,7 +201,7 @@ struct Opened {
     kind: &'static str,
 }
 
-enum Found {
+enum FileLookup {
     File(Opened),
     /// A directory with an index, but without a slash at the end of the path: relative links in the
     /// index would lead to the directory's neighbours.
@@ -216,19 +216,19 @@ impl Opened {
     }
 }
 
-fn open(root: &Path, relative: &Path, slash: bool, index: Option<&str>) -> io::Result<Found> {
+fn open(root: &Path, relative: &Path, slash: bool, index: Option<&str>) -> io::Result<FileLookup> {
     let root = root.canonicalize()?;
     let found = open_within(&root, &root.join(relative))?;
     if found.data.is_file() {
         let is_named = !slash;
-        return is_named.then_some(Found::File(found)).ok_or_else(|| io::ErrorKind::NotFound.into());
+        return is_named.then_some(FileLookup::File(found)).ok_or_else(|| io::ErrorKind::NotFound.into());
     }
     let index = index.filter(|_| found.data.is_dir()).ok_or(io::ErrorKind::NotFound)?;
     let found = open_within(&root, &root.join(relative).join(index))?;
     if !found.data.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(if slash { Found::File(found) } else { Found::Directory })
+    Ok(if slash { FileLookup::File(found) } else { FileLookup::Directory })
 }
 
 /// Opens first and checks afterwards, so that the file checked is the file sent.
@@ -312,13 +312,13 @@ fn unreadable() -> Response {
 
 fn send(file: File, range: Range<u64>) -> Response {
     let length = range.end - range.start;
-    Response::stream_sized(length, Pieces { file: Some(file), at: range.start, left: length, reading: None })
+    Response::stream_sized(length, FilePieces { file: Some(file), at: range.start, left: length, reading: None })
 }
 
 type Reading = JoinHandle<(File, io::Result<Vec<u8>>)>;
 
 /// Reads a file's bytes. Holds the file, or the read that has it.
-struct Pieces {
+struct FilePieces {
     file: Option<File>,
     /// The offset of the next piece, and the number of bytes still to come.
     at: u64,
@@ -326,7 +326,7 @@ struct Pieces {
     reading: Option<Reading>,
 }
 
-impl Stream for Pieces {
+impl Stream for FilePieces {
     type Item = io::Result<Vec<u8>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -18,7 +18,7 @@ pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
 ) -> Result<T, Rejection> {
     let decoded: Result<Vec<_>, PathError> =
         parameters.map(|(name, value)| Ok((name, Value(decode_value(value)?)))).collect();
-    let result = decoded.and_then(|parameters| T::deserialize(Parameters(parameters)));
+    let result = decoded.and_then(|parameters| T::deserialize(PathParameters(parameters)));
     result.map_err(|error| match error {
         PathError::Value(text) => Rejection::bad_request(text),
         PathError::Shape(text) => Rejection::internal(text),
@@ -81,9 +81,9 @@ impl de::Error for PathError {
     }
 }
 
-struct Parameters<'a>(Vec<(&'a str, Value<'a>)>);
+struct PathParameters<'a>(Vec<(&'a str, Value<'a>)>);
 
-impl<'a> Parameters<'a> {
+impl<'a> PathParameters<'a> {
     fn single(mut self) -> Result<Value<'a>, PathError> {
         match (self.0.pop(), self.0.is_empty()) {
             (Some((_, value)), true) => Ok(value),
@@ -106,7 +106,7 @@ macro_rules! single {
     };
 }
 
-impl<'de> Deserializer<'de> for Parameters<'de> {
+impl<'de> Deserializer<'de> for PathParameters<'de> {
     type Error = PathError;
 
     single! {

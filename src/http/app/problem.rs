@@ -1,8 +1,8 @@
 //! The form of error answers: a text, or problem details (RFC 9457) for a client that prefers JSON.
 //!
-//! Every error of a request with a valid head becomes a response with a `Payload::Problem`, its
-//! text. The form is chosen only when the answer is written, so the code that makes an error need
-//! not know the request.
+//! Every error of a request with a valid head becomes a response with a `ResponseBody::Problem`,
+//! its text. The form is chosen only when the answer is written, so the code that makes an error
+//! need not know the request.
 //!
 //! # How it works
 //!
@@ -12,19 +12,19 @@
 
 use http::header::{self, HeaderValue};
 
-use super::request::Record;
-use super::response::{Payload, Response};
+use super::request::RequestRecord;
+use super::response::{Response, ResponseBody};
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const ACCEPT: HeaderValue = HeaderValue::from_static("accept");
 
 /// Converts an error into the form that the client prefers. Leaves other answers unchanged.
-pub(crate) fn settle(response: &mut Response, record: &Record) {
-    let Payload::Problem(detail) = &response.payload else { return };
+pub(crate) fn settle(response: &mut Response, record: &RequestRecord) {
+    let ResponseBody::Problem(detail) = &response.payload else { return };
     let fields = record.head.fields(&record.bytes);
     let accept = fields.filter(|(name, _)| name.eq_ignore_ascii_case("accept")).map(|(_, value)| value);
     if prefers_json(accept) {
-        response.payload = Payload::Bytes(json_of(response, detail));
+        response.payload = ResponseBody::Bytes(json_of(response, detail));
         response.fields.retain(|(name, _)| *name != header::CONTENT_TYPE);
         response.fields.push((header::CONTENT_TYPE, PROBLEM));
     }

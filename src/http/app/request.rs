@@ -20,7 +20,7 @@ use crate::http::background::{BackgroundTasks, Ledger};
 use crate::http::wire::parse::Head;
 
 /// A request's head, its route, and its background tasks.
-pub(crate) struct Record {
+pub(crate) struct RequestRecord {
     /// The head as sent. The connection writes it before the handler starts.
     pub(crate) bytes: Vec<u8>,
     pub(crate) head: Head,
@@ -43,7 +43,7 @@ pub(crate) struct Record {
     ledger: Rc<Ledger>,
 }
 
-impl Record {
+impl RequestRecord {
     pub(crate) fn new(ledger: Rc<Ledger>, peer: Option<SocketAddr>) -> Self {
         Self {
             bytes: Vec::new(),
@@ -109,13 +109,13 @@ impl Record {
 /// });
 /// ```
 pub struct Request {
-    pub(crate) record: Rc<Record>,
+    pub(crate) record: Rc<RequestRecord>,
     body: Body,
     extensions: Extensions,
 }
 
 impl Request {
-    pub(crate) fn new(record: Rc<Record>, body: Body) -> Self {
+    pub(crate) fn new(record: Rc<RequestRecord>, body: Body) -> Self {
         Self { record, body, extensions: Extensions::default() }
     }
 

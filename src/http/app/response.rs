@@ -23,7 +23,7 @@ pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octe
 /// A body that is made piece by piece.
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>;
 
-pub(crate) enum Payload {
+pub(crate) enum ResponseBody {
     Empty,
     Static(&'static [u8]),
     Bytes(Vec<u8>),
@@ -36,7 +36,7 @@ pub(crate) enum Payload {
     Upgrade(OnUpgrade),
 }
 
-impl Payload {
+impl ResponseBody {
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Sized(length, _) => Some(*length),
@@ -72,7 +72,7 @@ impl Payload {
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) payload: Payload,
+    pub(crate) payload: ResponseBody,
     /// The response's own background tasks, which run after those of extractors and handler.
     pub(crate) tasks: Vec<QueuedTask>,
     /// Whether the handler failed. A layer passes it on with the response.
@@ -92,12 +92,12 @@ impl Response {
     }
 
     pub(crate) fn of(status: StatusCode) -> Self {
-        Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new(), failed: false }
+        Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false }
     }
 
     /// Creates an error's answer: see `problem`.
     pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
-        (status, with(TEXT, Payload::Problem(text.into()))).into_response()
+        (status, with(TEXT, ResponseBody::Problem(text.into()))).into_response()
     }
 
     /// Creates a response whose body is a stream of unknown length. It is sent in chunks, or up to
@@ -112,7 +112,7 @@ impl Response {
     /// send something now and then, as [`sse`](crate::http::sse()) does.
     #[must_use]
     pub fn stream(stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
-        Self { payload: Payload::Stream(Box::pin(stream)), ..Self::of(StatusCode::OK) }
+        Self { payload: ResponseBody::Stream(Box::pin(stream)), ..Self::of(StatusCode::OK) }
     }
 
     /// Creates a response whose body is a stream of known length. It is sent with `Content-Length`,
@@ -129,7 +129,7 @@ impl Response {
     /// ```
     #[must_use]
     pub fn stream_sized(length: u64, stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
-        Self { payload: Payload::Sized(length, Box::pin(stream)), ..Self::of(StatusCode::OK) }
+        Self { payload: ResponseBody::Sized(length, Box::pin(stream)), ..Self::of(StatusCode::OK) }
     }
 
     /// Creates a 101: the connection goes on with another protocol, and `run` gets the socket.
@@ -149,7 +149,7 @@ impl Response {
         F: AsyncFnOnce(Upgraded) + 'static,
     {
         let mut response = Self::of(StatusCode::SWITCHING_PROTOCOLS).with_field(header::UPGRADE, protocol);
-        response.payload = Payload::Upgrade(Box::new(|upgraded| Box::pin(async move { run(upgraded).await })));
+        response.payload = ResponseBody::Upgrade(Box::new(|upgraded| Box::pin(async move { run(upgraded).await })));
         response
     }
 
@@ -309,25 +309,25 @@ impl IntoResponse for StatusCode {
     }
 }
 
-fn with(kind: HeaderValue, payload: Payload) -> Response {
+fn with(kind: HeaderValue, payload: ResponseBody) -> Response {
     Response { fields: vec![(header::CONTENT_TYPE, kind)], payload, ..Response::of(StatusCode::OK) }
 }
 
 impl IntoResponse for &'static str {
     fn into_response(self) -> Response {
-        with(TEXT, Payload::Static(self.as_bytes()))
+        with(TEXT, ResponseBody::Static(self.as_bytes()))
     }
 }
 
 impl IntoResponse for String {
     fn into_response(self) -> Response {
-        with(TEXT, Payload::Bytes(self.into_bytes()))
+        with(TEXT, ResponseBody::Bytes(self.into_bytes()))
     }
 }
 
 impl IntoResponse for &'static [u8] {
     fn into_response(self) -> Response {
-        with(BYTES, Payload::Static(self))
+        with(BYTES, ResponseBody::Static(self))
     }
 }
 
@@ -348,7 +348,7 @@ impl IntoResponse for Cow<'static, str> {
 
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
-        with(BYTES, Payload::Bytes(self))
+        with(BYTES, ResponseBody::Bytes(self))
     }
 }
 

@@ -13,7 +13,7 @@ use super::extensions::Extensions;
 use super::handler::{Handler, Parameters};
 use super::middleware::{Layer, Next, layer_of};
 use super::pattern::Pattern;
-use super::request::{Record, Request};
+use super::request::{Request, RequestRecord};
 use super::response::{IntoResponse, Response};
 use super::route::{Route, RouteMatch, allow_of, allowing, not_found};
 use super::settings::RouteSettings;
@@ -276,8 +276,8 @@ impl Router {
     }
 
     /// Finds the handler, and stores the settings and parameters in the record.
-    pub(crate) fn find(&self, record: &mut Record) -> RouteMatch {
-        let Record { bytes, head, route: taken, endpoint, parameters, .. } = record;
+    pub(crate) fn find(&self, record: &mut RequestRecord) -> RouteMatch {
+        let RequestRecord { bytes, head, route: taken, endpoint, parameters, .. } = record;
         if head.method(bytes) == CONNECT {
             return self.answer_for_all(no_tunnel, taken);
         }

@@ -11,8 +11,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 pub(crate) type OnUpgrade = Box<dyn FnOnce(Upgraded) -> UpgradeFuture>;
 pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = ()>>>;
 
-trait Io: AsyncRead + AsyncWrite {}
-impl<T: AsyncRead + AsyncWrite> Io for T {}
+trait Transport: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Transport for T {}
 
 /// A connection that has left HTTP, for the function of
 /// [`Response::upgrade`](crate::http::Response::upgrade).
@@ -35,7 +35,7 @@ impl<T: AsyncRead + AsyncWrite> Io for T {}
 /// });
 /// ```
 pub struct Upgraded {
-    io: Box<dyn Io + Unpin>,
+    io: Box<dyn Transport + Unpin>,
     /// Bytes read after the request. The first `taken` are consumed.
     left: Vec<u8>,
     taken: usize,

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use http::StatusCode;
 
-use super::buffer::{GrownBuffers, Input, Output};
-use super::incoming::Incoming;
+use super::buffer::{GrownBuffers, Input, OutputBuffer};
+use super::incoming::IncomingBody;
 use super::limits::Limits;
-use super::timer::Patience;
+use super::timer::RateLimit;
 use crate::http::app::delivery::Watch;
-use crate::http::app::request::Record;
+use crate::http::app::request::RequestRecord;
 use crate::http::app::upgraded::OnUpgrade;
 use crate::http::background::{Ledger, Trigger};
 use crate::http::wire::parse::HeadParser;
@@ -25,12 +25,12 @@ const SPARE: usize = 64;
 
 pub(super) struct Active {
     pub(super) input: Input,
-    pub(super) output: Output,
+    pub(super) output: OutputBuffer,
     pub(super) parser: HeadParser,
     /// When the first byte of an incomplete head was seen.
     pub(super) head_since: Option<Instant>,
-    pub(super) record: Rc<Record>,
-    pub(super) body: Option<Incoming>,
+    pub(super) record: Rc<RequestRecord>,
+    pub(super) body: Option<IncomingBody>,
     /// Set while a handler runs: its tasks have no trigger yet.
     pub(super) calling: bool,
     /// Gets the socket after the current answer.
@@ -41,10 +41,10 @@ impl Active {
     pub(super) fn new(limits: &Limits, ledger: &Rc<Ledger>) -> Self {
         Self {
             input: Input::default(),
-            output: Output::new(limits.max_buffer, Patience::new(limits.write_timeout, limits.write_rate)),
+            output: OutputBuffer::new(limits.max_buffer, RateLimit::new(limits.write_timeout, limits.write_rate)),
             parser: HeadParser::new(limits.head),
             head_since: None,
-            record: Rc::new(Record::new(Rc::clone(ledger), None)),
+            record: Rc::new(RequestRecord::new(Rc::clone(ledger), None)),
             body: None,
             calling: false,
             on_upgrade: None,

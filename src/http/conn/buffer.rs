@@ -1,9 +1,9 @@
 //! A connection's two buffers.
 //!
-//! [`Input`] holds bytes that were read and not yet consumed. [`Output`] holds answers that were
-//! not yet written. Small ones share one buffer, so that a batch of pipelined answers is one write.
-//! A big body follows the buffer, and is not copied. An answer with background tasks or delivery
-//! callbacks leaves a mark; they run when the count of written bytes passes it.
+//! [`Input`] holds bytes that were read and not yet consumed. [`OutputBuffer`] holds answers that
+//! were not yet written. Small ones share one buffer, so that a batch of pipelined answers is one
+//! write. A big body follows the buffer, and is not copied. An answer with background tasks or
+//! delivery callbacks leaves a mark; they run when the count of written bytes passes it.
 //!
 //! A loopback or fast network moves megabytes per call, and the kernel copies them on this thread.
 //! So bytes cost budget, as operations do: a connection moves at most 2 MiB before the others have
@@ -18,9 +18,9 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::timer::Patience;
+use super::timer::RateLimit;
 use crate::http::app::delivery::Watch;
-use crate::http::app::response::Payload;
+use crate::http::app::response::ResponseBody;
 use crate::http::background::{AnswerOutcome, Trigger};
 use crate::task::{has_budget, spend};
 
@@ -165,7 +165,7 @@ const KEPT: usize = 16 * 1024;
 
 /// The end of an answer with background tasks or delivery callbacks.
 struct Mark {
-    /// The value of `Output::queued` at the end.
+    /// The value of `OutputBuffer::queued` at the end.
     end: u64,
     trigger: Option<Trigger>,
     watch: Option<Watch>,
@@ -187,14 +187,14 @@ fn first(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(LARGEST_WRITE)]
 }
 
-pub(super) struct Output {
+pub(super) struct OutputBuffer {
     /// The number of waiting bytes above which the output is full.
     limit: u64,
     /// Heads and small bodies. The first `sent` bytes are written.
     buffer: Vec<u8>,
     sent: usize,
     /// A big body, which follows the buffer. Its first `big_sent` bytes are written.
-    big: Option<Payload>,
+    big: Option<ResponseBody>,
     big_sent: usize,
     /// Counts of bytes since the beginning: appended, written, and written before the last flush.
     queued: u64,
@@ -205,13 +205,13 @@ pub(super) struct Output {
     /// The callbacks of the answer that is being appended.
     watch: Option<Watch>,
     /// The time that the client may still let the output wait.
-    patience: Patience,
+    patience: RateLimit,
     /// Set when the socket takes no more bytes. All later bytes are thrown away.
     broken: bool,
 }
 
-impl Output {
-    pub(super) fn new(limit: usize, patience: Patience) -> Self {
+impl OutputBuffer {
+    pub(super) fn new(limit: usize, patience: RateLimit) -> Self {
         Self {
             limit: limit as u64,
             buffer: Vec::new(),
@@ -264,7 +264,7 @@ impl Output {
     }
 
     /// Appends a body. Returns whether it is big: then flush it before anything is appended.
-    pub(super) fn append_payload(&mut self, payload: Payload) -> bool {
+    pub(super) fn append_payload(&mut self, payload: ResponseBody) -> bool {
         let Some(bytes) = payload.bytes() else { return false };
         if bytes.len() <= COPIED {
             self.append(|buffer| buffer.extend_from_slice(bytes));
@@ -349,7 +349,7 @@ impl Output {
             let small = first(&self.buffer[self.sent..]);
             // The big body follows the whole buffer, not the part that is written now.
             let is_last = small.len() == self.buffer.len() - self.sent;
-            let count = match self.big.as_ref().filter(|_| is_last).and_then(Payload::bytes) {
+            let count = match self.big.as_ref().filter(|_| is_last).and_then(ResponseBody::bytes) {
                 None => ready!(io.as_mut().poll_write(cx, small))?,
                 Some(big) => {
                     let parts = [IoSlice::new(small), IoSlice::new(first(&big[self.big_sent..]))];
@@ -405,7 +405,7 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for OutputBuffer {
     fn drop(&mut self) {
         self.break_off();
     }

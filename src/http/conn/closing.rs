@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_io::AsyncWrite;
 
-use super::places::Place;
+use super::places::ConnectionPlace;
 use super::timer::LINGER;
 use crate::net::TcpStream;
 use crate::sync::Notify;
@@ -33,11 +33,11 @@ const SLICE: Duration = Duration::from_millis(10);
 pub(crate) struct Leftover<IO> {
     io: IO,
     #[allow(dead_code, reason = "held until the socket is closed")]
-    place: Place,
+    place: ConnectionPlace,
 }
 
 impl<IO: AsyncWrite + Unpin> Leftover<IO> {
-    pub(super) fn new(io: IO, place: Place) -> Self {
+    pub(super) fn new(io: IO, place: ConnectionPlace) -> Self {
         Self { io, place }
     }
 

@@ -40,17 +40,17 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::active::{Active, Held};
 use super::closing::Leftover;
-use super::incoming::{DRAINED, Incoming};
-use super::places::Place;
-use super::shared::Shared;
-use super::timer::{self, LINGER, Patience, Timer};
+use super::incoming::{DRAINED, IncomingBody};
+use super::places::ConnectionPlace;
+use super::shared::ServerState;
+use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
 use super::upgrade;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
 use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, poll_caught, tell_of_panic};
 use crate::http::app::delivery::Watch;
 use crate::http::app::problem;
-use crate::http::app::request::{Record, Request};
-use crate::http::app::response::{IntoResponse, Payload, Pieces, Response};
+use crate::http::app::request::{Request, RequestRecord};
+use crate::http::app::response::{IntoResponse, Pieces, Response, ResponseBody};
 use crate::http::app::route::RouteMatch;
 use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
 use crate::http::background::{AddError, Trigger, discard, say, text_of};
@@ -82,24 +82,24 @@ enum ConnectionEnd {
 
 pub(crate) struct Connection<IO> {
     io: IO,
-    shared: Rc<Shared>,
-    place: Place,
+    shared: Rc<ServerState>,
+    place: ConnectionPlace,
     peer: Option<SocketAddr>,
     active: Held,
     /// Requests still allowed.
     requests_left: u32,
-    timer: Timer,
+    timer: ConnectionTimer,
 }
 
 impl<IO> Connection<IO> {
-    pub(crate) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(shared: Rc<ServerState>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
             place: shared.places.enter(),
             peer,
             active: Held::default(),
             requests_left: shared.limits.max_requests,
-            timer: Timer::default(),
+            timer: ConnectionTimer::default(),
             shared,
         }
     }
@@ -113,7 +113,7 @@ impl<IO> Connection<IO> {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared.ledger), self.peer)),
+            None => active.record = Rc::new(RequestRecord::new(Rc::clone(&self.shared.ledger), self.peer)),
         }
     }
 
@@ -150,7 +150,7 @@ impl<IO> Connection<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Serves the connection to its end. If it ends while idle, `close` gets the rest.
-    pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &Shared)) -> impl Future<Output = ()> {
+    pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &ServerState)) -> impl Future<Output = ()> {
         let mut connection = self;
         // The future of an async function would hold the connection twice, as parameter and
         // variable.
@@ -335,7 +335,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if too_large {
             cell.end(Err(BodyError::TooLarge));
         }
-        self.active.body = Some(Incoming {
+        self.active.body = Some(IncomingBody {
             decoder: Decoder::new(framing, self.shared.limits.chunks),
             cell: Rc::clone(&cell),
             allowance,
@@ -343,7 +343,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             expects_continue: self.active.record.head.expects_continue(),
             ended: too_large,
             failed: too_large,
-            patience: Patience::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
+            patience: RateLimit::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
         });
         Body::new(cell)
     }
@@ -449,7 +449,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn begin_answer(&mut self, answer: Answer) -> PendingAnswer {
         let (mut response, failed) = self.gather_tasks(answer);
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
-        if (switches || matches!(response.payload, Payload::Upgrade(_)))
+        if (switches || matches!(response.payload, ResponseBody::Upgrade(_)))
             && !upgrade::was_asked(&self.active.record, &response)
         {
             response = upgrade::required(response);
@@ -474,8 +474,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 discard(payload);
                 (None, false)
             }
-            Payload::Stream(stream) | Payload::Sized(_, stream) => (Some(stream), false),
-            Payload::Upgrade(on_upgrade) => {
+            ResponseBody::Stream(stream) | ResponseBody::Sized(_, stream) => (Some(stream), false),
+            ResponseBody::Upgrade(on_upgrade) => {
                 self.active.on_upgrade = Some(on_upgrade);
                 (None, true)
             }

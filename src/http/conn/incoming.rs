@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::Context;
 
 use super::buffer::{GrownBuffers, Input};
-use super::timer::Patience;
+use super::timer::RateLimit;
 use crate::http::app::body::{BodyCell, BodyError, Demand};
 use crate::http::wire::chunked::Decoder;
 
@@ -13,7 +13,7 @@ use crate::http::wire::chunked::Decoder;
 /// connection closes.
 pub(super) const DRAINED: usize = 64 * 1024;
 
-pub(super) struct Incoming {
+pub(super) struct IncomingBody {
     pub(super) decoder: Decoder,
     pub(super) cell: Rc<BodyCell>,
     /// Data bytes still allowed.
@@ -25,17 +25,17 @@ pub(super) struct Incoming {
     pub(super) ended: bool,
     pub(super) failed: bool,
     /// The time that the client may still let the handler wait.
-    pub(super) patience: Patience,
+    pub(super) patience: RateLimit,
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingBody {
     /// Ends the body with an error for a reader that still waits, perhaps in another task.
     fn drop(&mut self) {
         self.cell.abandon();
     }
 }
 
-impl Incoming {
+impl IncomingBody {
     /// Moves body bytes from the input to the handler. Returns whether the handler got what it
     /// asked for, or the end.
     pub(super) fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {

@@ -1,8 +1,8 @@
 //! The list of a server's open connections.
 //!
-//! Each connection holds its [`Place`] until its socket is closed. Idle connections wait here for
-//! the server to stop, and `Server::run` waits here for connections to end. The spare buffers are
-//! freed with the last connection.
+//! Each connection holds its [`ConnectionPlace`] until its socket is closed. Idle connections wait
+//! here for the server to stop, and `Server::run` waits here for connections to end. The spare
+//! buffers are freed with the last connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -31,12 +31,12 @@ struct OpenConnection {
     task: Option<JoinHandle<()>>,
 }
 
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     places: Rc<Places>,
     key: usize,
 }
 
-impl Place {
+impl ConnectionPlace {
     pub(super) fn key(&self) -> usize {
         self.key
     }
@@ -53,7 +53,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let places = &self.places;
         let (entry, last) = {
@@ -78,9 +78,9 @@ impl Drop for Place {
 }
 
 impl Places {
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
+    pub(super) fn enter(self: &Rc<Self>) -> ConnectionPlace {
         let key = self.connections.borrow_mut().insert(OpenConnection::default());
-        Place { places: Rc::clone(self), key }
+        ConnectionPlace { places: Rc::clone(self), key }
     }
 
     /// Records the task of an accepted connection, unless the connection has already ended.

@@ -10,7 +10,7 @@ use crate::http::app::router::Router;
 use crate::http::background::Ledger;
 use crate::http::wire::write::Date;
 
-pub(crate) struct Shared {
+pub(crate) struct ServerState {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) ledger: Rc<Ledger>,
@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     requests: Cell<u64>,
 }
 
-impl Shared {
+impl ServerState {
     pub(crate) fn new(router: Router, limits: Limits, ledger: Rc<Ledger>) -> Self {
         Self {
             router,

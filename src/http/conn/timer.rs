@@ -3,7 +3,7 @@
 //! Every request moves the deadline later, which touches no timer. The sleep then fires at the old
 //! time, sees that the deadline is in the future, and sleeps again.
 //!
-//! Two rules set the deadline: [`head_deadline`] for heads, which are small, and [`Patience`] for
+//! Two rules set the deadline: [`head_deadline`] for heads, which are small, and [`RateLimit`] for
 //! bodies and answers of any size. By both, a client that sends a byte just in time gains nothing
 //! over one that sends none.
 
@@ -17,14 +17,14 @@ use crate::time::{Sleep, now, sleep_until};
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Timer {
+pub(super) struct ConnectionTimer {
     /// Unset while the connection waits for nothing.
     deadline: Option<Instant>,
     /// Created when the connection first waits for a deadline.
     sleep: Option<Sleep>,
 }
 
-impl Timer {
+impl ConnectionTimer {
     /// Sets the deadline to `limit` from now, or to none if that is beyond the range of `Instant`.
     pub(super) fn set(&mut self, limit: Duration) {
         self.set_at(now().checked_add(limit));
@@ -75,7 +75,7 @@ pub(super) fn head_deadline(
 /// The time the server still waits for a client: waiting uses it up, bytes earn it back. So a
 /// transfer may have any size, but may not stay below the rate for long.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct RateLimit {
     left: Duration,
     /// The initial and the largest value of `left`.
     most: Duration,
@@ -84,7 +84,7 @@ pub(super) struct Patience {
     since: Option<Instant>,
 }
 
-impl Patience {
+impl RateLimit {
     pub(super) fn new(most: Duration, rate: u32) -> Self {
         Self { left: most, most, rate, since: None }
     }
@@ -135,7 +135,7 @@ mod tests {
     fn waiting_uses_patience_up_and_bytes_earn_it_back_up_to_the_most() {
         let runtime = crate::Runtime::builder().paused_clock().build().unwrap();
         let waited = async {
-            let mut patience = Patience::new(10 * SECOND, 100);
+            let mut patience = RateLimit::new(10 * SECOND, 100);
             let start = now();
             assert_eq!(patience.deadline(), Some(start + 10 * SECOND));
             crate::time::sleep(4 * SECOND).await;
@@ -147,7 +147,7 @@ mod tests {
             assert_eq!(patience.deadline(), Some(now() + 7 * SECOND));
             patience.earn(1_000_000);
             assert_eq!(patience.deadline(), Some(now() + 10 * SECOND));
-            assert_eq!(Patience::new(Duration::MAX, 0).deadline(), None);
+            assert_eq!(RateLimit::new(Duration::MAX, 0).deadline(), None);
         };
         runtime.block_on(waited).unwrap();
     }

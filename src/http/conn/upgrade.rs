@@ -7,20 +7,20 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 
 use crate::http::app::call::poll_caught;
-use crate::http::app::request::Record;
-use crate::http::app::response::{Payload, Response};
+use crate::http::app::request::RequestRecord;
+use crate::http::app::response::{Response, ResponseBody};
 use crate::http::app::upgraded::{OnUpgrade, Upgraded};
 use crate::http::background::{discard, say};
 use crate::http::wire::parse::{Framing, Version};
 
 /// Returns whether the client asked for the protocol that the response offers.
-pub(super) fn was_asked(record: &Record, response: &Response) -> bool {
+pub(super) fn was_asked(record: &RequestRecord, response: &Response) -> bool {
     let Some(offered) = response.field("upgrade").map(HeaderValue::as_bytes) else { return false };
     let head = &record.head;
     let names = head.fields(&record.bytes).filter(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
     let mut protocols = names.flat_map(|(_, value)| value.split(|byte| *byte == b','));
     response.status == StatusCode::SWITCHING_PROTOCOLS
-        && matches!(response.payload, Payload::Upgrade(_))
+        && matches!(response.payload, ResponseBody::Upgrade(_))
         && head.method(&record.bytes) != "HEAD"
         && head.has_upgrade()
         && head.version() == Version::Http11

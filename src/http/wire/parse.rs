@@ -393,7 +393,7 @@ struct Field {
 
 /// The four forms of RFC 9112 section 3.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Form {
+enum TargetForm {
     #[default]
     Origin,
     Absolute,
@@ -429,7 +429,7 @@ pub struct Head {
     query: Option<Span>,
     /// Authority of an absolute-form or authority-form target.
     authority: Option<Span>,
-    form: Form,
+    form: TargetForm,
     version: Version,
     fields: Vec<Field>,
     host: Option<Span>,
@@ -468,7 +468,7 @@ impl Head {
     #[must_use]
     pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
         match self.path.str(bytes) {
-            "" if self.form == Form::Absolute => "/",
+            "" if self.form == TargetForm::Absolute => "/",
             path => path,
         }
     }
@@ -522,7 +522,7 @@ impl Head {
     /// another server (RFC 9110 section 9.3.6).
     #[must_use]
     pub fn keep_alive(&self) -> bool {
-        !self.close && self.form != Form::Authority && (self.version == Version::Http11 || self.keep_alive)
+        !self.close && self.form != TargetForm::Authority && (self.version == Version::Http11 || self.keep_alive)
     }
 
     /// Returns whether the client waits for `100 Continue` before it sends the body. Without a body
@@ -550,7 +550,7 @@ impl Head {
 // ---- the parser ---------------------------------------------------------------------------------
 
 /// A kind, and its offset in the current line or value.
-type Fault = (ErrorKind, usize);
+type LineFault = (ErrorKind, usize);
 
 /// The kind of line that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -695,7 +695,7 @@ pub(crate) fn begins_with_head_method(input: &[u8]) -> bool {
 }
 
 /// Parses the request line; `line` begins at `base` in the head.
-fn take_request_line(line: &[u8], base: usize, limits: &HeadLimits, head: &mut Head) -> Result<(), Fault> {
+fn take_request_line(line: &[u8], base: usize, limits: &HeadLimits, head: &mut Head) -> Result<(), LineFault> {
     let method = take_method(line)?;
     let start = method + 1;
     let Some(len) = memchr(b' ', &line[start..]) else {
@@ -713,7 +713,7 @@ fn take_request_line(line: &[u8], base: usize, limits: &HeadLimits, head: &mut H
 }
 
 /// Returns the length of the method, which a space follows.
-fn take_method(line: &[u8]) -> Result<usize, Fault> {
+fn take_method(line: &[u8]) -> Result<usize, LineFault> {
     let n = span(line, TCHAR);
     match line.get(n) {
         _ if n > METHOD_BYTES => Err((ErrorKind::MethodTooLong, METHOD_BYTES)),
@@ -751,7 +751,7 @@ fn take_target(method: &[u8], target: &[u8], base: usize, head: &mut Head) -> Re
             Ok(())
         }
         b"*" if method == b"OPTIONS" => {
-            head.form = Form::Asterisk;
+            head.form = TargetForm::Asterisk;
             head.path = Span::new(base, base + 1);
             Ok(())
         }
@@ -783,7 +783,7 @@ fn take_path(target: &[u8], from: usize, base: usize, head: &mut Head) {
 fn take_connect(target: &[u8], base: usize, head: &mut Head) -> Result<(), usize> {
     match authority(target) {
         Some((host, Some(port))) if !host.is_empty() && !port.is_empty() => {
-            head.form = Form::Authority;
+            head.form = TargetForm::Authority;
             head.authority = Some(Span::new(base, base + target.len()));
             Ok(())
         }
@@ -801,7 +801,7 @@ fn take_absolute(target: &[u8], base: usize, head: &mut Head) -> Result<(), usiz
         Some((host, _)) if !host.is_empty() => {}
         _ => return Err(start),
     }
-    head.form = Form::Absolute;
+    head.form = TargetForm::Absolute;
     head.authority = Some(Span::new(base + start, base + end));
     take_path(target, end, base, head);
     Ok(())
@@ -851,7 +851,7 @@ fn decimal(bytes: &[u8]) -> Option<u64> {
 // ---- headers ------------------------------------------------------------------------------------
 
 /// Parses a header; `line` begins at `base` in the head.
-fn take_field(line: &[u8], base: usize, head: &mut Head) -> Result<(), Fault> {
+fn take_field(line: &[u8], base: usize, head: &mut Head) -> Result<(), LineFault> {
     let name = take_name(line)?;
     let value = trim(line, name + 1);
     if let Some(i) = first_bad_value(&line[value.clone()]) {
@@ -864,7 +864,7 @@ fn take_field(line: &[u8], base: usize, head: &mut Head) -> Result<(), Fault> {
 }
 
 /// Returns the length of the name, which a colon follows.
-fn take_name(line: &[u8]) -> Result<usize, Fault> {
+fn take_name(line: &[u8]) -> Result<usize, LineFault> {
     let n = span(line, TCHAR);
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let kind = match line.get(n) {
