@@ -29,8 +29,11 @@ const SEED_VARIABLE: &str = "POSTLUDE_SEED";
 /// # Panics
 ///
 /// If a run fails, with the reason; without seeds; if `POSTLUDE_SEED` is not a number; if the
-/// system refuses a runtime. A test that waits for a plain thread with only a waker looks like one
-/// that waits for ever: keep a [`Handle::current`](crate::Handle::current) meanwhile.
+/// system refuses a runtime.
+///
+/// The loop cannot see wakers that others hold. So a test that waits for a plain thread, or for the
+/// timer of another reactor, looks like one that waits for ever. A
+/// [`Handle::current`](crate::Handle::current) kept meanwhile tells the loop that a wake may come.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -96,26 +99,26 @@ where
     // Before the verdict: the destructors of its tasks belong to the run.
     drop(runtime);
     let failure = match result {
-        Err(panic) => Some(Failure::Panic(panic)),
-        Ok(Err(error)) => Some(Failure::Text(error.to_string())),
+        Err(panic) => Some(RunFailure::Panic(panic)),
+        Ok(Err(error)) => Some(RunFailure::Text(error.to_string())),
         Ok(Ok(output)) => (output.report() != ExitCode::SUCCESS)
-            .then(|| Failure::Text("the test returned an error, printed above".to_owned())),
+            .then(|| RunFailure::Text("the test returned an error, printed above".to_owned())),
     };
     let unjoined = unjoined.take();
-    let failure = failure.or_else(|| (!unjoined.is_empty()).then(|| Failure::Text(unjoined.join("\n"))));
+    let failure = failure.or_else(|| (!unjoined.is_empty()).then(|| RunFailure::Text(unjoined.join("\n"))));
     if let Some(failure) = failure {
         failure.end(seed);
     }
 }
 
 /// Why a run failed.
-enum Failure {
+enum RunFailure {
     /// `body` panicked; the message is on stderr already.
     Panic(Box<dyn Any + Send>),
     Text(String),
 }
 
-impl Failure {
+impl RunFailure {
     #[track_caller]
     fn end(self, seed: u64) -> ! {
         let replay = format!("this was seed {seed}; to run it alone: {SEED_VARIABLE}={seed}");

@@ -99,6 +99,7 @@ fn tasks_that_nothing_can_wake_are_reported_once_at_once_on_the_paused_clock() {
     }
     let stderr = stderr_of(name);
     assert_eq!(stderr.matches("nothing inside this runtime can wake its tasks").count(), 1, "{stderr}");
+    assert!(stderr.contains("keep a `Handle::current()` until then"), "the report names the remedy: {stderr}");
     assert!(stderr.contains("task 2 `stuck` (spawned at tests/reports.rs:"), "{stderr}");
     assert!(stderr.contains("the future given to `block_on` at tests/reports.rs:"), "{stderr}");
 }

@@ -31,7 +31,7 @@ pub(crate) fn enter(parts: &Rc<Parts>) -> Entered {
 /// See [`enter`].
 pub(crate) struct Entered {
     outer: Option<Rc<Parts>>,
-    _locals: local::Entered,
+    _locals: local::LocalsGuard,
 }
 
 impl Drop for Entered {

@@ -136,10 +136,9 @@ pub trait Hooks {
         let _ = task;
     }
 
-    /// A task is over, and its future is gone (that of `block_on` as `block_on` returns). Told once of
-    /// each task that was spawned, of a scope's children and of the future given to `block_on`; of
-    /// tasks that a runtime drops as it ends, too. The panic of a task of `Handle::spawn` is its
-    /// handle's, and the task counts as returned.
+    /// A task is over, and its future is gone. Told once of each task that was spawned, of a
+    /// scope's children and of the future given to `block_on`; of tasks that a runtime drops as it
+    /// ends, too. Whoever hears of a panic, a handle, a scope or a report, the task has panicked.
     fn ended(&self, task: TaskId, how: TaskEnd) {
         let _ = (task, how);
     }
@@ -224,6 +223,10 @@ impl Parts {
     #[cold]
     pub(crate) fn tell_ended_id(&self, task: TaskId, how: TaskEnd) {
         self.tell(|hooks| hooks.ended(task, how));
+    }
+
+    pub(crate) fn tell_ended_ids(&self, ended: Vec<(TaskId, TaskEnd)>) {
+        ended.into_iter().for_each(|(task, how)| self.tell_ended_id(task, how));
     }
 
     pub(crate) fn poll_begins(&self, key: TaskKey) {

@@ -28,9 +28,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::hooks::TaskEnd;
 use crate::executor::about::Current;
 use crate::executor::error::JoinError;
-use crate::executor::id::{MAX_RUNTIMES, RUNTIME_BITS, TaskKey};
+use crate::executor::id::{MAX_RUNTIMES, RUNTIME_BITS, TaskId, TaskKey};
 use crate::executor::queue::QueueId;
 use crate::reactor;
 use crate::timer::wheel;
@@ -41,8 +42,9 @@ pub(crate) enum Message {
     Abort(TaskKey),
     /// A `JoinHandle` was dropped.
     Detach(TaskKey),
-    /// A scope was dropped between turns: its group, and the slots of its members.
-    EndScope(QueueId, Vec<TaskKey>),
+    /// A scope was dropped between turns: its group, the slots of its members, and how its children
+    /// ended.
+    EndScope(QueueId, Vec<TaskKey>, Vec<(TaskId, TaskEnd)>),
     /// Spawns a task: called on the loop, with its runtime current.
     Spawn(Box<dyn FnOnce() + Send>),
     CancelTimer(wheel::TimerKey),

@@ -1,13 +1,12 @@
 //! Panics that no handle will hear of: reported, counted, and perhaps the end of the loop.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::parts::Parts;
 use crate::executor::about::Current;
 use crate::executor::caught::{Payload, drop_payload, panic_text};
 use crate::executor::error::JoinError;
-use crate::executor::id::TaskId;
 
 pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
 
@@ -17,7 +16,7 @@ pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
 /// # fn main() -> std::io::Result<()> {
 /// # std::panic::set_hook(Box::new(|_| {}));
 /// let runtime = postlude::Runtime::builder()
-///     .on_panic(|panic| assert!(panic.to_string().contains("`oh`")))
+///     .on_panic(|panic| assert_eq!((panic.task.is_some(), panic.text.as_str()), (true, "oh")))
 ///     .build()?;
 /// runtime.block_on(async {
 ///     drop(postlude::spawn(async { panic!("oh") }));
@@ -26,39 +25,17 @@ pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskPanic {
-    task: Option<Current>,
-    text: String,
+    /// The task; `None` if a waker, a hook or a queued closure panicked, which belongs to no task.
+    pub task: Option<Current>,
+    /// The panic's text, or a stand-in if it has none.
+    pub text: String,
 }
 
 impl TaskPanic {
     pub(crate) fn new(task: Option<Current>, text: String) -> Self {
         Self { task, text }
-    }
-
-    /// The task's number; `None` if a waker, a hook or a queued closure panicked, which belongs to
-    /// no task.
-    #[must_use]
-    pub fn id(&self) -> Option<TaskId> {
-        self.task.as_ref().map(|task| task.id)
-    }
-
-    /// The task's name, if it has one.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.task.as_ref()?.name.as_deref()
-    }
-
-    /// The place that spawned the task.
-    #[must_use]
-    pub fn location(&self) -> Option<&'static Location<'static>> {
-        self.task.as_ref()?.location
-    }
-
-    /// The panic's text, or a stand-in if it has none.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
     }
 }
 

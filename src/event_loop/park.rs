@@ -137,7 +137,8 @@ impl Parts {
     #[cold]
     fn describe_deadlock(&self) -> String {
         let mut report = String::from(
-            "nothing inside this runtime can wake its tasks, so unless another thread holds a waker they wait for ever:",
+            "nothing inside this runtime can wake its tasks, so unless another thread holds a waker they wait for ever \
+             (if one does, such as another reactor's timer, keep a `Handle::current()` until then: it tells the loop to wait):",
         );
         if let Some(entered) = self.entered.get() {
             report.push_str(&format!("\n  the future given to `block_on` at {entered}"));

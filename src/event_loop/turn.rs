@@ -16,9 +16,10 @@
 use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Instant;
 
 use super::hooks::TaskEnd;
@@ -46,45 +47,19 @@ type Root<'a> = dyn FnMut(&mut Context<'_>) -> Poll<()> + 'a;
 /// # fn main() -> std::io::Result<()> {
 /// let mut runtime = postlude::Runtime::new()?;
 /// drop(runtime.spawn(async {}));
-/// assert_eq!(runtime.turn(Some(std::time::Duration::ZERO))?.polls(), 1);
+/// let turn = runtime.turn(Some(std::time::Duration::ZERO))?;
+/// assert_eq!((turn.polls, turn.has_more), (1, false));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Turn {
-    pub(crate) polls: usize,
-    pub(crate) more: bool,
-    pub(crate) root_is_ready: bool,
-}
-
-impl Turn {
     /// Polls of tasks in this turn.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let turn = postlude::Runtime::new()?.turn(Some(std::time::Duration::ZERO))?;
-    /// assert_eq!(turn.polls(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn polls(&self) -> usize {
-        self.polls
-    }
-
+    pub polls: usize,
     /// Whether there is work for another turn already.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// let turn = postlude::Runtime::new()?.turn(Some(std::time::Duration::ZERO))?;
-    /// assert!(!turn.has_more());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn has_more(&self) -> bool {
-        self.more
-    }
+    pub has_more: bool,
+    pub(crate) root_is_ready: bool,
 }
 
 impl Parts {
@@ -245,14 +220,10 @@ impl Parts {
             Message::Wake(key) => self.wake(key),
             Message::Abort(key) => self.abort(key),
             Message::Detach(key) => self.detach(key),
-            Message::EndScope(queue, members) => {
-                let ids: Vec<_> = {
-                    let mut tasks = self.tasks.borrow_mut();
-                    members.iter().filter_map(|&member| tasks.id(member)).collect()
-                };
+            Message::EndScope(queue, members, ended) => {
                 let owner = self.tasks.borrow_mut().remove_queue(queue, &members);
                 self.guarded(|| drop(owner));
-                ids.into_iter().for_each(|member| self.tell_ended_id(member, TaskEnd::Aborted));
+                self.tell_ended_ids(ended);
             }
             Message::Spawn(spawn) => self.guarded(spawn),
             Message::CancelTimer(key) => {
@@ -282,8 +253,8 @@ impl Parts {
         *self.woken.borrow_mut() = fired;
     }
 
-    /// Runs turns until `future` is ready.
-    pub(crate) fn drive<F: Future>(&self, key: TaskKey, mut future: Pin<&mut F>) -> io::Result<F::Output> {
+    /// Runs turns until `future` is ready, or panics.
+    pub(crate) fn drive<F: Future>(&self, mut future: Pin<&mut F>) -> io::Result<thread::Result<F::Output>> {
         let mut output = None;
         let mut poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -292,25 +263,10 @@ impl Parts {
                 Poll::Ready(())
             }
         };
-        let turns = loop {
-            match self.turn(Some(&mut poll), Patience::Endless) {
-                Ok(turn) if turn.root_is_ready => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
-            }
-        };
-        if self.has_hooks() {
-            let how = match &output {
-                Some(Ok(_)) => TaskEnd::Returned,
-                Some(Err(_)) => TaskEnd::Panicked,
-                None => TaskEnd::Aborted,
-            };
-            self.tell_ended(key, how);
-        }
-        turns?;
+        while !self.turn(Some(&mut poll), Patience::Endless)?.root_is_ready {}
         match output {
-            Some(Ok(Poll::Ready(value))) => Ok(value),
-            Some(Err(panic)) => resume_unwind(panic),
+            Some(Ok(Poll::Ready(value))) => Ok(Ok(value)),
+            Some(Err(panic)) => Ok(Err(panic)),
             Some(Ok(Poll::Pending)) | None => unreachable!("a ready root has left its output"),
         }
     }

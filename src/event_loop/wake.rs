@@ -34,8 +34,9 @@ pub(crate) fn discard(waker: Option<Waker>) {
     }
 }
 
+/// Runs code that calls such wakers, and reports its panic.
 #[inline]
-fn guarded(code: impl FnOnce()) {
+pub(crate) fn guarded(code: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
         report(payload);
     }

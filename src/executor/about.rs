@@ -19,37 +19,20 @@ use super::queue::WakeTarget;
 ///     let task = postlude::spawn(async { postlude::task::current().unwrap() });
 ///     let id = task.id();
 ///     let current = task.await.unwrap();
-///     assert_eq!((current.id(), current.name()), (id, None));
-///     assert_eq!(current.location().unwrap().file(), file!());
+///     assert_eq!((current.id, current.name), (id, None));
+///     assert_eq!(current.location.unwrap().file(), file!());
 /// })
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Current {
-    pub(crate) id: TaskId,
-    pub(crate) name: Option<Box<str>>,
-    /// `None` for the future given to `block_on`.
-    pub(crate) location: Option<&'static Location<'static>>,
-}
-
-impl Current {
     /// The task's number.
-    #[must_use]
-    pub fn id(&self) -> TaskId {
-        self.id
-    }
-
+    pub id: TaskId,
     /// The task's name, if it has one.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
+    pub name: Option<Box<str>>,
     /// The place that spawned the task; `None` for the future given to `block_on`.
-    #[must_use]
-    pub fn location(&self) -> Option<&'static Location<'static>> {
-        self.location
-    }
+    pub location: Option<&'static Location<'static>>,
 }
 
 impl fmt::Display for Current {

@@ -40,16 +40,16 @@ pub(crate) fn current() -> Option<Map> {
 }
 
 /// Sets the map until the guard is dropped.
-pub(crate) fn enter(map: Option<Map>) -> Entered {
-    Entered { outer: MAP.with(|current| current.replace(map)) }
+pub(crate) fn enter(map: Option<Map>) -> LocalsGuard {
+    LocalsGuard { outer: MAP.with(|current| current.replace(map)) }
 }
 
 /// See [`enter`].
-pub(crate) struct Entered {
+pub(crate) struct LocalsGuard {
     outer: Option<Map>,
 }
 
-impl Drop for Entered {
+impl Drop for LocalsGuard {
     fn drop(&mut self) {
         let outer = self.outer.take();
         // The value may be the last of its kind, so it is dropped after the borrow.

@@ -158,7 +158,7 @@ pub(crate) enum AnswerOutcome {
 /// ```
 #[derive(Clone)]
 pub struct BackgroundTasks {
-    list: Rc<List>,
+    list: Rc<TaskList>,
 }
 
 impl BackgroundTasks {
@@ -166,7 +166,7 @@ impl BackgroundTasks {
     pub(crate) fn new(ledger: Rc<Ledger>, request: &[u8], number: u64) -> Self {
         let mut line = ledger.spare_lines.borrow_mut().pop().unwrap_or_default();
         line.extend_from_slice(request);
-        let list = List {
+        let list = TaskList {
             ledger,
             line,
             number,
@@ -317,12 +317,12 @@ pub(crate) struct QueuedTask {
     id: u64,
     name: Name,
     added: Instant,
-    work: Work,
+    work: TaskWork,
 }
 
 type TaskFuture = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
-enum Work {
+enum TaskWork {
     Future(TaskFuture),
     Blocking(Box<dyn FnOnce() -> Result<(), String> + Send>),
 }
@@ -350,7 +350,7 @@ impl QueuedTask {
         F: Future + 'static,
         F::Output: TaskOutput,
     {
-        Self::new(Work::Future(Box::pin(Finish { task })))
+        Self::new(TaskWork::Future(Box::pin(Finish { task })))
     }
 
     #[track_caller]
@@ -359,33 +359,33 @@ impl QueuedTask {
         F: FnOnce() -> T + Send + 'static,
         T: TaskOutput,
     {
-        Self::new(Work::Blocking(Box::new(move || task().into_result())))
+        Self::new(TaskWork::Blocking(Box::new(move || task().into_result())))
     }
 
     #[track_caller]
-    fn new(work: Work) -> Self {
+    fn new(work: TaskWork) -> Self {
         Self { id: 0, name: Name::At(Location::caller()), added: time::now(), work }
     }
 }
 
-impl Work {
-    fn start(self, ledger: &Ledger) -> Job {
+impl TaskWork {
+    fn start(self, ledger: &Ledger) -> TaskRun {
         match self {
-            Self::Future(task) => Job::Here(Some(task)),
-            Self::Blocking(job) => Job::OnThread(Box::new(ledger.pool().spawn(job).abort_on_drop())),
+            Self::Future(task) => TaskRun::Here(Some(task)),
+            Self::Blocking(job) => TaskRun::OnThread(Box::new(ledger.pool().spawn(job).abort_on_drop())),
         }
     }
 }
 
 /// A task that has begun.
-enum Job {
+enum TaskRun {
     /// `None` once it has ended.
     Here(Option<TaskFuture>),
     /// In a box, to keep the runners of the others small.
     OnThread(Box<AbortOnDrop<Result<(), String>>>),
 }
 
-impl Job {
+impl TaskRun {
     /// Polls it so that its panics end here.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match self {
@@ -409,7 +409,7 @@ impl Job {
     }
 }
 
-impl Drop for Job {
+impl Drop for TaskRun {
     fn drop(&mut self) {
         if let Self::Here(task) = self {
             let _ = drop_quietly(task.take());
@@ -449,7 +449,7 @@ enum ListState {
 }
 
 /// One request's tasks.
-struct List {
+struct TaskList {
     ledger: Rc<Ledger>,
     /// Method and target, for reports.
     line: Vec<u8>,
@@ -457,7 +457,7 @@ struct List {
     queue: RefCell<Line<QueuedTask>>,
     /// The tasks that run now: one, or any number if the list is concurrent. Written by the runner,
     /// read by reports.
-    current: RefCell<Line<Current>>,
+    current: RefCell<Line<RunningTask>>,
     /// The key of its runner in the ledger, or `NO_RUNNER`.
     runner: Cell<usize>,
     /// Set by the user: start the next task before the last one has ended.
@@ -469,7 +469,7 @@ struct List {
     state: Cell<ListState>,
 }
 
-struct Current {
+struct RunningTask {
     id: u64,
     name: Name,
     added: Instant,
@@ -512,7 +512,7 @@ impl<T> Line<T> {
     }
 }
 
-impl List {
+impl TaskList {
     /// Whether so many more tasks may be added.
     fn admit(&self, more: usize) -> Result<(), AddError> {
         if self.state.get() == ListState::Closed {
@@ -542,9 +542,9 @@ impl List {
     }
 
     /// Takes the next task and notes that it runs.
-    fn start_next(&self) -> Option<(u64, Job)> {
+    fn start_next(&self) -> Option<(u64, TaskRun)> {
         let QueuedTask { id, name, added, work } = self.queue.borrow_mut().pop()?;
-        self.current.borrow_mut().push(Current { id, name, added });
+        self.current.borrow_mut().push(RunningTask { id, name, added });
         Some((id, work.start(&self.ledger)))
     }
 
@@ -588,7 +588,7 @@ impl List {
     fn give_up(&self) {
         self.state.set(ListState::Closed);
         loop {
-            let Some(Current { id, name, added }) = self.current.borrow_mut().pop() else { break };
+            let Some(RunningTask { id, name, added }) = self.current.borrow_mut().pop() else { break };
             self.ledger.abandon(self.unfinished(id, &name, added, true));
         }
         loop {
@@ -616,7 +616,7 @@ impl List {
     }
 }
 
-impl Drop for List {
+impl Drop for TaskList {
     fn drop(&mut self) {
         // A list that was never started: its answer never came.
         self.give_up();
@@ -638,13 +638,13 @@ const SPARE_LINE: usize = 256;
 struct Runner {
     ready: Ready,
     /// The task that runs, and its id.
-    current: Option<(u64, Job)>,
+    current: Option<(u64, TaskRun)>,
     /// Tasks of a concurrent list: a deferred task for each.
     together: Vec<AbortOnDrop<()>>,
 }
 
 impl Runner {
-    fn new(list: Rc<List>) -> Self {
+    fn new(list: Rc<TaskList>) -> Self {
         let count = list.pending();
         Self { ready: Ready::new(list, count), current: None, together: Vec::new() }
     }
@@ -716,7 +716,7 @@ impl Drop for Runner {
 struct One {
     ready: Ready,
     id: u64,
-    job: Job,
+    job: TaskRun,
 }
 
 impl Future for One {
@@ -735,12 +735,12 @@ impl Future for One {
 /// They count from when that task is spawned until a poll leaves it waiting, and again from when a
 /// poll ends with it woken. (What wakes it later is seen at its next poll.)
 struct Ready {
-    list: Rc<List>,
+    list: Rc<TaskList>,
     count: usize,
 }
 
 impl Ready {
-    fn new(list: Rc<List>, count: usize) -> Self {
+    fn new(list: Rc<TaskList>, count: usize) -> Self {
         let mut ready = Self { list, count: 0 };
         ready.set(count);
         ready
@@ -803,12 +803,13 @@ pub(crate) struct TaskLimits {
     pub(crate) threads: usize,
 }
 
-type Hook = Box<dyn Fn(&TaskFailure)>;
+/// Told of each failed task: see [`Server::on_task_error`](super::Server::on_task_error).
+pub(crate) type FailureHook = Box<dyn Fn(&TaskFailure)>;
 
 /// The server's books about background tasks.
 pub(crate) struct Ledger {
     limits: TaskLimits,
-    hook: Option<Hook>,
+    hook: Option<FailureHook>,
     /// The lane of the blocking tasks, from the first one on.
     pool: OnceCell<Pool>,
     last_id: Cell<u64>,
@@ -832,7 +833,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(limits: TaskLimits, hook: Option<Hook>) -> Self {
+    pub(crate) fn new(limits: TaskLimits, hook: Option<FailureHook>) -> Self {
         Self {
             limits,
             hook,
@@ -921,7 +922,7 @@ impl Ledger {
     }
 
     /// Hands a list to the loop.
-    fn start(list: Rc<List>) {
+    fn start(list: Rc<TaskList>) {
         if list.queue.borrow().len() == 0 {
             list.state.set(ListState::Closed);
             return;

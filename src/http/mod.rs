@@ -1,9 +1,9 @@
-//! A small HTTP/1.1 server whose point is what comes after the response.
+//! An HTTP/1.1 server with background tasks that run after the response.
 //!
-//! A [`Router`] leads requests to handlers: async functions whose parameters are extractors. A
-//! handler that takes [`BackgroundTasks`] adds work to its request's list; the connection sends the
-//! answer, and when the last byte was accepted by the socket, the list runs on the loop's deferred
-//! queue, in order, whatever becomes of the connection.
+//! A [`Router`] maps requests to handlers: async functions whose parameters are extractors. A
+//! handler that takes [`BackgroundTasks`] adds work to its request's list. Once the socket has
+//! accepted the last byte of the answer, the list runs in order on the loop's deferred queue, even
+//! if the connection ends.
 //!
 //! ```no_run
 //! use postlude::http::{self, BackgroundTasks, Path, Router};
@@ -21,15 +21,15 @@
 //!
 //! # The folders, from the wire upwards
 //!
-//! Each depends on those above it in this table and on no other.
+//! Each depends only on those above it in this table.
 //!
 //! | folder | contents |
 //! | --- | --- |
-//! | `wire/` | bytes in, bytes out: the head of a request, the framing of a body, the lines of a response's head |
-//! | `background` | the tasks after the answer, and their books |
-//! | `app/` | from a request to a function's parameters, and from its output to a response |
-//! | `conn/` | one connection: read, call, answer, in order |
-//! | `server` | accepting, stopping, draining |
+//! | `wire/` | the syntax of heads and bodies, without I/O |
+//! | `background` | the background tasks and their counts |
+//! | `app/` | routing, extractors, handlers, responses |
+//! | `conn/` | one connection: reads, calls, answers |
+//! | `server` | accepts, stops, drains |
 
 mod app;
 mod background;

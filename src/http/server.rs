@@ -1,14 +1,4 @@
-//! The server: accepting, and stopping without losing anything.
-//!
-//! # Stopping, in order
-//!
-//! 1. The listener closes; idle connections close at once.
-//! 2. Answers that are being made are finished, and say `Connection: close`.
-//! 3. Background tasks run until none is left or `Limits::drain_limit` is over. What running
-//!    handlers and tasks add is accepted until then.
-//! 4. Connections and tasks that are still there are cancelled, and reported by name.
-//!
-//! A second signal skips the waiting.
+//! The server: accepts connections, and stops without losing work.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -22,21 +12,31 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::app::router::Router;
-use super::background::{Ledger, TaskFailure, TaskLimits, UnfinishedTask, say};
+use super::background::{FailureHook, Ledger, TaskFailure, TaskLimits, UnfinishedTask, say};
 use super::conn::closing::{self, Leftover};
 use super::conn::connection::Connection;
 use super::conn::limits::Limits;
 use super::conn::places::Places;
-use super::conn::shared::Shared;
+use super::conn::shared::ServerState;
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
 use crate::{spawn, time};
 
 type Until = Pin<Box<dyn Future<Output = ()>>>;
-type Hook = Box<dyn Fn(&TaskFailure)>;
 
-/// A server on one address, with its [`Limits`].
+/// An HTTP/1.1 server on one address.
+///
+/// # Stopping
+///
+/// 1. The listener closes, and idle connections close.
+/// 2. Current requests are answered with `Connection: close`.
+/// 3. Background tasks run until there are none, or [`Limits::drain_limit`] is over. Handlers and
+///    tasks may add others until then.
+/// 4. The remaining connections and tasks are cancelled, and reported.
+///
+/// With [`shutdown_on_signals`](Self::shutdown_on_signals) a signal during the drain skips to step
+/// 4.
 ///
 /// ```
 /// use postlude::http::{Limits, Router, Server};
@@ -54,30 +54,30 @@ pub struct Server {
     listener: TcpListener,
     limits: Limits,
     router: Cell<Router>,
-    hook: Cell<Option<Hook>>,
+    hook: Cell<Option<FailureHook>>,
     until: Option<Until>,
-    /// Listened for from `shutdown_on_signals` on; an error is for `run` to report.
+    /// Caught from `shutdown_on_signals` on. `run` reports an error.
     #[cfg(feature = "signal")]
     signals: Option<io::Result<[Signal; 2]>>,
-    /// Made of the parts above when the first connection comes.
-    shared: OnceCell<Rc<Shared>>,
+    /// Made of the parts above for the first connection.
+    shared: OnceCell<Rc<ServerState>>,
 }
 
 impl Server {
-    /// Binds an address. Needs no runtime; a host name is looked up on this thread.
+    /// Creates a server that listens on an address. Needs no runtime; the current thread looks a
+    /// host name up.
     ///
     /// # Errors
     ///
-    /// If the address is taken, not ours, or malformed.
+    /// If the address is malformed or cannot be bound.
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
         Ok(Self::from_listener(TcpListener::bind(address)?, router))
     }
 
-    /// Serves a socket that listens already: one that was inherited, or made with other options.
+    /// Creates a server on a listening socket: one that is inherited, or has other options.
     ///
-    /// A reason for one: the kernel's queue of connections that were not accepted yet holds 128, as
-    /// everywhere in Rust. More than that may come at once on a busy address; `socket2` makes
-    /// listeners with a longer queue.
+    /// For example a longer backlog: [`bind`](Self::bind) lets 128 connections wait in the kernel,
+    /// as the standard library does, and on a busy address more may come at once.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -106,31 +106,30 @@ impl Server {
         }
     }
 
-    /// Sets the limits of time and size, all of them: start from [`Limits::default`] for the ones
-    /// to be kept.
+    /// Sets all limits of time and size. Begin with [`Limits::default`] to keep the others.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Calls this for each background task that failed or was not run. Without it they are a line
-    /// on stderr.
+    /// Sets a function to call for each background task that fails or is not run. By default each
+    /// is a line on stderr.
     #[must_use]
     pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
         self
     }
 
-    /// Stops when this is ready.
+    /// Stops when this future is ready.
     #[must_use]
     pub fn shutdown_on(mut self, stop: impl Future<Output = ()> + 'static) -> Self {
         self.until = Some(Box::pin(stop));
         self
     }
 
-    /// Stops on SIGINT and SIGTERM; the second of them skips the drain. They are caught from here
-    /// on; their default action comes back when `run` is over.
+    /// Stops on SIGINT and SIGTERM. They are caught from this call on, and have their default
+    /// action again when `run` is over.
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
@@ -138,16 +137,16 @@ impl Server {
         self
     }
 
-    /// The address it listens on: the port, if it was bound to port 0.
+    /// Returns the address it listens on, with the real port if it was bound to port 0.
     ///
     /// # Errors
     ///
-    /// If the socket does not know.
+    /// If the system reports one.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    fn shared(&self) -> &Rc<Shared> {
+    fn shared(&self) -> &Rc<ServerState> {
         self.shared.get_or_init(|| {
             let router = self.router.take().finished();
             let limits = self.limits.clone().normalised();
@@ -157,15 +156,14 @@ impl Server {
                 threads: limits.background_threads,
             };
             let ledger = Rc::new(Ledger::new(tasks, self.hook.take()));
-            Rc::new(Shared::new(router, limits, ledger))
+            Rc::new(ServerState::new(router, limits, ledger))
         })
     }
 
-    /// Serves one connection that came from elsewhere, to its end: a Unix socket, a TLS session,
-    /// one end of a pipe.
+    /// Serves a connection from elsewhere to its end: a Unix socket, a TLS session, a pipe.
     ///
-    /// The settings are those of the first connection: later changes have no effect. Dropping the
-    /// future drops the connection; the background tasks of what it answered run on.
+    /// Changes of the server's settings after its first connection have no effect. Dropping the
+    /// future drops the connection; background tasks of its answers run on.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -184,44 +182,47 @@ impl Server {
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
         let connection = Connection::new(Rc::clone(self.shared()), io, None);
-        connection.serve(async |leftover: Leftover<IO>, _: &Shared| leftover.close().await).await;
+        connection.serve(async |leftover: Leftover<IO>, _: &ServerState| leftover.close().await).await;
     }
 
-    /// Accepts and serves until it is told to stop, then drains: see the order in the module's
-    /// text.
+    /// Accepts and serves connections until it is told to stop, then drains: see
+    /// [Stopping](Self#stopping).
     ///
-    /// Dropping the future closes the listener; connections finish what they are answering and
-    /// close, background tasks run on.
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listener. Connections finish their current request and close;
+    /// background tasks run on.
     ///
     /// # Errors
     ///
-    /// If a signal handler cannot be installed or the listener fails for good. What is going on
-    /// then is drained all the same.
+    /// If a signal handler cannot be installed, before anything is accepted. If the listener fails
+    /// for good, after the drain.
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
-        let mut stop = self.stop()?;
-        let stopping = Stopping { places: &shared.places };
+        let mut stop = Stop {
+            until: self.until.take(),
+            #[cfg(feature = "signal")]
+            signals: self.signals.take().transpose()?,
+        };
+        let stopping = Stopping(&shared.places);
         let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
         let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
         drop(self);
         drop(stopping);
         let report = drain(&shared, &mut stop).await;
         if accepted.is_err() {
-            // The error is what the caller gets; what was left undone must not be lost with it.
+            // The caller gets the error, so the report must go elsewhere.
             say(format_args!("{report}"));
         }
         accepted.map(|()| report)
     }
 
-    fn stop(&mut self) -> io::Result<Stop> {
-        Ok(Stop {
-            until: self.until.take(),
-            #[cfg(feature = "signal")]
-            signals: self.signals.take().transpose()?,
-        })
-    }
-
-    fn poll_accept_until(&self, shared: &Rc<Shared>, stop: &mut Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_accept_until(
+        &self,
+        shared: &Rc<ServerState>,
+        stop: &mut Stop,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if stop.poll_first(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -236,33 +237,30 @@ impl Server {
     }
 }
 
-fn start(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    // Answers are written whole: waiting for more to send only delays them. Failing to say so is no
-    // reason to hang up.
+fn start(shared: &Rc<ServerState>, stream: TcpStream, peer: SocketAddr) {
+    // Answers are written whole, so a delay to gather more bytes only costs time. Without the
+    // option the connection works, too.
     let _ = stream.set_nodelay(true);
     let connection = Connection::new(Rc::clone(shared), stream, Some(peer));
     let key = connection.key();
     shared.places.own(key, spawn(connection.serve(close_later)));
 }
 
-/// Leaves the closing of an idle connection's socket to the server's task.
-fn close_later(leftover: Leftover<TcpStream>, shared: &Shared) -> Ready<()> {
+/// Leaves an idle connection's socket to the closing task.
+fn close_later(leftover: Leftover<TcpStream>, shared: &ServerState) -> Ready<()> {
     shared.closing.add(leftover);
     ready(())
 }
 
-/// Tells the connections that the server stops, also when `run` is dropped.
-struct Stopping<'a> {
-    places: &'a Places,
-}
+/// Tells the connections that the server stops, even if `run` is dropped.
+struct Stopping<'a>(&'a Places);
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        self.places.stop();
+        self.0.stop();
     }
 }
 
-/// The events that stop the server.
 struct Stop {
     until: Option<Until>,
     #[cfg(feature = "signal")]
@@ -280,12 +278,11 @@ impl Stop {
         self.poll_signal(cx)
     }
 
-    /// Ready at a signal; a listener that fails counts as silent.
+    /// Is ready at a signal. Ignores a failed signal listener.
     #[cfg(feature = "signal")]
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let signals = self.signals.iter_mut().flatten();
         let mut came = false;
-        for signal in signals {
+        for signal in self.signals.iter_mut().flatten() {
             came |= matches!(signal.poll_recv(cx), Poll::Ready(Ok(())));
         }
         if came { Poll::Ready(()) } else { Poll::Pending }
@@ -297,7 +294,7 @@ impl Stop {
     }
 }
 
-async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
+async fn drain(shared: &ServerState, stop: &mut Stop) -> ShutdownReport {
     let (completed, failed) = (shared.ledger.completed(), shared.ledger.failed());
     let mut limit = time::sleep(shared.limits.drain_limit);
     poll_fn(|cx| {
@@ -316,7 +313,7 @@ async fn drain(shared: &Shared, stop: &mut Stop) -> ShutdownReport {
     }
 }
 
-/// The work that a stop completed, and the work it had to leave.
+/// The work done during a drain, and the work left undone.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -334,9 +331,9 @@ pub struct ShutdownReport {
     pub completed: usize,
     /// Background tasks that failed during the drain.
     pub failed: usize,
-    /// Connections that had to be cut.
+    /// Connections that were cut.
     pub connections_cut: usize,
-    /// Background tasks that were not finished, in the order they were added.
+    /// Background tasks that did not finish, in the order they were added.
     pub unfinished: Vec<UnfinishedTask>,
 }
 
@@ -359,16 +356,10 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr. A second signal skips
-/// the drain.
+/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr.
 ///
-/// The signals have their default action again when it is over. Dropping the future stops
-/// accepting: see [`Server::run`].
-///
-/// # Errors
-///
-/// If the address cannot be bound, a signal handler not be installed, or the listener fails for
-/// good.
+/// It is [`Server::bind`], [`shutdown_on_signals`](Server::shutdown_on_signals) and
+/// [`Server::run`], with their errors and cancel safety.
 #[cfg(feature = "signal")]
 pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
     let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;

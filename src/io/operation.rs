@@ -49,7 +49,7 @@ struct Registration {
 }
 
 /// Where a pending operation leaves its waker.
-enum Place<'a> {
+enum WakerPlace<'a> {
     /// In the direction's one slot for the `poll_*` methods.
     Polled,
     /// In an entry of its own.
@@ -91,7 +91,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         operation: impl FnMut(&S) -> io::Result<T>,
         drained: impl Fn(&T) -> bool,
     ) -> Poll<io::Result<T>> {
-        self.advance(cx, direction, operation, drained, &mut Place::Polled)
+        self.advance(cx, direction, operation, drained, &mut WakerPlace::Polled)
     }
 
     /// Performs an operation, as a future. Any number may wait at a time. `drained` tells whether a
@@ -128,7 +128,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         direction: Direction,
         operation: impl FnMut(&S) -> io::Result<T>,
         drained: impl Fn(&T) -> bool,
-        place: &mut Place<'_>,
+        place: &mut WakerPlace<'_>,
     ) -> Poll<io::Result<T>> {
         ready!(budget::poll_available(cx));
         let result = ready!(self.attempt(cx, direction, operation, drained, place));
@@ -142,7 +142,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<T>,
         drained: impl Fn(&T) -> bool,
-        place: &mut Place<'_>,
+        place: &mut WakerPlace<'_>,
     ) -> Poll<io::Result<T>> {
         loop {
             let registered = self.registered()?;
@@ -215,12 +215,12 @@ fn with(parts: &Parts, key: SourceKey, change: impl FnOnce(&mut Source)) {
 
 /// Leaves the waker where the next event finds it. Clones and drops, which run foreign code, happen
 /// outside the borrow.
-fn leave_waker(parts: &Parts, key: SourceKey, direction: Direction, waker: &Waker, place: &mut Place<'_>) {
+fn leave_waker(parts: &Parts, key: SourceKey, direction: Direction, waker: &Waker, place: &mut WakerPlace<'_>) {
     let left = {
         let mut reactor = parts.reactor.borrow_mut();
         let there = reactor.source(key).and_then(|source| match place {
-            Place::Polled => source.polled_by(direction).as_mut(),
-            Place::Ticket(ticket) => ticket.and_then(|ticket| source.waiter(direction, ticket)),
+            WakerPlace::Polled => source.polled_by(direction).as_mut(),
+            WakerPlace::Ticket(ticket) => ticket.and_then(|ticket| source.waiter(direction, ticket)),
         });
         there.is_some_and(|there| there.will_wake(waker))
     };
@@ -231,8 +231,8 @@ fn leave_waker(parts: &Parts, key: SourceKey, direction: Direction, waker: &Wake
     let mut before = None;
     if let Some(source) = parts.reactor.borrow_mut().source(key) {
         match place {
-            Place::Polled => before = std::mem::replace(source.polled_by(direction), waker.take()),
-            Place::Ticket(ticket) => {
+            WakerPlace::Polled => before = std::mem::replace(source.polled_by(direction), waker.take()),
+            WakerPlace::Ticket(ticket) => {
                 before = ticket.take().and_then(|old| source.stop_waiting(direction, old));
                 **ticket = waker.take().map(|waker| source.wait(direction, waker));
             }
@@ -291,7 +291,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let place = &mut Place::Ticket(&mut this.ticket);
+        let place = &mut WakerPlace::Ticket(&mut this.ticket);
         this.io.advance(cx, this.direction, &mut this.operation, &this.drained, place)
     }
 }

@@ -32,7 +32,7 @@ use pin_project_lite::pin_project;
 use crate::event_loop::wake::{discard, wake_all};
 
 /// The cell that a body and its poller share.
-pub(super) struct Slot<T, S> {
+pub(super) struct EmitSlot<T, S> {
     /// Set by the body, taken by the poller before its poll returns.
     item: Cell<Option<T>>,
     /// Set by `resume`, taken by the body. Always unset in a generator.
@@ -41,16 +41,16 @@ pub(super) struct Slot<T, S> {
     /// an `emit` waits with a waker of its own, so that the next poll's differs.
     poller: Cell<*const Waker>,
     /// The waker that such an `emit` stored.
-    waiting: Waiting,
+    waiting: LeftWaker,
 }
 
-impl<T, S> Slot<T, S> {
+impl<T, S> EmitSlot<T, S> {
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
             item: Cell::new(None),
             sent: Cell::new(None),
             poller: Cell::new(ptr::null()),
-            waiting: Waiting::default(),
+            waiting: LeftWaker::default(),
         })
     }
 
@@ -93,9 +93,9 @@ impl<T, S> Slot<T, S> {
 
 /// A type of its own, so that its drop catches a panic of the waker.
 #[derive(Default)]
-struct Waiting(Cell<Option<Waker>>);
+struct LeftWaker(Cell<Option<Waker>>);
 
-impl Drop for Waiting {
+impl Drop for LeftWaker {
     fn drop(&mut self) {
         discard(self.0.take());
     }
@@ -117,11 +117,11 @@ impl Drop for Waiting {
 /// # }).unwrap();
 /// ```
 pub struct Out<T, S = ()> {
-    slot: Rc<Slot<T, S>>,
+    slot: Rc<EmitSlot<T, S>>,
 }
 
 impl<T, S> Out<T, S> {
-    pub(super) fn new(slot: &Rc<Slot<T, S>>) -> Self {
+    pub(super) fn new(slot: &Rc<EmitSlot<T, S>>) -> Self {
         Self { slot: Rc::clone(slot) }
     }
 
@@ -158,7 +158,7 @@ impl<T, S> fmt::Debug for Out<T, S> {
 /// The future of [`Out::emit`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Emit<'a, T, S = ()> {
-    slot: &'a Slot<T, S>,
+    slot: &'a EmitSlot<T, S>,
     /// Unset once it is in the slot.
     item: Option<T>,
 }
@@ -216,8 +216,8 @@ impl<T, S> fmt::Debug for Emit<'_, T, S> {
 
 pin_project! {
     /// A body, and the slot that it shares with its poller.
-    pub(super) struct Body<T, S, F, R> {
-        pub(super) slot: Rc<Slot<T, S>>,
+    pub(super) struct BodyFuture<T, S, F, R> {
+        pub(super) slot: Rc<EmitSlot<T, S>>,
         // `None` once it is ready or has panicked.
         #[pin]
         future: Option<F>,
@@ -226,8 +226,8 @@ pin_project! {
     }
 }
 
-impl<T, S, F, R> Body<T, S, F, R> {
-    pub(super) fn new(slot: Rc<Slot<T, S>>, future: F) -> Self {
+impl<T, S, F, R> BodyFuture<T, S, F, R> {
+    pub(super) fn new(slot: Rc<EmitSlot<T, S>>, future: F) -> Self {
         Self { slot, future: Some(future), output: None }
     }
 
@@ -241,7 +241,7 @@ impl<T, S, F, R> Body<T, S, F, R> {
     }
 }
 
-impl<T, S, F: Future> Body<T, S, F, F::Output> {
+impl<T, S, F: Future> BodyFuture<T, S, F, F::Output> {
     /// Polls for the next item: ready with `None` once the body is over.
     #[inline]
     pub(super) fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {

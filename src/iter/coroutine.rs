@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::body::{Body, Out, Slot};
+use super::body::{BodyFuture, EmitSlot, Out};
 
 /// Makes a coroutine of `body`: the first [`resume`](Coroutine::resume) starts it with a value,
 /// each further one sends a value that [`Out::ask`] returns (Python's `asend`).
@@ -40,14 +40,14 @@ use super::body::{Body, Out, Slot};
 pub fn coroutine<T, S, R>(
     body: impl AsyncFnOnce(S, &mut Out<T, S>) -> R,
 ) -> Coroutine<T, S, R, impl Future<Output = R>> {
-    let slot = Slot::new();
+    let slot = EmitSlot::new();
     let mut out = Out::new(&slot);
     let first = std::rc::Rc::clone(&slot);
     let future = async move {
         let first = std::future::poll_fn(move |_| first.sent.take().map_or(Poll::Pending, Poll::Ready)).await;
         body(first, &mut out).await
     };
-    Coroutine { body: Body::new(slot, future) }
+    Coroutine { body: BodyFuture::new(slot, future) }
 }
 
 impl<T, S> Out<T, S> {
@@ -78,7 +78,7 @@ pin_project! {
     #[must_use = "a coroutine does nothing unless resumed"]
     pub struct Coroutine<T, S, R, F> {
         #[pin]
-        body: Body<T, S, F, R>,
+        body: BodyFuture<T, S, F, R>,
     }
 }
 

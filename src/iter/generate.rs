@@ -10,7 +10,7 @@ use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use super::Boxed;
-use super::body::{Body, Out, Slot};
+use super::body::{BodyFuture, EmitSlot, Out};
 
 /// Makes an async iterator of the items that `body` emits.
 ///
@@ -40,9 +40,9 @@ use super::body::{Body, Out, Slot};
 /// # }).unwrap();
 /// ```
 pub fn generate<T>(body: impl AsyncFnOnce(&mut Out<T>)) -> Generate<T, impl Future<Output = ()>> {
-    let slot = Slot::new();
+    let slot = EmitSlot::new();
     let mut out = Out::new(&slot);
-    Generate { body: Body::new(slot, async move { body(&mut out).await }) }
+    Generate { body: BodyFuture::new(slot, async move { body(&mut out).await }) }
 }
 
 /// Like [`generate`], for a body that returns a `Result`: items arrive as `Ok`, and an error
@@ -66,9 +66,9 @@ pub fn generate<T>(body: impl AsyncFnOnce(&mut Out<T>)) -> Generate<T, impl Futu
 pub fn try_generate<T, E>(
     body: impl AsyncFnOnce(&mut Out<T>) -> Result<(), E>,
 ) -> TryGenerate<T, E, impl Future<Output = Result<(), E>>> {
-    let slot = Slot::new();
+    let slot = EmitSlot::new();
     let mut out = Out::new(&slot);
-    TryGenerate { body: Body::new(slot, async move { body(&mut out).await }) }
+    TryGenerate { body: BodyFuture::new(slot, async move { body(&mut out).await }) }
 }
 
 pin_project! {
@@ -76,7 +76,7 @@ pin_project! {
     #[must_use = "async iterators do nothing unless polled"]
     pub struct Generate<T, F> {
         #[pin]
-        body: Body<T, (), F, ()>,
+        body: BodyFuture<T, (), F, ()>,
     }
 }
 
@@ -116,7 +116,7 @@ pin_project! {
     #[must_use = "async iterators do nothing unless polled"]
     pub struct TryGenerate<T, E, F> {
         #[pin]
-        body: Body<T, (), F, Result<(), E>>,
+        body: BodyFuture<T, (), F, Result<(), E>>,
     }
 }
 

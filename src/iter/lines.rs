@@ -56,13 +56,13 @@ pub fn lines<R: AsyncRead>(reader: R) -> Lines<R> {
         end: 0,
         max_len: MAX_LEN,
         skips: false,
-        source: Source::Open,
+        source: ReaderState::Open,
     }
 }
 
 /// Whether the reader may have more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+enum ReaderState {
     Open,
     /// The reader has ended; the last line may still be in the buffer.
     AtEnd,
@@ -82,7 +82,7 @@ pin_project! {
         max_len: usize,
         // Whether the rest of an overlong line is being discarded.
         skips: bool,
-        source: Source,
+        source: ReaderState,
     }
 }
 
@@ -104,11 +104,11 @@ impl<R: AsyncRead> Stream for Lines<R> {
                 break Some(line);
             }
             match self.source {
-                Source::Closed => break None,
-                Source::AtEnd => break self.as_mut().take_last(),
-                Source::Open => {
+                ReaderState::Closed => break None,
+                ReaderState::AtEnd => break self.as_mut().take_last(),
+                ReaderState::Open => {
                     if let Err(error) = ready!(self.as_mut().poll_fill(cx)) {
-                        *self.as_mut().project().source = Source::Closed;
+                        *self.as_mut().project().source = ReaderState::Closed;
                         break Some(Err(error));
                     }
                 }
@@ -121,7 +121,7 @@ impl<R: AsyncRead> Stream for Lines<R> {
 
 impl<R: AsyncRead> FusedStream for Lines<R> {
     fn is_terminated(&self) -> bool {
-        self.source == Source::Closed
+        self.source == ReaderState::Closed
     }
 }
 
@@ -151,7 +151,7 @@ impl<R: AsyncRead> Lines<R> {
     /// Takes the rest of the buffer, after the reader has ended.
     fn take_last(self: Pin<&mut Self>) -> Option<io::Result<String>> {
         let this = self.project();
-        *this.source = Source::Closed;
+        *this.source = ReaderState::Closed;
         let line = &this.buffer[*this.start..*this.end];
         (!line.is_empty()).then(|| decode(line, *this.max_len))
     }
@@ -177,7 +177,7 @@ impl<R: AsyncRead> Lines<R> {
         };
         *this.end += n;
         if n == 0 {
-            *this.source = Source::AtEnd;
+            *this.source = ReaderState::AtEnd;
         }
         Poll::Ready(Ok(()))
     }

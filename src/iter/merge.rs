@@ -23,6 +23,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,7 +82,7 @@ pub fn merge<S: Stream>(streams: impl IntoIterator<Item = S>) -> Merge<S> {
 /// The stream of [`merge`].
 #[must_use = "streams do nothing unless polled"]
 pub struct Merge<S> {
-    sources: Slab<Source<S>>,
+    sources: Slab<MergeSource<S>>,
     /// Keys of sources that may have an item, the next one first.
     turns: VecDeque<usize>,
     quota: usize,
@@ -90,7 +91,7 @@ pub struct Merge<S> {
     woken: Arc<Woken>,
 }
 
-struct Source<S> {
+struct MergeSource<S> {
     stream: Pin<Box<S>>,
     flag: Arc<Flag>,
     /// Made of `flag`.
@@ -116,13 +117,13 @@ impl<S> Merge<S> {
     }
 
     /// Adds a source, which takes its first turn after the ones in the queue. A merge that had
-    /// ended continues.
+    /// ended continues; a loop that adds sources waits with [`next_item`](Merge::next_item).
     pub fn push(&mut self, stream: S) {
         let stream = Box::pin(stream);
         let entry = self.sources.vacant_entry();
         let flag = Arc::new(Flag { key: entry.key(), listed: AtomicBool::new(false), woken: Arc::clone(&self.woken) });
         let waker = Waker::from(Arc::clone(&flag));
-        entry.insert(Source { stream, flag, waker: waker.clone(), in_turn: false });
+        entry.insert(MergeSource { stream, flag, waker: waker.clone(), in_turn: false });
         waker.wake();
     }
 
@@ -156,6 +157,34 @@ impl<S> Merge<S> {
 }
 
 impl<S: Stream> Merge<S> {
+    /// Waits for the next item of any source; never ready while there is no source.
+    ///
+    /// It is a branch for a [`race`](crate::task::race()) in a loop that [adds](Self::push)
+    /// sources: without any the race waits for its other branches, where `next` would be ready with
+    /// `None` round after round. Awaited alone without a source it waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no item.
+    ///
+    /// ```
+    /// use futures::stream;
+    /// use postlude::{iter, task::race};
+    /// # postlude::run(async {
+    /// let mut merged = iter::merge([]);
+    /// assert_eq!(race((merged.next_item(), async { 0 })).await, (1, 0), "no source, no item");
+    /// merged.push(stream::iter([7]));
+    /// assert_eq!(merged.next_item().await, 7);
+    /// # }).unwrap();
+    /// ```
+    pub async fn next_item(&mut self) -> S::Item {
+        match poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await {
+            Some(item) => item,
+            // No source can be added meanwhile: this future borrows the merge.
+            None => pending().await,
+        }
+    }
+
     /// Polls the queue in order. Returns the first item found.
     fn poll_turns(&mut self) -> Option<S::Item> {
         for _ in 0..self.turns.len() {
@@ -170,7 +199,7 @@ impl<S: Stream> Merge<S> {
     }
 
     fn poll_source(&mut self, key: usize) -> Poll<Option<S::Item>> {
-        let mut visit = Visit { sources: &mut self.sources, key, goes_on: false };
+        let mut visit = SourceVisit { sources: &mut self.sources, key, goes_on: false };
         let Some(source) = visit.sources.get_mut(key) else { return Poll::Ready(None) };
         source.in_turn = false;
         let poll = source.stream.as_mut().poll_next(&mut Context::from_waker(&source.waker));
@@ -191,13 +220,13 @@ impl<S: Stream> Merge<S> {
 }
 
 /// Drops a source that has ended, or whose poll unwinds.
-struct Visit<'a, S> {
-    sources: &'a mut Slab<Source<S>>,
+struct SourceVisit<'a, S> {
+    sources: &'a mut Slab<MergeSource<S>>,
     key: usize,
     goes_on: bool,
 }
 
-impl<S> Drop for Visit<'_, S> {
+impl<S> Drop for SourceVisit<'_, S> {
     fn drop(&mut self) {
         if !self.goes_on {
             drop(self.sources.try_remove(self.key));
@@ -248,25 +277,25 @@ impl<S> fmt::Debug for Merge<S> {
 /// The sources that were woken, written by their wakers on any thread.
 #[derive(Default)]
 struct Woken {
-    list: Mutex<List>,
+    list: Mutex<WokenList>,
 }
 
 #[derive(Default)]
-struct List {
+struct WokenList {
     /// Sources woken since the last poll, in order.
     keys: VecDeque<usize>,
     /// The task that waits for one of them.
     task: Option<Waker>,
 }
 
-impl Drop for List {
+impl Drop for WokenList {
     fn drop(&mut self) {
         discard(self.task.take());
     }
 }
 
 impl Woken {
-    fn lock(&self) -> MutexGuard<'_, List> {
+    fn lock(&self) -> MutexGuard<'_, WokenList> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -109,7 +109,7 @@ pub fn broadcast<S: Stream<Item: Clone>>(stream: S, capacity: usize) -> Tee<S> {
 /// and then panic: "the source of this reader panicked while another reader polled it".
 #[must_use = "streams do nothing unless polled"]
 pub struct Tee<S: Stream> {
-    shared: Rc<Shared<S>>,
+    shared: Rc<SharedSource<S>>,
     /// Number of the item to read next.
     next: u64,
     /// Key of its entry in `Readers::waiting`.
@@ -117,15 +117,15 @@ pub struct Tee<S: Stream> {
     ended: bool,
 }
 
-struct Shared<S: Stream> {
-    source: Cell<Source<S>>,
+struct SharedSource<S: Stream> {
+    source: Cell<TeeSource<S>>,
     buffer: RefCell<Buffer<S::Item>>,
     readers: Arc<Readers>,
     /// Made of `readers`.
     waker: Waker,
 }
 
-enum Source<S> {
+enum TeeSource<S> {
     Here(Pin<Box<S>>),
     /// A reader is polling it.
     Away,
@@ -135,14 +135,14 @@ enum Source<S> {
 
 /// The items that some readers have read and others have not.
 struct Buffer<T> {
-    slots: VecDeque<Slot<T>>,
+    slots: VecDeque<SharedItem<T>>,
     /// Number of the first item in `slots`.
     oldest: u64,
     capacity: usize,
     readers: usize,
 }
 
-struct Slot<T> {
+struct SharedItem<T> {
     /// Shared with a reader that clones it outside the borrow.
     item: Rc<T>,
     /// How many readers have not read it yet.
@@ -179,7 +179,7 @@ impl<T> Buffer<T> {
 
     /// Removes a reader. Returns the items that only it had not read, and whether readers may wait
     /// for their room.
-    fn leave(&mut self, number: u64) -> (Vec<Slot<T>>, bool) {
+    fn leave(&mut self, number: u64) -> (Vec<SharedItem<T>>, bool) {
         self.readers -= 1;
         let (index, full) = (self.index(number), self.is_full());
         self.slots.range_mut(index..).for_each(|slot| slot.unread -= 1);
@@ -193,8 +193,8 @@ impl<S: Stream> Tee<S> {
     fn new(stream: S, capacity: usize) -> Self {
         let readers = Arc::new(Readers { ready: AtomicBool::new(true), waiting: Mutex::default() });
         let key = readers.lock().insert(None);
-        let shared = Shared {
-            source: Cell::new(Source::Here(Box::pin(stream))),
+        let shared = SharedSource {
+            source: Cell::new(TeeSource::Here(Box::pin(stream))),
             buffer: RefCell::new(Buffer { slots: VecDeque::new(), oldest: 0, capacity, readers: 1 }),
             waker: Waker::from(Arc::clone(&readers)),
             readers,
@@ -221,28 +221,28 @@ impl<S: Stream<Item: Clone>> Tee<S> {
     }
 }
 
-impl<S: Stream> Shared<S> {
+impl<S: Stream> SharedSource<S> {
     /// Polls the source, if there is room for an item and the source may have one.
     fn poll_source(&self) -> Poll<Option<S::Item>> {
-        let mut visit = Visit { shared: self, after: Some(self.source.replace(Source::Away)) };
+        let mut visit = SourceLoan { shared: self, after: Some(self.source.replace(TeeSource::Away)) };
         match &visit.after {
-            Some(Source::Ended) => return Poll::Ready(None),
-            Some(Source::Panicked) => panic!("the source of this reader panicked while another reader polled it"),
-            Some(Source::Here(_)) if self.may_poll() => {}
+            Some(TeeSource::Ended) => return Poll::Ready(None),
+            Some(TeeSource::Panicked) => panic!("the source of this reader panicked while another reader polled it"),
+            Some(TeeSource::Here(_)) if self.may_poll() => {}
             _ => return Poll::Pending,
         }
-        let Some(Source::Here(mut stream)) = visit.after.take() else { return Poll::Pending };
+        let Some(TeeSource::Here(mut stream)) = visit.after.take() else { return Poll::Pending };
         let poll = stream.as_mut().poll_next(&mut Context::from_waker(&self.waker));
         if poll.is_ready() {
             self.readers.ready.store(true, Ordering::Release);
         }
         if matches!(poll, Poll::Ready(None)) {
             drop(stream);
-            visit.after = Some(Source::Ended);
+            visit.after = Some(TeeSource::Ended);
             drop(visit);
             self.readers.wake_waiting();
         } else {
-            visit.after = Some(Source::Here(stream));
+            visit.after = Some(TeeSource::Here(stream));
         }
         poll
     }
@@ -259,7 +259,7 @@ impl<S: Stream> Shared<S> {
         }
         let item = Rc::new(item);
         let unread = buffer.readers - 1;
-        buffer.slots.push_back(Slot { item: Rc::clone(&item), unread });
+        buffer.slots.push_back(SharedItem { item: Rc::clone(&item), unread });
         drop(buffer);
         self.readers.wake_waiting();
         Rc::unwrap_or_clone(item)
@@ -271,15 +271,15 @@ impl<S: Stream> Shared<S> {
 }
 
 /// Puts the source back, or records that it panicked.
-struct Visit<'a, S: Stream> {
-    shared: &'a Shared<S>,
-    after: Option<Source<S>>,
+struct SourceLoan<'a, S: Stream> {
+    shared: &'a SharedSource<S>,
+    after: Option<TeeSource<S>>,
 }
 
-impl<S: Stream> Drop for Visit<'_, S> {
+impl<S: Stream> Drop for SourceLoan<'_, S> {
     fn drop(&mut self) {
         let panicked = self.after.is_none();
-        self.shared.source.set(self.after.take().unwrap_or(Source::Panicked));
+        self.shared.source.set(self.after.take().unwrap_or(TeeSource::Panicked));
         if panicked {
             self.shared.readers.wake_waiting();
         }
@@ -313,10 +313,10 @@ impl<S: Stream<Item: Clone>> Stream for Tee<S> {
         let buffer = self.shared.buffer.borrow();
         let buffered = buffer.slots.len() - buffer.index(self.next);
         drop(buffer);
-        let visit = Visit { shared: &self.shared, after: Some(self.shared.source.replace(Source::Away)) };
+        let visit = SourceLoan { shared: &self.shared, after: Some(self.shared.source.replace(TeeSource::Away)) };
         let (lower, upper) = match &visit.after {
-            Some(Source::Here(stream)) => stream.size_hint(),
-            Some(Source::Ended | Source::Panicked) => (0, Some(0)),
+            Some(TeeSource::Here(stream)) => stream.size_hint(),
+            Some(TeeSource::Ended | TeeSource::Panicked) => (0, Some(0)),
             _ => (0, None),
         };
         (lower.saturating_add(buffered), upper.and_then(|upper| upper.checked_add(buffered)))

@@ -34,14 +34,14 @@ struct Pause {
     /// The timer's runtime. In another one the pause does not count, and the socket decides whether
     /// it may be used.
     home: Home,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PauseWakers>,
 }
 
 /// The wakers of the tasks that wait for the end of a pause. As a waker it wakes them all.
 ///
 /// A dropped `accept` leaves its waker here: one spurious wake at most.
 #[derive(Default)]
-struct Waiting(Mutex<Vec<Waker>>);
+struct PauseWakers(Mutex<Vec<Waker>>);
 
 impl Backoff {
     /// Polls `attempt`, a call of accept(2), until it has an answer for the caller; pauses in
@@ -102,7 +102,7 @@ impl Backoff {
     }
 }
 
-impl Wake for Waiting {
+impl Wake for PauseWakers {
     fn wake(self: Arc<Self>) {
         let wakers = mem::take(&mut *lock(&self.0));
         wakers.into_iter().for_each(Waker::wake);

@@ -56,14 +56,14 @@ impl SourceKey {
 pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
-    sources: Slab<Entry>,
+    sources: Slab<SourceEntry>,
     /// How many sources were left when memory was last given back.
     shrunk_to: usize,
     /// Stamped on each source when it is registered.
     next_generation: u32,
 }
 
-struct Entry {
+struct SourceEntry {
     generation: u32,
     fd: RawFd,
     source: Source,
@@ -95,7 +95,7 @@ impl Reactor {
         let key = SourceKey { slot: entry.key() as u32, generation: self.next_generation };
         self.poll.registry().register(&mut SourceFd(&fd), key.token(), interest())?;
         self.next_generation = self.next_generation.wrapping_add(1);
-        entry.insert(Entry { generation: key.generation, fd, source: Source::default() });
+        entry.insert(SourceEntry { generation: key.generation, fd, source: Source::default() });
         Ok(key)
     }
 

@@ -1,13 +1,14 @@
 //! Access from other threads: [`Handle`] spawns on a runtime, [`RemoteHandle`] waits for the work.
 //!
 //! A closure that makes the future crosses threads, so the future itself need not be `Send`. The
-//! loop polls it inside a wrapper, which gives its output (or its panic, or the fact that it was
-//! dropped) to a [`Promise`] shared with the `RemoteHandle`. A blocking job started without a
-//! runtime has the same handle.
+//! loop polls it in a task of its own kind, which gives its output (or its panic, or the fact that
+//! it was dropped) to a [`Promise`] shared with the `RemoteHandle`. A blocking job started without
+//! a runtime has the same handle.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,20 +20,23 @@ use pin_project_lite::pin_project;
 use crate::event_loop::context::{self, Home};
 use crate::event_loop::inbox::{Message, Outside};
 use crate::event_loop::misuse::Misuse;
+use crate::event_loop::wake::guarded;
+use crate::executor::about::Current;
 use crate::executor::budget;
-use crate::executor::caught::drop_silently;
+use crate::executor::caught::{Payload, drop_caught, drop_payload, drop_silently};
 use crate::executor::error::JoinError;
 use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
-use crate::executor::stage::Stage;
+use crate::executor::stage::{Output, Task};
 use crate::promise::Promise;
 use crate::task::JoinHandle;
 use crate::task::job::JobControl;
 
 /// Spawns on a runtime from any thread, at any time.
 ///
-/// While a handle lives, `block_on` assumes that work may still come and reports no deadlock. A
-/// handle does not keep the runtime alive.
+/// While a handle lives, `block_on` assumes that work or a wake may still come and reports no
+/// deadlock. So keep one while only another thread, or another reactor's timer, can wake a task. It
+/// does not keep the runtime alive.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -112,8 +116,8 @@ impl Handle {
         let home = self.home;
         let spawn = move || {
             let Some(parts) = context::current() else { return };
-            let remote = Remote { make: Some(make), future: None, promise: unbroken };
-            let task = parts.spawn(Stage::boxed(remote), queue, None, location);
+            let remote = Remote { make: Some(make), future: None, promise: unbroken, end: None, unheard: None };
+            let task = parts.spawn(Box::pin(remote), queue, None, location);
             started.set(home, task.key);
             drop(JoinHandle::<()>::new(task));
         };
@@ -150,9 +154,19 @@ impl fmt::Debug for Handle {
 /// The task's side of a promise. Its drop breaks a promise that has not been kept.
 struct Unbroken<T>(Arc<Promise<T>>);
 
+impl<T> Unbroken<T> {
+    /// Keeps the promise. Returns the result if no handle will come for it. The handle's waker may
+    /// panic: that is not the task's panic.
+    fn keep(&self, result: Result<T, JoinError>, failed: Option<Current>) -> Option<Result<T, JoinError>> {
+        let mut unheard = None;
+        guarded(|| unheard = self.0.finish(result, failed));
+        unheard
+    }
+}
+
 impl<T> Drop for Unbroken<T> {
     fn drop(&mut self) {
-        drop(self.0.finish(Err(JoinError::cancelled()), None));
+        drop(self.keep(Err(JoinError::cancelled()), None));
     }
 }
 
@@ -190,25 +204,64 @@ impl Link {
 }
 
 pin_project! {
-    /// Makes the future in its first poll, polls it, and keeps the promise once the future is
-    /// dropped.
+    /// The task: makes the future in its first poll, polls it, and keeps the promise once the
+    /// future is dropped.
     struct Remote<M, F: Future> {
+        // Taken by the first poll, or by `cancel`.
         make: Option<M>,
         #[pin]
         future: Option<F>,
         promise: Unbroken<F::Output>,
+        // How the task has ended, once it has, for hooks. The payload of a panic is elsewhere.
+        end: Output<()>,
+        // A panic that the handle will not hear of.
+        unheard: Option<Payload>,
     }
 }
 
-impl<M, F> Future for Remote<M, F>
-where
-    M: FnOnce() -> F,
-    F: Future,
-{
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+impl<M, F: Future> Remote<M, F> {
+    /// Drops the future, or what would have made it. `Some` if that panics.
+    fn drop_future(self: Pin<&mut Self>) -> Option<Payload> {
         let mut this = self.project();
+        let making = drop_caught(this.make.take());
+        catch_unwind(AssertUnwindSafe(|| this.future.set(None))).err().or(making)
+    }
+
+    /// The future has ended: gives its result to the handle.
+    #[inline(never)] // once per task
+    fn finish(mut self: Pin<&mut Self>, mut result: Result<F::Output, JoinError>) {
+        if let Some(panic) = self.as_mut().drop_future() {
+            drop_silently(std::mem::replace(&mut result, Err(JoinError::panicked(panic))));
+        }
+        let this = self.project();
+        let mut failed = None;
+        if let (Err(_), Some(parts)) = (&result, context::current()) {
+            failed = parts.tasks.borrow_mut().describe_key(parts.running.get());
+        }
+        *this.end = Some(match &result {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_panic() => Err(panicked_elsewhere()),
+            Err(_) => Err(JoinError::cancelled()),
+        });
+        // Nobody holds the handle, so a panic goes the way of any detached task's.
+        if let Some(Err(error)) = this.promise.keep(result, failed) {
+            *this.unheard = error.into_panic();
+        }
+    }
+}
+
+/// Says that there was a panic. It needs no allocation, as the payload has no size.
+fn panicked_elsewhere() -> JoinError {
+    JoinError::panicked(Box::new(()))
+}
+
+impl<M, F> Task for Remote<M, F>
+where
+    M: FnOnce() -> F + 'static,
+    F: Future + 'static,
+{
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.as_mut().project();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if let Some(make) = this.make.take() {
                 this.future.set(Some(make()));
@@ -218,31 +271,45 @@ where
                 None => Poll::Ready(None),
             }
         }));
-        let result = match polled {
+        self.finish(match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Some(value))) => Ok(value),
             Ok(Poll::Ready(None)) => Err(JoinError::cancelled()),
             Err(panic) => Err(JoinError::panicked(panic)),
-        };
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-        let result = match dropped {
-            Ok(()) => result,
-            Err(panic) => {
-                drop_silently(result);
-                Err(JoinError::panicked(panic))
-            }
-        };
-        let mut failed = None;
-        if let (Err(_), Some(parts)) = (&result, context::current()) {
-            failed = parts.tasks.borrow_mut().describe_key(parts.running.get());
-        }
-        // No handle observes it, so a panic is reported like that of any detached task.
-        if let Some(Err(error)) = this.promise.0.finish(result, failed) {
-            if let Some(payload) = error.into_panic() {
-                resume_unwind(payload);
-            }
-        }
+        });
         Poll::Ready(())
+    }
+
+    /// The handle gives `Cancelled`, as `abort` says; the panic of a destructor is reported.
+    fn cancel(mut self: Pin<&mut Self>) {
+        let panic = self.as_mut().drop_future();
+        drop(self.promise.keep(Err(JoinError::cancelled()), None));
+        let this = self.as_mut().project();
+        *this.end = Some(Err(JoinError::cancelled()));
+        if let Some(panic) = panic {
+            self.fail(panic);
+        }
+    }
+
+    fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
+        let end = self.project().end;
+        if end.is_some() { Some(end) } else { None }
+    }
+
+    fn error(self: Pin<&mut Self>) -> Option<&JoinError> {
+        self.project().end.as_ref()?.as_ref().err()
+    }
+
+    fn fail(self: Pin<&mut Self>, panic: Payload) {
+        let this = self.project();
+        *this.end = Some(Err(panicked_elsewhere()));
+        if let Some(before) = this.unheard.replace(panic) {
+            drop_payload(before);
+        }
+    }
+
+    fn take_panic(self: Pin<&mut Self>) -> Option<Payload> {
+        self.project().unheard.take()
     }
 }
 

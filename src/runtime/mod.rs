@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -28,6 +28,7 @@ use crate::event_loop::inbox::{self, Message};
 use crate::event_loop::park::Patience;
 use crate::event_loop::parts::Parts;
 use crate::event_loop::share::Share;
+use crate::executor::caught::{drop_payload, drop_silently};
 use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
@@ -135,6 +136,10 @@ impl Runtime {
     /// Runs the loop until `future` is ready, and returns its output. Spawned tasks run meanwhile,
     /// and continue in the next `block_on`.
     ///
+    /// When it has slept for 5 s (on a paused clock: at once) and has no timer, socket or blocking
+    /// job to wait for, it says on stderr which tasks wait, once, and continues. A live [`Handle`]
+    /// keeps it silent: it stands for work or a wake still to come.
+    ///
     /// # Errors
     ///
     /// If this thread already runs a loop (the text says where it was entered), or if the system
@@ -142,7 +147,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// If the future panics.
+    /// If the future panics, in a poll or as it is dropped. (If in both, the second panic is
+    /// reported.)
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         self.block_on_for(Location::caller(), future)
@@ -154,12 +160,43 @@ impl Runtime {
         caller: &'static Location<'static>,
         future: F,
     ) -> io::Result<F::Output> {
+        let parts = &self.parts;
         let _entered = self.enter(caller, "block_on")?;
-        // Declared after the guard, so dropped before it: its destructors may still spawn.
-        let future = pin!(future);
-        let key = self.parts.tasks.borrow_mut().begin_root();
-        let _root = RootSlot { parts: &self.parts };
-        self.parts.drive(key, future)
+        let mut future = pin!(Some(future));
+        let key = parts.tasks.borrow_mut().begin_root();
+        let _root = RootSlot { parts };
+        let result = match future.as_mut().as_pin_mut() {
+            Some(future) => parts.drive(future),
+            None => unreachable!("it was given just now"),
+        };
+        // While the runtime is entered and the slot is the future's own: its destructors may spawn,
+        // and hooks know it by number.
+        let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None))).err();
+        if parts.has_hooks() {
+            let how = match (&result, &dropped) {
+                (Ok(Err(_)), _) | (_, Some(_)) => TaskEnd::Panicked,
+                (Ok(Ok(_)), None) => TaskEnd::Returned,
+                (Err(_), None) => TaskEnd::Aborted,
+            };
+            parts.tell_ended(key, how);
+        }
+        match (result, dropped) {
+            (Ok(Err(panic)), dropped) => {
+                // One panic goes on to the caller; a second one at the same time would abort the
+                // process.
+                if let Some(second) = dropped {
+                    parts.report(None, &second);
+                    drop_payload(second);
+                }
+                resume_unwind(panic)
+            }
+            (result, Some(panic)) => {
+                drop_silently(result);
+                resume_unwind(panic)
+            }
+            (Ok(Ok(output)), None) => Ok(output),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// Runs one turn of the loop, waiting for events at most `timeout` (`None`: until something
@@ -191,7 +228,7 @@ impl Runtime {
         let _entered = self.enter(Location::caller(), "turn")?;
         let turn = self.parts.turn(None, Patience::Limit(timeout));
         self.parts.inbox.arm_for_pause();
-        turn.map(|turn| Turn { more: self.parts.has_work(), ..turn })
+        turn.map(|turn| Turn { has_more: self.parts.has_work(), ..turn })
     }
 
     /// Like [`spawn`](crate::spawn), from outside: the task first runs in the next `block_on` or
@@ -344,6 +381,7 @@ impl Runtime {
             parts.guarded(|| drop(task));
             match message {
                 Some(Message::Panicked(task, panic)) => parts.report_error(task.as_ref(), panic),
+                Some(Message::EndScope(_, _, ended)) => parts.tell_ended_ids(ended),
                 message => parts.guarded(|| drop(message)),
             }
         }

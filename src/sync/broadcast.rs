@@ -73,15 +73,15 @@ impl fmt::Display for TryRecvError {
 
 impl std::error::Error for TryRecvError {}
 
-struct Slot<T> {
+struct RingValue<T> {
     // Shared with a receiver that clones it outside the borrow.
     value: Rc<T>,
     // How many receivers have not read it yet.
     unread: usize,
 }
 
-struct State<T> {
-    ring: VecDeque<Slot<T>>,
+struct BroadcastState<T> {
+    ring: VecDeque<RingValue<T>>,
     capacity: usize,
     // The number of the ring's first value.
     oldest: u64,
@@ -90,12 +90,12 @@ struct State<T> {
     waiters: Waiters<()>,
 }
 
-impl<T> State<T> {
+impl<T> BroadcastState<T> {
     fn next(&self) -> u64 {
         self.oldest + self.ring.len() as u64
     }
 
-    fn pop(&mut self) -> Option<Slot<T>> {
+    fn pop(&mut self) -> Option<RingValue<T>> {
         let slot = self.ring.pop_front()?;
         self.oldest += 1;
         Some(slot)
@@ -152,14 +152,21 @@ impl<T> State<T> {
 #[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for at least one value");
-    let state = State { ring: VecDeque::new(), capacity, oldest: 0, senders: 1, receivers: 1, waiters: Waiters::new() };
+    let state = BroadcastState {
+        ring: VecDeque::new(),
+        capacity,
+        oldest: 0,
+        senders: 1,
+        receivers: 1,
+        waiters: Waiters::new(),
+    };
     let state = Rc::new(RefCell::new(state));
     (Sender { state: Rc::clone(&state) }, Receiver { state, next: 0, key: None })
 }
 
 /// A sending end. When the last one is dropped, the receivers end after the values in the channel.
 pub struct Sender<T> {
-    state: Rc<RefCell<State<T>>>,
+    state: Rc<RefCell<BroadcastState<T>>>,
 }
 
 impl<T> Sender<T> {
@@ -174,7 +181,7 @@ impl<T> Sender<T> {
         }
         let full = state.ring.len() == state.capacity;
         let pushed_out = if full { state.pop() } else { None };
-        state.ring.push_back(Slot { value: Rc::new(value), unread: receivers });
+        state.ring.push_back(RingValue { value: Rc::new(value), unread: receivers });
         let waiting = !state.waiters.is_empty();
         drop(state);
         if waiting {
@@ -239,7 +246,7 @@ impl<T> fmt::Debug for Sender<T> {
 /// A receiving end, and an async iterator of the values, in which [`Lagged`] stands for missed
 /// ones.
 pub struct Receiver<T> {
-    state: Rc<RefCell<State<T>>>,
+    state: Rc<RefCell<BroadcastState<T>>>,
     // The number of the value that it reads next.
     next: u64,
     key: Option<usize>,
@@ -251,7 +258,7 @@ impl<T: Clone> Receiver<T> {
     /// Fails with [`RecvError::Lagged`], once, after values were missed, and with
     /// [`RecvError::Closed`] at the end. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Result<T, RecvError> {
-        Recv { receiver: self }.await
+        BroadcastRecv { receiver: self }.await
     }
 
     /// Takes the next value if one is there.
@@ -333,11 +340,11 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-struct Recv<'a, T> {
+struct BroadcastRecv<'a, T> {
     receiver: &'a mut Receiver<T>,
 }
 
-impl<T: Clone> Future for Recv<'_, T> {
+impl<T: Clone> Future for BroadcastRecv<'_, T> {
     type Output = Result<T, RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -345,7 +352,7 @@ impl<T: Clone> Future for Recv<'_, T> {
     }
 }
 
-impl<T> Drop for Recv<'_, T> {
+impl<T> Drop for BroadcastRecv<'_, T> {
     fn drop(&mut self) {
         self.receiver.forget();
     }

@@ -111,13 +111,13 @@ impl fmt::Display for TryRecvError {
 impl std::error::Error for TryRecvError {}
 
 struct Chan<T> {
-    state: RefCell<State<T>>,
+    state: RefCell<ChannelState<T>>,
     receiver: WakerSlot,
     senders: Cell<usize>,
     capacity: usize,
 }
 
-struct State<T> {
+struct ChannelState<T> {
     items: VecDeque<T>,
     // Places without an item: kept by a `Permit`, or given to a waiting sender not yet polled
     // again.
@@ -125,20 +125,20 @@ struct State<T> {
     // Bound on items and held places: the capacity, and zero once the channel is closed.
     limit: usize,
     // Senders that wait for room; empty while there is room.
-    sending: Waiters<Turn>,
+    sending: Waiters<Admission>,
     // Senders in `closed().await`.
     closing: Waiters<()>,
     receiver_gone: bool,
 }
 
 /// The answer to a sender that waited.
-enum Turn {
+enum Admission {
     /// It holds a place.
     Given,
     Refused,
 }
 
-impl<T> State<T> {
+impl<T> ChannelState<T> {
     fn is_closed(&self) -> bool {
         self.limit == 0
     }
@@ -166,9 +166,9 @@ impl<T> State<T> {
                 return Step::Done(Err(Closed(())));
             }
         }
-        self.sending.step(key, || Turn::Given, waker, spare).map(|turn| match turn {
-            Turn::Given => Ok(()),
-            Turn::Refused => Err(Closed(())),
+        self.sending.step(key, || Admission::Given, waker, spare).map(|turn| match turn {
+            Admission::Given => Ok(()),
+            Admission::Refused => Err(Closed(())),
         })
     }
 
@@ -194,7 +194,7 @@ impl<T> State<T> {
 impl<T> Chan<T> {
     fn new(capacity: usize) -> Rc<Self> {
         Rc::new(Self {
-            state: RefCell::new(State {
+            state: RefCell::new(ChannelState {
                 items: VecDeque::new(),
                 held: 0,
                 limit: capacity,
@@ -299,7 +299,7 @@ impl<T> Chan<T> {
     fn cancel_reserve(&self, key: usize) {
         let (turn, waker) = self.state.borrow_mut().sending.remove(key);
         match (turn, waker) {
-            (Turn::Given, None) => self.release(),
+            (Admission::Given, None) => self.release(),
             (_, waker) => discard(waker),
         }
     }
@@ -307,7 +307,7 @@ impl<T> Chan<T> {
     fn close(&self) {
         let mut state = self.state.borrow_mut();
         state.limit = 0;
-        let mut wakers = state.sending.hand_all(|turn| *turn = Turn::Refused);
+        let mut wakers = state.sending.hand_all(|turn| *turn = Admission::Refused);
         wakers.extend(state.closing.hand_all(|()| {}));
         drop(state);
         wake_all(wakers);
@@ -323,16 +323,16 @@ impl<T> Chan<T> {
 }
 
 /// A sender's share of the channel, of either kind. The last one to go wakes the receiver.
-struct Share<T>(Rc<Chan<T>>);
+struct SenderShare<T>(Rc<Chan<T>>);
 
-impl<T> Clone for Share<T> {
+impl<T> Clone for SenderShare<T> {
     fn clone(&self) -> Self {
         self.0.senders.set(self.0.senders.get() + 1);
         Self(Rc::clone(&self.0))
     }
 }
 
-impl<T> Drop for Share<T> {
+impl<T> Drop for SenderShare<T> {
     fn drop(&mut self) {
         self.0.senders.set(self.0.senders.get() - 1);
         if self.0.senders.get() == 0 {
@@ -341,7 +341,7 @@ impl<T> Drop for Share<T> {
     }
 }
 
-impl<T> Deref for Share<T> {
+impl<T> Deref for SenderShare<T> {
     type Target = Chan<T>;
 
     fn deref(&self) -> &Chan<T> {
@@ -349,7 +349,7 @@ impl<T> Deref for Share<T> {
     }
 }
 
-impl<T> Share<T> {
+impl<T> SenderShare<T> {
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name).field("len", &self.len()).field("closed", &self.closed()).finish()
     }
@@ -433,7 +433,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for at least one item");
     assert!(capacity <= UNBOUNDED, "a channel's capacity is at most usize::MAX / 2");
     let chan = Chan::new(capacity);
-    (Sender { chan: Share(Rc::clone(&chan)) }, Receiver { chan })
+    (Sender { chan: SenderShare(Rc::clone(&chan)) }, Receiver { chan })
 }
 
 /// Makes a channel without a limit. Sending never waits, so nothing slows a sender down: prefer
@@ -447,13 +447,13 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 #[must_use]
 pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
     let chan = Chan::new(UNBOUNDED);
-    (UnboundedSender { chan: Share(Rc::clone(&chan)) }, Receiver { chan })
+    (UnboundedSender { chan: SenderShare(Rc::clone(&chan)) }, Receiver { chan })
 }
 
 /// A sending end of a bounded channel. After the last one is dropped, the receiver ends once it has
 /// taken the items in the channel.
 pub struct Sender<T> {
-    chan: Share<T>,
+    chan: SenderShare<T>,
 }
 
 impl<T> Sender<T> {
@@ -490,7 +490,7 @@ impl<T> Sender<T> {
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
-        wait_until(&self.chan.state, |state| &mut state.closing, State::is_closed).await;
+        wait_until(&self.chan.state, |state| &mut state.closing, ChannelState::is_closed).await;
     }
 
     /// Returns whether the receiver is closed or gone.
@@ -576,7 +576,7 @@ impl<T> fmt::Debug for Permit<'_, T> {
 /// A sending end of an unbounded channel. After the last one is dropped, the receiver ends once it
 /// has taken the items in the channel.
 pub struct UnboundedSender<T> {
-    chan: Share<T>,
+    chan: SenderShare<T>,
 }
 
 impl<T> UnboundedSender<T> {
@@ -590,7 +590,7 @@ impl<T> UnboundedSender<T> {
     ///
     /// Dropping the future loses nothing.
     pub async fn closed(&self) {
-        wait_until(&self.chan.state, |state| &mut state.closing, State::is_closed).await;
+        wait_until(&self.chan.state, |state| &mut state.closing, ChannelState::is_closed).await;
     }
 
     /// Returns whether the receiver is closed or gone.

@@ -32,19 +32,19 @@ use crate::executor::budget;
 /// # }) }
 /// ```
 pub struct Notify {
-    state: RefCell<State>,
+    state: RefCell<NotifyState>,
 }
 
-struct State {
+struct NotifyState {
     kept: bool,
     // How often `notify_waiters` was called.
     rounds: u64,
-    waiters: Waiters<By>,
+    waiters: Waiters<HandOver>,
 }
 
 /// Which call handed an entry over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+enum HandOver {
     One,
     Round,
 }
@@ -53,13 +53,13 @@ impl Notify {
     /// Makes a `Notify` without waiters and with nothing kept.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: RefCell::new(State { kept: false, rounds: 0, waiters: Waiters::new() }) }
+        Self { state: RefCell::new(NotifyState { kept: false, rounds: 0, waiters: Waiters::new() }) }
     }
 
     /// Wakes the longest waiter; without waiters it is kept for the next, once.
     pub fn notify_one(&self) {
         let mut state = self.state.borrow_mut();
-        let waker = state.waiters.hand_first(|by| *by = By::One);
+        let waker = state.waiters.hand_first(|by| *by = HandOver::One);
         state.kept |= waker.is_none();
         drop(state);
         wake_all(waker);
@@ -69,7 +69,7 @@ impl Notify {
     pub fn notify_waiters(&self) {
         let mut state = self.state.borrow_mut();
         state.rounds = state.rounds.wrapping_add(1);
-        let wakers = state.waiters.hand_all(|by| *by = By::Round);
+        let wakers = state.waiters.hand_all(|by| *by = HandOver::Round);
         drop(state);
         wake_all(wakers);
     }
@@ -81,7 +81,7 @@ impl Notify {
     /// Dropping the future gives up its place in line; a `notify_one` that it was handed goes to
     /// the next.
     pub fn notified(&self) -> Notified<'_> {
-        Notified { notify: self, round: self.state.borrow().rounds, key: None, told: Told::Not }
+        Notified { notify: self, round: self.state.borrow().rounds, key: None, told: NoticeStage::Not }
     }
 }
 
@@ -104,16 +104,16 @@ pub struct Notified<'a> {
     notify: &'a Notify,
     round: u64,
     key: Option<usize>,
-    told: Told,
+    told: NoticeStage,
 }
 
 /// How far a notification has come. It never goes back: a future polled after its end is ready
 /// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum NoticeStage {
     Not,
     /// `enable` has it; no poll has returned it yet.
-    Enabled(By),
+    Enabled(HandOver),
     Returned,
 }
 
@@ -141,23 +141,29 @@ impl Notified<'_> {
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { notify, round, key, told } = self;
-        if *told == Told::Not {
+        if *told == NoticeStage::Not {
             let by = ready!(poll_steps(cx, |waker, spare| notify.state.borrow_mut().step(*round, key, waker, spare)));
-            *told = Told::Enabled(by);
+            *told = NoticeStage::Enabled(by);
         }
         Poll::Ready(())
     }
 }
 
-impl State {
-    fn step(&mut self, round: u64, key: &mut Option<usize>, waker: &Waker, spare: &mut Option<Waker>) -> Step<By> {
+impl NotifyState {
+    fn step(
+        &mut self,
+        round: u64,
+        key: &mut Option<usize>,
+        waker: &Waker,
+        spare: &mut Option<Waker>,
+    ) -> Step<HandOver> {
         if key.is_none() && self.rounds != round {
-            return Step::Done(By::Round);
+            return Step::Done(HandOver::Round);
         }
         if key.is_none() && std::mem::take(&mut self.kept) {
-            return Step::Done(By::One);
+            return Step::Done(HandOver::One);
         }
-        self.waiters.step(key, || By::Round, waker, spare)
+        self.waiters.step(key, || HandOver::Round, waker, spare)
     }
 }
 
@@ -167,7 +173,7 @@ impl Future for Notified<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         ready!(budget::poll_available(cx));
         ready!(self.step(cx));
-        self.told = Told::Returned;
+        self.told = NoticeStage::Returned;
         budget::spend();
         Poll::Ready(())
     }
@@ -178,11 +184,11 @@ impl Drop for Notified<'_> {
         let unused = match (self.key, self.told) {
             (Some(key), _) => {
                 let (by, waker) = self.notify.state.borrow_mut().waiters.remove(key);
-                let unused = waker.is_none() && by == By::One;
+                let unused = waker.is_none() && by == HandOver::One;
                 discard(waker);
                 unused
             }
-            (None, told) => told == Told::Enabled(By::One),
+            (None, told) => told == NoticeStage::Enabled(HandOver::One),
         };
         if unused {
             self.notify.notify_one();
@@ -192,6 +198,6 @@ impl Drop for Notified<'_> {
 
 impl fmt::Debug for Notified<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notified").field("told", &(self.told != Told::Not)).finish_non_exhaustive()
+        f.debug_struct("Notified").field("told", &(self.told != NoticeStage::Not)).finish_non_exhaustive()
     }
 }

@@ -45,7 +45,7 @@ impl fmt::Display for TryRecvError {
 
 impl std::error::Error for TryRecvError {}
 
-struct Shared<T> {
+struct OneshotCell<T> {
     value: Cell<Option<T>>,
     // Set by the sender, when it sends or is dropped.
     sender_gone: Cell<bool>,
@@ -66,7 +66,7 @@ struct Shared<T> {
 /// # }) }
 /// ```
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Rc::new(Shared {
+    let shared = Rc::new(OneshotCell {
         value: Cell::new(None),
         sender_gone: Cell::new(false),
         receiver_closed: Cell::new(false),
@@ -78,7 +78,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 
 /// The sending end. Dropping it without sending is an error for the receiver.
 pub struct Sender<T> {
-    shared: Rc<Shared<T>>,
+    shared: Rc<OneshotCell<T>>,
 }
 
 impl<T> Sender<T> {
@@ -105,7 +105,7 @@ impl<T> Sender<T> {
     /// Dropping the future loses nothing.
     pub async fn closed(&mut self) {
         let shared = &*self.shared;
-        let _waiting = Closing(&shared.sender);
+        let _waiting = SenderWakerGuard(&shared.sender);
         poll_fn(|cx| {
             ready!(budget::poll_available(cx));
             let closed = || shared.receiver_closed.get();
@@ -121,9 +121,9 @@ impl<T> Sender<T> {
 }
 
 /// Removes the waker when the wait ends or is dropped.
-struct Closing<'a>(&'a WakerSlot);
+struct SenderWakerGuard<'a>(&'a WakerSlot);
 
-impl Drop for Closing<'_> {
+impl Drop for SenderWakerGuard<'_> {
     fn drop(&mut self) {
         self.0.clear();
     }
@@ -154,7 +154,7 @@ impl<T> fmt::Debug for Sender<T> {
 /// [`Closed`] if the sender was dropped without sending, and when polled again after the value.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Receiver<T> {
-    shared: Rc<Shared<T>>,
+    shared: Rc<OneshotCell<T>>,
 }
 
 impl<T> Receiver<T> {

@@ -25,12 +25,12 @@ const NONE: usize = usize::MAX;
 
 /// A first-in-first-out queue of waiting futures, each with a word of data.
 pub(super) struct Waiters<D> {
-    entries: Slab<Entry<D>>,
+    entries: Slab<Waiter<D>>,
     first: usize,
     last: usize,
 }
 
-struct Entry<D> {
+struct Waiter<D> {
     data: D,
     // `None` once it was handed over; the entry is then out of the queue and its links are stale.
     waker: Option<Waker>,
@@ -76,7 +76,7 @@ impl<D> Waiters<D> {
     }
 
     pub(super) fn push(&mut self, data: D, waker: Waker) -> usize {
-        let key = self.entries.insert(Entry { data, waker: Some(waker), previous: self.last, next: NONE });
+        let key = self.entries.insert(Waiter { data, waker: Some(waker), previous: self.last, next: NONE });
         match self.entries.get_mut(self.last) {
             Some(last) => last.next = key,
             None => self.first = key,

@@ -31,7 +31,7 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-struct State<T> {
+struct WatchState<T> {
     value: Rc<T>,
     version: u64,
     senders: usize,
@@ -55,7 +55,7 @@ struct State<T> {
 /// ```
 #[must_use]
 pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
-    let state = State {
+    let state = WatchState {
         value: Rc::new(value),
         version: 0,
         senders: 1,
@@ -81,7 +81,7 @@ impl<T> Deref for Ref<T> {
 
 /// A sending end. When the last one is dropped, waiting receivers get [`Closed`].
 pub struct Sender<T> {
-    state: Rc<RefCell<State<T>>>,
+    state: Rc<RefCell<WatchState<T>>>,
 }
 
 impl<T> Sender<T> {
@@ -192,7 +192,7 @@ impl<T: fmt::Debug> fmt::Debug for Sender<T> {
 
 /// A receiving end, and an async iterator of clones of the new values, which may skip some.
 pub struct Receiver<T> {
-    state: Rc<RefCell<State<T>>>,
+    state: Rc<RefCell<WatchState<T>>>,
     // The version that it has seen.
     seen: u64,
     key: Option<usize>,

@@ -99,6 +99,12 @@ pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
 /// Never ready if there are none. A tuple needs no allocation, a vector and an array one for each
 /// future.
 ///
+/// In a loop, a branch that is ready without an event wins round after round, and the loop never
+/// sleeps. Leave the loop at the `None` of a channel or a stream that has ended. For sets that may
+/// be empty for a while take [`JoinSet::next_finished`](super::JoinSet::next_finished) and
+/// [`Merge::next_item`](crate::iter::Merge::next_item), which wait. Any other branch can wait
+/// likewise: `async { if done { pending().await } else { next.await } }`.
+///
 /// The losers are dropped, so a lock or a permit that one of them held is free after the race. A
 /// branch given as `&mut future` lives on unpolled with its locks, and code after the race that
 /// waits for the same lock waits for ever. Give such a future a task of its own, or go on polling
@@ -357,26 +363,26 @@ tuple!(6: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE, 5 F TF);
 tuple!(7: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE, 5 F TF, 6 G TG);
 tuple!(8: 0 A TA, 1 B TB, 2 C TC, 3 D TD, 4 E TE, 5 F TF, 6 G TG, 7 H TH);
 
-type Boxed<F> = Pin<Box<Branch<F>>>;
+type BoxedBranch<F> = Pin<Box<Branch<F>>>;
 
-fn boxed<F: Future>(future: F) -> Boxed<F> {
+fn boxed<F: Future>(future: F) -> BoxedBranch<F> {
     Box::pin(Branch::new(future))
 }
 
 /// Polls boxed branches until one decides for all, and gives its number, or until all have ended.
-async fn settle<F: Future>(branches: &mut [Boxed<F>], decides: fn(&F::Output) -> bool) -> Option<usize> {
+async fn settle<F: Future>(branches: &mut [BoxedBranch<F>], decides: fn(&F::Output) -> bool) -> Option<usize> {
     let count = branches.len();
     let mut first = first_branch(count);
     poll_fn(|cx| poll_in_turn(&mut first, count, cx, |number, cx| branches[number].as_mut().poll(cx, decides))).await
 }
 
-async fn settle_race<F: Future>(branches: &mut [Boxed<F>]) -> (usize, F::Output) {
+async fn settle_race<F: Future>(branches: &mut [BoxedBranch<F>]) -> (usize, F::Output) {
     let Some(winner) = settle(branches, always).await else { return std::future::pending().await };
     (winner, branches[winner].as_mut().take().unwrap_or_else(|| lost()))
 }
 
 /// `Err` with the first error.
-async fn settle_results<T, E, F>(branches: &mut [Boxed<F>]) -> Result<(), E>
+async fn settle_results<T, E, F>(branches: &mut [BoxedBranch<F>]) -> Result<(), E>
 where
     F: Future<Output = Result<T, E>>,
 {
@@ -384,11 +390,11 @@ where
     branches[failed].as_mut().take().unwrap_or_else(|| lost()).map(drop)
 }
 
-fn output<F: Future>(mut branch: Boxed<F>) -> F::Output {
+fn output<F: Future>(mut branch: BoxedBranch<F>) -> F::Output {
     branch.as_mut().take().unwrap_or_else(|| lost())
 }
 
-fn value<T, E, F: Future<Output = Result<T, E>>>(branch: Boxed<F>) -> T {
+fn value<T, E, F: Future<Output = Result<T, E>>>(branch: BoxedBranch<F>) -> T {
     output(branch).unwrap_or_else(|_| lost())
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn spawn_task(
 /// # fn main() -> std::io::Result<()> {
 /// postlude::run(async {
 ///     let task = postlude::task::Builder::new().name("clock").spawn(async {
-///         postlude::task::current().and_then(|task| task.name().map(str::to_owned))
+///         postlude::task::current().and_then(|task| task.name)
 ///     });
 ///     assert_eq!(task.await.unwrap().as_deref(), Some("clock"));
 /// })

@@ -31,7 +31,7 @@
 //! - A child is in `children`, or being polled, or gone. `end` empties the list; afterwards `add`
 //!   refuses.
 //! - The slots and the group are given back by `end`, once, in one borrow, before any user's
-//!   destructor runs.
+//!   destructor runs; where the runtime is not current, by a message after them.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -138,18 +138,28 @@ where
 }
 
 /// A child as its scope keeps it.
-struct Entry<'env, E> {
+struct ChildEntry<'env, E> {
     key: TaskKey,
     /// Not a [`TaskId`], so that an unused entry of the slab needs no tag beside it.
     id: NonZeroU64,
     /// Unset while the child is being polled.
-    job: Option<BoxedJob<'env, E>>,
+    job: Option<BoxedChild<'env, E>>,
 }
 
-type BoxedJob<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
+impl<E> ChildEntry<'_, E> {
+    /// Drops the child with its scope. Returns the panic of its destructor, and how the child has
+    /// ended.
+    fn drop_job(self, child: Option<Current>) -> (Option<Failure<E>>, (TaskId, TaskEnd)) {
+        let failure = drop_caught(self.job).map(|panic| Failure::panicked(child, panic));
+        let how = if failure.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
+        (failure, (TaskId(self.id.get()), how))
+    }
+}
+
+type BoxedChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
 
 /// What a scope's handles and its future have in common.
-struct Shared<'env, E> {
+struct ScopeState<'env, E> {
     home: Home,
     queue: QueueId,
     /// The slot of the body: waking it gets the scope polled.
@@ -157,7 +167,7 @@ struct Shared<'env, E> {
     cancelled: Cell<bool>,
     /// Set by `end`: no child is taken any more.
     ended: Cell<bool>,
-    children: RefCell<Slab<Entry<'env, E>>>,
+    children: RefCell<Slab<ChildEntry<'env, E>>>,
 }
 
 /// Spawns children into a [`scope`](scope()), and can cancel it.
@@ -183,7 +193,7 @@ struct Shared<'env, E> {
 /// # }
 /// ```
 pub struct Scope<'env, E> {
-    shared: Rc<Shared<'env, E>>,
+    shared: Rc<ScopeState<'env, E>>,
 }
 
 impl<'env, E: 'env> Scope<'env, E> {
@@ -198,7 +208,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         drop(tasks);
         let (body, _) = inserted.unwrap_or_else(|| full());
         Self {
-            shared: Rc::new(Shared {
+            shared: Rc::new(ScopeState {
                 home: parts.home,
                 queue,
                 body,
@@ -223,7 +233,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         F::Output: 'env,
     {
         let (outlet, end) = Outlet::new();
-        self.add(Box::pin(Job { future, end, split: Ok }), outlet, None, Location::caller())
+        self.add(Box::pin(ChildFuture { future, end, split: Ok }), outlet, None, Location::caller())
     }
 
     /// Runs a future whose `Err` ends the scope, which returns it.
@@ -238,7 +248,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         T: 'env,
     {
         let (outlet, end) = Outlet::new();
-        self.add(Box::pin(Job { future, end, split: |result| result }), outlet, None, Location::caller())
+        self.add(Box::pin(ChildFuture { future, end, split: |result| result }), outlet, None, Location::caller())
     }
 
     /// Spawns a child with a name, for reports and logs.
@@ -261,7 +271,7 @@ impl<'env, E: 'env> Scope<'env, E> {
     /// task-locals.
     fn add<T>(
         &self,
-        job: BoxedJob<'env, E>,
+        job: BoxedChild<'env, E>,
         outlet: Rc<Outlet<T>>,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
@@ -275,7 +285,7 @@ impl<'env, E: 'env> Scope<'env, E> {
     }
 }
 
-impl<'env, E> Shared<'env, E> {
+impl<'env, E> ScopeState<'env, E> {
     fn waker(&self, key: TaskKey) -> Waker {
         waker::waker(WakeId::new(self.home.number(), key))
     }
@@ -283,7 +293,7 @@ impl<'env, E> Shared<'env, E> {
     /// Takes a child in; drops it if the scope or the runtime has ended.
     fn add(
         &self,
-        job: BoxedJob<'env, E>,
+        job: BoxedChild<'env, E>,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
     ) -> (TaskKey, TaskId) {
@@ -306,7 +316,7 @@ impl<'env, E> Shared<'env, E> {
             drop(children);
             full()
         };
-        vacant.insert(Entry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
+        vacant.insert(ChildEntry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
         drop(children);
         // The scope may be waiting: the spawner need not be in it.
         let owner = parts.tasks.borrow_mut().take_owner(self.queue);
@@ -392,35 +402,30 @@ impl<'env, E> Shared<'env, E> {
         let mut entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
         entries.sort_unstable_by_key(|entry| entry.id);
         let keys: Vec<_> = entries.iter().map(|entry| entry.key).chain([self.body]).collect();
-        let mut described = Vec::new();
-        match context::current_of(self.home) {
-            Some(parts) => {
-                let mut tasks = parts.tasks.borrow_mut();
-                described.extend(keys.iter().map(|&key| tasks.describe_key(key)));
-                let owner = tasks.remove_queue(self.queue, &keys);
-                drop(tasks);
-                parts.guarded(|| drop(owner));
-            }
-            None => self.home.send(Message::EndScope(self.queue, keys)),
-        }
-        let mut described = described.into_iter();
-        let panicked = |entry: Entry<'env, E>| {
-            let child = described.next().flatten();
-            let failure = drop_caught(entry.job).map(|panic| Failure::panicked(child, panic));
-            if let Some(parts) = context::current_of(self.home) {
-                let how = if failure.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
-                parts.tell_ended_id(TaskId(entry.id.get()), how);
-            }
-            failure
+        let Some(parts) = context::current_of(self.home) else {
+            let dropped = entries.into_iter().map(|entry| entry.drop_job(None));
+            let (failures, ended): (Vec<_>, Vec<_>) = dropped.unzip();
+            self.home.send(Message::EndScope(self.queue, keys, ended));
+            return failures.into_iter().flatten().collect();
         };
-        entries.into_iter().filter_map(panicked).collect()
+        let mut tasks = parts.tasks.borrow_mut();
+        let described: Vec<_> = keys.iter().map(|&key| tasks.describe_key(key)).collect();
+        let owner = tasks.remove_queue(self.queue, &keys);
+        drop(tasks);
+        parts.guarded(|| drop(owner));
+        let dropped = entries.into_iter().zip(described).map(|(entry, child)| {
+            let (failure, (task, how)) = entry.drop_job(child);
+            parts.tell_ended_id(task, how);
+            failure
+        });
+        dropped.flatten().collect()
     }
 }
 
 pin_project! {
     /// The future of a scope, once it runs.
     struct Driver<'env, E, B, T> {
-        shared: Rc<Shared<'env, E>>,
+        shared: Rc<ScopeState<'env, E>>,
         // Unset once it has ended.
         #[pin]
         body: Option<B>,
@@ -583,7 +588,7 @@ impl<T> Drop for End<T> {
 pin_project! {
     /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it
     /// last.
-    struct Job<F, T, S> {
+    struct ChildFuture<F, T, S> {
         #[pin]
         future: F,
         end: End<T>,
@@ -591,7 +596,7 @@ pin_project! {
     }
 }
 
-impl<F, T, E, S> Future for Job<F, T, S>
+impl<F, T, E, S> Future for ChildFuture<F, T, S>
 where
     F: Future,
     S: Fn(F::Output) -> Result<T, E>,
@@ -724,7 +729,7 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
         F::Output: 'env,
     {
         let (outlet, end) = Outlet::new();
-        self.scope.add(Box::pin(Job { future, end, split: Ok }), outlet, Some(self.name), Location::caller())
+        self.scope.add(Box::pin(ChildFuture { future, end, split: Ok }), outlet, Some(self.name), Location::caller())
     }
 
     /// Like [`Scope::try_spawn`].
@@ -740,7 +745,7 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
     {
         let (outlet, end) = Outlet::new();
         self.scope.add(
-            Box::pin(Job { future, end, split: |result| result }),
+            Box::pin(ChildFuture { future, end, split: |result| result }),
             outlet,
             Some(self.name),
             Location::caller(),
@@ -766,16 +771,20 @@ impl<E> fmt::Debug for NamedChild<'_, '_, E> {
 ///     })
 ///     .await
 ///     .unwrap_err();
-///     assert_eq!(failed.first().child().unwrap().name(), Some("bad"));
-///     assert!(matches!(failed.first().cause(), Cause::Error("no")));
-///     assert!(failed.others().is_empty());
+///     assert_eq!(failed.first.child.unwrap().name.as_deref(), Some("bad"));
+///     assert!(matches!(failed.first.cause, Cause::Error("no")));
+///     assert!(failed.others.is_empty());
 /// })
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ScopeError<E> {
-    first: Failure<E>,
-    others: Vec<Failure<E>>,
+    /// The failure that ended the scope.
+    pub first: Failure<E>,
+    /// Further failures: panics of destructors, of the child that failed and of those dropped when
+    /// the scope ended.
+    pub others: Vec<Failure<E>>,
 }
 
 impl<E> ScopeError<E> {
@@ -789,25 +798,6 @@ impl<E> ScopeError<E> {
         for failure in std::iter::once(self.first).chain(self.others) {
             failure.report(home);
         }
-    }
-
-    /// The failure that ended the scope.
-    #[must_use]
-    pub fn first(&self) -> &Failure<E> {
-        &self.first
-    }
-
-    /// Further failures: panics of destructors, of the child that failed and of those dropped when
-    /// the scope ended.
-    #[must_use]
-    pub fn others(&self) -> &[Failure<E>] {
-        &self.others
-    }
-
-    /// The failure that ended the scope, by value.
-    #[must_use]
-    pub fn into_first(self) -> Failure<E> {
-        self.first
     }
 }
 
@@ -833,9 +823,12 @@ impl<E: std::error::Error + 'static> std::error::Error for ScopeError<E> {
 
 /// One failure in a scope: the child, if it was one, and the [`Cause`]. See [`ScopeError`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Failure<E> {
-    child: Option<Current>,
-    cause: Cause<E>,
+    /// The child that failed; `None` if the body did, or the scope was cancelled.
+    pub child: Option<Current>,
+    /// The cause of the failure.
+    pub cause: Cause<E>,
 }
 
 /// The cause of a [`Failure`].
@@ -868,18 +861,6 @@ impl<E> Failure<E> {
             parts.report(child.as_ref(), &payload);
         }
         drop_payload(payload);
-    }
-
-    /// The child that failed; `None` if the body did, or the scope was cancelled.
-    #[must_use]
-    pub fn child(&self) -> Option<&Current> {
-        self.child.as_ref()
-    }
-
-    /// The cause of the failure.
-    #[must_use]
-    pub fn cause(&self) -> &Cause<E> {
-        &self.cause
     }
 
     /// The returned error, if that was the cause.

@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,6 +33,10 @@ use crate::executor::stage::{Boxed, Stage};
 /// A set of tasks, joined in the order they finish. Dropping it aborts the tasks left.
 ///
 /// It is also a [`Stream`] of their outputs, which ends when the set is empty.
+///
+/// Loops come in two kinds. One joins what was spawned and ends: [`join_next`](Self::join_next)
+/// tells it when the set is empty. The other spawns as it goes on, and the set may be empty for a
+/// while: [`next_finished`](Self::next_finished) waits then.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -77,7 +81,7 @@ impl<T: 'static> JoinSet<T> {
     /// As [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
+        let task = Stage::boxed(SetMember { future, notice: self.notice() });
         self.insert(task, None, Location::caller(), "JoinSet::spawn")
     }
 
@@ -88,7 +92,7 @@ impl<T: 'static> JoinSet<T> {
     /// As [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
+        let task = Stage::boxed(SetMember { future, notice: self.notice() });
         self.insert(task, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
     }
 
@@ -104,7 +108,7 @@ impl<T: 'static> JoinSet<T> {
         location: &'static Location<'static>,
         what: &str,
     ) {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
+        let task = Stage::boxed(SetMember { future, notice: self.notice() });
         self.insert(task, None, location, what);
     }
 
@@ -123,13 +127,65 @@ impl<T: 'static> JoinSet<T> {
         entry.insert(handle).id()
     }
 
-    /// Waits for the next task to finish and gives its output; `None` if the set is empty.
+    /// Waits for the next task to finish and gives its output; `None`, at once, if the set is
+    /// empty.
+    ///
+    /// In a loop around [`race`](super::race()) that `None` wins round after round, and the loop
+    /// never sleeps: race [`next_finished`](Self::next_finished) there.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no output.
     pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| self.poll_join_next(cx)).await
+    }
+
+    /// Waits for the next task to finish and gives its output; never ready while the set is empty.
+    ///
+    /// It is a branch for a [`race`](super::race()) in a loop that goes on spawning: with an empty
+    /// set the race waits for its other branches. Awaited alone on an empty set it waits for ever,
+    /// as nothing can be spawned into a set that is borrowed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no output.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::{sync::mpsc, task::{JoinSet, race}};
+    ///
+    /// enum Event {
+    ///     Order(Option<u32>),
+    ///     Done(u32),
+    /// }
+    /// postlude::run(async {
+    ///     let (orders, mut inbox) = mpsc::channel(4);
+    ///     postlude::spawn(async move { orders.send(20).await.unwrap() });
+    ///     let (mut set, mut sum) = (JoinSet::new(), 0);
+    ///     loop {
+    ///         let order = async { Event::Order(inbox.recv().await) };
+    ///         let done = async { Event::Done(set.next_finished().await.unwrap()) };
+    ///         match race((order, done)).await.1 {
+    ///             Event::Order(Some(n)) => {
+    ///                 set.spawn(async move { n + 1 });
+    ///             }
+    ///             Event::Order(None) => break,
+    ///             Event::Done(n) => sum += n,
+    ///         }
+    ///     }
+    ///     while let Some(last) = set.join_next().await {
+    ///         sum += last.unwrap();
+    ///     }
+    ///     assert_eq!(sum, 21);
+    /// })
+    /// # }
+    /// ```
+    pub async fn next_finished(&mut self) -> Result<T, JoinError> {
+        match self.join_next().await {
+            Some(result) => result,
+            // No task can be spawned meanwhile: this future borrows the set.
+            None => pending().await,
+        }
     }
 
     /// Polls for the next task to finish, as [`join_next`](Self::join_next). The last waker wins.
@@ -249,14 +305,14 @@ impl<T> fmt::Debug for JoinSet<T> {
 pin_project! {
     /// The future of a task of a set. The notice stands last, so it is given when the future is
     /// gone.
-    struct Member<F> {
+    struct SetMember<F> {
         #[pin]
         future: F,
         notice: Notice,
     }
 }
 
-impl<F: Future> Future for Member<F> {
+impl<F: Future> Future for SetMember<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -63,7 +63,7 @@ struct Place {
 const NOWHERE: Place = Place { level: u8::MAX, slot: 0 };
 
 #[derive(Clone, Copy)]
-struct Chain {
+struct SlotChain {
     head: u32,
     tail: u32,
 }
@@ -72,7 +72,7 @@ struct Chain {
 struct Level {
     /// A bit for each slot that is not empty.
     occupied: u64,
-    slots: [Chain; SLOTS],
+    slots: [SlotChain; SLOTS],
 }
 
 pub(crate) struct Wheel {
@@ -89,7 +89,7 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        let empty = Level { occupied: 0, slots: [Chain { head: NONE, tail: NONE }; SLOTS] };
+        let empty = Level { occupied: 0, slots: [SlotChain { head: NONE, tail: NONE }; SLOTS] };
         Self {
             cursor: 0,
             levels: vec![empty; LEVELS],
@@ -203,7 +203,7 @@ impl Wheel {
         let entries = std::mem::take(&mut self.entries);
         for level in &mut self.levels {
             level.occupied = 0;
-            level.slots.fill(Chain { head: NONE, tail: NONE });
+            level.slots.fill(SlotChain { head: NONE, tail: NONE });
         }
         self.bound = NEVER;
         entries.into_iter().map(|(_, entry)| entry.waker).collect()

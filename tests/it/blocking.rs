@@ -100,8 +100,7 @@ fn the_panic_of_a_job_is_its_handles_error_and_the_thread_lives_on() {
 #[test]
 fn the_panic_of_a_job_nobody_waits_for_is_reported_once() {
     let (seen, text) = mpsc::channel();
-    let runtime =
-        Runtime::builder().on_panic(move |panic| seen.send(panic.text().to_owned()).unwrap()).build().unwrap();
+    let runtime = Runtime::builder().on_panic(move |panic| seen.send(panic.text.clone()).unwrap()).build().unwrap();
     run_on(&runtime, async {
         drop(spawn_blocking(|| -> () { resume_unwind(Box::new("unseen")) }));
         while runtime.stats().panics == 0 {

@@ -288,7 +288,7 @@ fn no_futures_at_a_time_is_refused() {
 #[test]
 fn tasks_bear_the_place_where_the_adapter_was_made() {
     paused(async || {
-        let place = |_| async { postlude::task::current().unwrap().location().unwrap().file() };
+        let place = |_| async { postlude::task::current().unwrap().location.unwrap().file() };
         let mut ordered = iter::buffered(stream::iter(0..1).map(place), 1);
         let mut unordered = iter::buffer_unordered(stream::iter(0..1).map(place), 1);
         assert_eq!(ordered.next().await, Some(file!()));

@@ -2,7 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::thread;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use postlude::net::UdpSocket;
 use postlude::task::{self, Current, scope, yield_now};
 use postlude::time::{now, sleep, timeout};
-use postlude::{Hooks, JoinHandle, Runtime, TaskEnd, TaskId, defer, spawn, spawn_blocking};
+use postlude::{Handle, Hooks, JoinHandle, RemoteHandle, Runtime, TaskEnd, TaskId, defer, spawn, spawn_blocking};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,8 +34,8 @@ enum Event {
 
 impl<F: Fn(Event)> Hooks for All<F> {
     fn spawned(&self, task: &Current) {
-        assert_eq!(task.location().unwrap().file(), file!());
-        (self.0)(Event::Spawned(task.id().get()));
+        assert_eq!(task.location.unwrap().file(), file!());
+        (self.0)(Event::Spawned(task.id.get()));
     }
 
     fn woken(&self, task: TaskId) {
@@ -241,7 +242,7 @@ fn what_a_hook_makes_ready_as_the_loop_parks_runs_before_it_sleeps() {
     let mut runtime = Runtime::builder().hooks(hooks).build().unwrap();
     let began = Instant::now();
     let turn = runtime.turn(Some(PATIENCE)).unwrap();
-    assert!(spawned.get() && turn.has_more());
+    assert!(spawned.get() && turn.has_more);
     assert!(began.elapsed() < PATIENCE / 2);
 }
 
@@ -253,7 +254,7 @@ fn a_hook_that_panics_is_reported_and_the_loop_goes_on() {
         .paused_clock()
         .hooks(All(|_| resume_unwind(Box::new("a hook"))))
         .on_panic(move |panic| {
-            assert!(panic.id().is_none());
+            assert!(panic.task.is_none());
             assert!(panic.to_string().contains("a hook"), "{panic}");
             reported.set(reported.get() + 1);
         })
@@ -363,7 +364,7 @@ struct Ends {
 
 impl Hooks for Ends {
     fn spawned(&self, task: &Current) {
-        self.spawned.borrow_mut().push(task.id());
+        self.spawned.borrow_mut().push(task.id);
     }
 
     fn ended(&self, task: TaskId, how: TaskEnd) {
@@ -428,4 +429,270 @@ fn a_blocking_job_that_its_runtime_does_not_wait_for_has_ended_for_the_hooks() {
     assert_eq!(spawned.len(), 1);
     assert!(ends.ended.borrow().contains(&(spawned[0], TaskEnd::Aborted)));
     drop(release);
+}
+
+/// How each task of a program ended, in the order they were spawned, behind how the future of
+/// `block_on` did.
+fn told(program: impl Future<Output = ()>) -> (Option<TaskEnd>, Vec<TaskEnd>) {
+    let ends = Ends::default();
+    let runtime = Runtime::builder().hooks(ends.clone()).on_panic(|_| ()).build().unwrap();
+    let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(program)));
+    drop(runtime);
+    let mut ended = ends.ended.take();
+    let end_of = |task: TaskId| {
+        let at = ended.iter().position(|(ended, _)| *ended == task).expect("told of the end");
+        ended.remove(at).1
+    };
+    let spawned = ends.spawned.take().into_iter().map(end_of).collect();
+    assert!(ended.len() <= 1, "{ended:?} were told twice, or of nothing spawned");
+    (ended.pop().map(|(_, how)| how), spawned)
+}
+
+/// Panics as it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("in a drop"));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Returns,
+    Panics,
+    PanicsInDrop,
+    Aborted,
+    PanicsInDropAborted,
+}
+
+impl Fate {
+    const ALL: [Self; 5] = [Self::Returns, Self::Panics, Self::PanicsInDrop, Self::Aborted, Self::PanicsInDropAborted];
+
+    /// A future that meets it; its poll takes two turns.
+    fn future(self) -> Pin<Box<dyn Future<Output = ()>>> {
+        let holding = |ready: bool| {
+            let (bomb, mut polls) = (Bomb, 0);
+            poll_fn(move |cx| {
+                let _held = &bomb;
+                polls += 1;
+                if polls == 1 {
+                    cx.waker().wake_by_ref();
+                }
+                if polls > 1 && ready { Poll::Ready(()) } else { Poll::Pending }
+            })
+        };
+        match self {
+            Self::Returns => Box::pin(yield_now()),
+            Self::Panics => Box::pin(async {
+                yield_now().await;
+                resume_unwind(Box::new("in a poll"));
+            }),
+            Self::PanicsInDrop => Box::pin(holding(true)),
+            Self::Aborted => Box::pin(pending()),
+            Self::PanicsInDropAborted => Box::pin(holding(false)),
+        }
+    }
+
+    fn is_aborted(self) -> bool {
+        matches!(self, Self::Aborted | Self::PanicsInDropAborted)
+    }
+
+    fn told(self) -> TaskEnd {
+        match self {
+            Self::Returns => TaskEnd::Returned,
+            Self::Aborted => TaskEnd::Aborted,
+            Self::Panics | Self::PanicsInDrop | Self::PanicsInDropAborted => TaskEnd::Panicked,
+        }
+    }
+}
+
+async fn some_turns() {
+    for _ in 0..8 {
+        yield_now().await;
+    }
+}
+
+/// Aborts the task, if that is its fate, and lets it come to its end.
+async fn meet(fate: Fate, abort: impl Fn()) {
+    yield_now().await;
+    yield_now().await;
+    if fate.is_aborted() {
+        abort();
+    }
+    some_turns().await;
+}
+
+#[test]
+fn a_task_is_told_as_panicked_or_aborted_however_it_was_spawned_and_whoever_hears_of_it() {
+    for fate in Fate::ALL {
+        let local = task::Local::new();
+        let (_, ends) = told(async {
+            for kept in [true, false] {
+                let mut tasks = vec![spawn(fate.future()), defer(fate.future())];
+                tasks.push(task::Builder::new().spawn(fate.future()));
+                local.scope(1, async { tasks.push(spawn(fate.future())) }).await;
+                for task in tasks {
+                    let own = if fate.is_aborted() || kept { Some(task) } else { None };
+                    meet(fate, || own.iter().for_each(JoinHandle::abort)).await;
+                    drop(own);
+                }
+                let mut set = task::JoinSet::new();
+                set.spawn(fate.future());
+                set.spawn_named("named", fate.future());
+                meet(fate, || set.abort_all()).await;
+                let handle = Handle::current();
+                for remote in [handle.spawn(move || fate.future()), handle.defer(move || fate.future())] {
+                    let own = if fate.is_aborted() || kept { Some(remote) } else { None };
+                    meet(fate, || own.iter().for_each(RemoteHandle::abort)).await;
+                    drop(own);
+                }
+            }
+        });
+        assert_eq!(ends, vec![fate.told(); 16], "{fate:?}");
+    }
+}
+
+#[test]
+fn a_remote_task_whose_closure_panics_is_told_as_panicked_and_an_unmade_one_as_aborted() {
+    let (_, ends) = told(async {
+        let handle = Handle::current();
+        let never_made = || -> std::future::Ready<()> { resume_unwind(Box::new("in the closure")) };
+        assert!(handle.spawn(never_made).await.unwrap_err().is_panic());
+        drop(handle.spawn(never_made));
+        some_turns().await;
+        let unmade = handle.spawn(yield_now);
+        unmade.abort();
+        assert!(unmade.await.unwrap_err().is_cancelled());
+        let bomb = Bomb;
+        let unmade = handle.spawn(move || {
+            let _held = &bomb;
+            yield_now()
+        });
+        unmade.abort();
+        assert!(unmade.await.unwrap_err().is_cancelled());
+    });
+    assert_eq!(ends, [TaskEnd::Panicked, TaskEnd::Panicked, TaskEnd::Aborted, TaskEnd::Panicked]);
+}
+
+#[test]
+fn a_remote_tasks_panic_goes_to_its_handle_or_is_reported_by_name_and_never_both() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let reported = reports.clone();
+    let runtime =
+        Runtime::builder().on_panic(move |panic| reported.borrow_mut().push(panic.to_string())).build().unwrap();
+    runtime
+        .block_on(async {
+            let handle = Handle::current();
+            let fails = |text: &'static str| handle.spawn(move || async move { resume_unwind(Box::new(text)) });
+            let heard: Result<(), _> = fails("heard").await;
+            assert!(heard.unwrap_err().to_string().contains("heard"));
+            assert!(reports.borrow().is_empty());
+            drop::<RemoteHandle<()>>(fails("unheard"));
+            some_turns().await;
+            let late: RemoteHandle<()> = fails("late");
+            some_turns().await;
+            assert_eq!(reports.borrow().len(), 1, "{reports:?}");
+            drop(late);
+            let aborted = handle.spawn(|| Fate::PanicsInDropAborted.future());
+            some_turns().await;
+            aborted.abort();
+            assert!(aborted.await.unwrap_err().is_cancelled());
+        })
+        .unwrap();
+    let reports = reports.take();
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    for (report, text) in reports.iter().zip(["unheard", "late", "in a drop"]) {
+        assert!(report.starts_with("task ") && report.contains("hooks.rs") && report.contains(text), "{reports:?}");
+    }
+    assert_eq!(runtime.stats().panics, 3);
+}
+
+#[test]
+fn a_scopes_child_is_told_as_panicked_or_aborted_by_itself_and_with_its_scope() {
+    for fate in Fate::ALL {
+        let (root, ends) = told(async {
+            let alone = scope::<_, (), _>(async |s| {
+                let child = s.spawn(fate.future());
+                meet(fate, || child.abort()).await;
+                Ok(())
+            });
+            assert_eq!(alone.await.is_err(), fate.told() == TaskEnd::Panicked);
+        });
+        assert_eq!((root, ends), (Some(TaskEnd::Returned), vec![fate.told()]), "{fate:?}");
+    }
+    let (_, ends) = told(async {
+        let failed = scope(async |s| {
+            s.spawn(Fate::Aborted.future());
+            s.spawn(Fate::PanicsInDropAborted.future());
+            yield_now().await;
+            Err::<(), _>("enough")
+        });
+        assert!(failed.await.is_err());
+    });
+    assert_eq!(ends, [TaskEnd::Aborted, TaskEnd::Panicked]);
+}
+
+#[test]
+fn the_children_of_a_scope_dropped_between_turns_are_told_of_in_the_next_or_as_the_runtime_ends() {
+    for has_next in [true, false] {
+        let ends = Ends::default();
+        let runtime = Runtime::builder().hooks(ends.clone()).on_panic(|_| ()).build().unwrap();
+        let mut opened = Box::pin(scope::<(), (), _>(async |s| {
+            s.spawn(Fate::Aborted.future());
+            s.spawn(Fate::PanicsInDropAborted.future());
+            pending().await
+        }));
+        runtime
+            .block_on(poll_fn(|cx| {
+                assert!(opened.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            }))
+            .unwrap();
+        drop(opened);
+        if has_next {
+            runtime.block_on(some_turns()).unwrap();
+        }
+        drop(runtime);
+        let (spawned, ended) = (ends.spawned.take(), ends.ended.take());
+        assert_eq!(spawned.len(), 2);
+        for (task, how) in spawned.into_iter().zip([TaskEnd::Aborted, TaskEnd::Panicked]) {
+            let told: Vec<_> = ended.iter().filter(|(ended, _)| *ended == task).collect();
+            assert_eq!(told, [&(task, how)], "with a turn to come: {has_next}");
+        }
+    }
+}
+
+#[test]
+fn a_blocking_job_is_told_as_panicked_or_aborted() {
+    let (_, ends) = told(async {
+        spawn_blocking(|| ()).await.unwrap();
+        let panics = || -> () { resume_unwind(Box::new("on a thread")) };
+        assert!(spawn_blocking(panics).await.unwrap_err().is_panic());
+        let pool = postlude::blocking::Pool::new(1);
+        drop(pool.spawn(panics));
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let holds = pool.spawn(move || gate.recv().is_ok());
+        let queued = pool.spawn(|| ());
+        queued.abort();
+        assert!(queued.await.unwrap_err().is_cancelled());
+        drop(release);
+        assert!(!holds.await.unwrap());
+    });
+    use TaskEnd::{Aborted, Panicked, Returned};
+    assert_eq!(ends, [Returned, Panicked, Panicked, Returned, Aborted]);
+}
+
+#[test]
+fn the_future_of_block_on_is_told_as_panicked_also_if_its_drop_panics() {
+    for fate in [Fate::Returns, Fate::Panics, Fate::PanicsInDrop] {
+        assert_eq!(told(fate.future()).0, Some(fate.told()), "{fate:?}");
+    }
+    // One panic in its poll and another one in its drop: the first goes on, and the process lives.
+    let bomb = Bomb;
+    let twice = poll_fn(move |_| -> Poll<()> {
+        let _held = &bomb;
+        resume_unwind(Box::new("first"))
+    });
+    assert_eq!(told(twice).0, Some(TaskEnd::Panicked));
 }

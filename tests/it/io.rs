@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -1066,6 +1066,45 @@ fn a_socket_needs_no_runtime_until_it_has_to_wait() {
     });
 }
 
+// Groups of datagram sockets.
+
+#[test]
+fn a_datagram_for_a_group_comes_to_the_socket_that_has_joined_it_until_it_leaves() {
+    run(async {
+        let (group, interface) = (Ipv4Addr::new(239, 255, 71, 13), Ipv4Addr::LOCALHOST);
+        let receiver = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        receiver.join_multicast_v4(group, interface).unwrap();
+        assert_eq!(receiver.join_multicast_v4(group, interface).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert!(receiver.join_multicast_v4(interface, interface).is_err(), "an address of one host is no group");
+
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&sender).set_multicast_if_v4(&interface).unwrap();
+        let mut buffer = [0; 16];
+        sender.send_to(b"to all", (group, port).into()).await.unwrap();
+        let (length, from) = receiver.recv_from(&mut buffer).await.unwrap();
+        assert_eq!((&buffer[..length], from), (&b"to all"[..], sender.local_addr().unwrap()));
+
+        receiver.leave_multicast_v4(group, interface).unwrap();
+        assert_eq!(receiver.leave_multicast_v4(group, interface).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        sender.send_to(b"to all", (group, port).into()).await.unwrap();
+        sender.send_to(b"to one", (interface, port).into()).await.unwrap();
+        let (length, _) = receiver.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..length], b"to one");
+    });
+}
+
+#[test]
+fn a_group_of_ipv6_is_joined_and_left() {
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else { return };
+    // The loopback interface, which every host has first.
+    let (group, interface) = ("ff02::4711".parse().unwrap(), 1);
+    socket.join_multicast_v6(group, interface).unwrap();
+    assert_eq!(socket.join_multicast_v6(group, interface).unwrap_err().kind(), ErrorKind::AddrInUse);
+    socket.leave_multicast_v6(group, interface).unwrap();
+    assert_eq!(socket.leave_multicast_v6(group, interface).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+}
+
 // Other descriptors.
 
 #[test]
@@ -1083,6 +1122,90 @@ fn a_pipe_carries_more_than_it_holds() {
         write.await.unwrap();
         assert_eq!(all, vec![3; BYTES]);
     });
+}
+
+#[test]
+fn calls_that_poll_to_read_share_one_waker_and_the_last_one_is_woken() {
+    run(async {
+        let (reader, mut sender) = pipe();
+        let ((first, of_first), (last, of_last)) = (Counter::new(), Counter::new());
+        let read = |waker| {
+            reader.poll_read_with(&mut Context::from_waker(waker), |mut pipe| {
+                let mut buffer = [0; 8];
+                pipe.read(&mut buffer).map(|length| buffer[..length].to_vec())
+            })
+        };
+        assert!(read(&of_first).is_pending() && read(&of_last).is_pending());
+        sender.write_all(b"hello").unwrap();
+        while last.count() == 0 {
+            sleep(MOMENT).await;
+        }
+        assert_eq!((first.count(), last.count()), (0, 1));
+        assert!(matches!(read(&of_first), Poll::Ready(Ok(bytes)) if bytes == b"hello"));
+        assert!(read(&of_first).is_pending());
+        drop(sender);
+        while first.count() == 0 {
+            sleep(MOMENT).await;
+        }
+        assert!(matches!(read(&of_first), Poll::Ready(Ok(bytes)) if bytes.is_empty()), "the end");
+    });
+}
+
+#[test]
+fn a_poll_to_write_waits_for_room_and_leaves_the_waker_of_reads_alone() {
+    run(async {
+        let (ours, mut peer) = StdUnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        // Full before the budget of this poll is used up.
+        SockRef::from(&ours).set_send_buffer_size(1 << 16).unwrap();
+        let ours = Async::new(ours);
+        let ((reads, reading), (writes, writing)) = (Counter::new(), Counter::new());
+        let read = || ours.poll_read_with(&mut Context::from_waker(&reading), |mut stream| stream.read(&mut [0; 8]));
+        let write =
+            || ours.poll_write_with(&mut Context::from_waker(&writing), |mut stream| stream.write(&[7; 1 << 15]));
+        let mut written = 0;
+        while let Poll::Ready(result) = write() {
+            written += result.unwrap();
+        }
+        assert!(read().is_pending());
+        peer.read_exact(&mut vec![0; written]).unwrap();
+        while writes.count() == 0 {
+            sleep(MOMENT).await;
+        }
+        assert_eq!((reads.count(), writes.count()), (0, 1));
+        assert!(matches!(write(), Poll::Ready(Ok(1..))));
+        peer.write_all(b"answer").unwrap();
+        while reads.count() == 0 {
+            sleep(MOMENT).await;
+        }
+        assert!(matches!(read(), Poll::Ready(Ok(6))));
+    });
+}
+
+#[test]
+fn what_is_polled_is_tried_again_when_it_was_interrupted_and_hands_its_errors_out() {
+    run(async {
+        let (reader, _sender) = pipe();
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut calls = 0;
+        let interrupted = reader.poll_read_with(context, |_| {
+            calls += 1;
+            if calls < 3 { Err(ErrorKind::Interrupted.into()) } else { Ok(calls) }
+        });
+        assert!(matches!(interrupted, Poll::Ready(Ok(3))));
+        let fails = |_: &_| Err::<(), _>(io::Error::other("of the operation"));
+        assert!(
+            matches!(reader.poll_read_with(context, fails), Poll::Ready(Err(error)) if error.kind() == ErrorKind::Other)
+        );
+        assert!(
+            matches!(reader.poll_write_with(context, fails), Poll::Ready(Err(error)) if error.kind() == ErrorKind::Other)
+        );
+    });
+    let (outside, _sender) = pipe();
+    let read =
+        outside.poll_read_with(&mut Context::from_waker(Waker::noop()), |_| Err::<(), _>(ErrorKind::WouldBlock.into()));
+    let Poll::Ready(Err(error)) = read else { panic!("without a runtime there is nothing to wait with: {read:?}") };
+    assert!(error.to_string().contains("no runtime"), "{error}");
 }
 
 #[test]

@@ -417,9 +417,9 @@ fn ids_count_up_and_are_never_used_again() {
     for _ in 0..3 {
         runtime
             .block_on(async {
-                ids.push(task::current().expect("the main future is a task").id());
+                ids.push(task::current().expect("the main future is a task").id);
                 for _ in 0..10 {
-                    let task = spawn(async { task::current().expect("polled").id() });
+                    let task = spawn(async { task::current().expect("polled").id });
                     ids.push(task.id());
                     assert_eq!(task.await.unwrap(), ids[ids.len() - 1]);
                 }
@@ -438,17 +438,17 @@ fn a_task_knows_its_name_and_place() {
                 let about = task::current().expect("polled");
                 yield_now().await;
                 let again = task::current().expect("polled again");
-                assert_eq!((about.id(), about.name()), (again.id(), again.name()));
-                (about.name().map(str::to_owned), about.location().map(std::panic::Location::line))
+                assert_eq!((about.id, &about.name), (again.id, &again.name));
+                (about.name, about.location.map(std::panic::Location::line))
             };
             let line = line!();
             let plain = spawn(about());
             let named = task::Builder::new().name("named").spawn(about());
             let deferred = task::Builder::new().name("deferred").defer(about());
             assert_eq!(plain.await.unwrap(), (None, Some(line + 1)));
-            assert_eq!(named.await.unwrap(), (Some("named".to_owned()), Some(line + 2)));
-            assert_eq!(deferred.await.unwrap(), (Some("deferred".to_owned()), Some(line + 3)));
-            assert_eq!(task::current().expect("the main future").location(), None);
+            assert_eq!(named.await.unwrap(), (Some("named".into()), Some(line + 2)));
+            assert_eq!(deferred.await.unwrap(), (Some("deferred".into()), Some(line + 3)));
+            assert_eq!(task::current().expect("the main future").location, None);
         })
         .unwrap();
     assert!(task::current().is_none());
@@ -460,7 +460,7 @@ fn a_name_survives_being_joined() {
         .block_on(async {
             let named = task::Builder::new().name("named").spawn(async {
                 sleep(Duration::from_secs(1)).await;
-                task::current().and_then(|task| task.name().map(str::to_owned))
+                task::current().and_then(|task| task.name)
             });
             assert_eq!(named.await.unwrap().as_deref(), Some("named"));
         })

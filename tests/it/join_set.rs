@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use postlude::task::{JoinSet, yield_now};
+use postlude::net::{TcpListener, TcpStream};
+use postlude::task::{JoinSet, race, yield_now};
 use postlude::time::{sleep, timeout};
 use postlude::{Runtime, spawn};
 
@@ -214,4 +215,55 @@ fn a_spawn_that_panics_leaves_nothing_behind() {
         .unwrap();
     assert_eq!(outputs, [1, 3, 2]);
     refused(&mut set);
+}
+
+#[test]
+fn a_race_with_next_finished_waits_while_the_set_is_empty_and_loses_no_output() {
+    let runtime = paused();
+    let events = runtime.block_on(async {
+        let (listener, mut set) = (TcpListener::bind("127.0.0.1:0").unwrap(), JoinSet::new());
+        let address = listener.local_addr().unwrap();
+        let client = spawn(async move {
+            let mut streams = Vec::new();
+            for _ in 0..3 {
+                sleep(Duration::from_secs(10)).await;
+                streams.push(TcpStream::connect(address).await.unwrap());
+            }
+            streams
+        });
+        let mut events = Vec::new();
+        while events.len() < 6 {
+            let accepted = async { listener.accept().await.map(|_| None).unwrap() };
+            let finished = async { Some(set.next_finished().await) };
+            match race((accepted, finished)).await.1 {
+                Some(result) => events.push(result.unwrap()),
+                None => {
+                    events.push("accepted");
+                    set.spawn(async {
+                        sleep(Duration::from_secs(1)).await;
+                        "finished"
+                    });
+                }
+            }
+        }
+        client.await.unwrap();
+        assert!(set.join_next().await.is_none(), "the other kind of loop ends here");
+        events
+    });
+    assert_eq!(events.unwrap(), ["accepted", "finished"].repeat(3));
+    assert!(runtime.stats().polls < 50, "{} polls: the race was busy", runtime.stats().polls);
+}
+
+#[test]
+fn next_finished_gives_each_output_once_and_then_waits() {
+    paused()
+        .block_on(async {
+            let mut set = JoinSet::new();
+            set.spawn(async { 1 });
+            assert_eq!(set.next_finished().await.unwrap(), 1);
+            assert!(timeout(Duration::from_secs(9), set.next_finished()).await.is_err());
+            set.spawn(async { resume_unwind(Box::new("oh")) });
+            assert!(set.next_finished().await.unwrap_err().is_panic());
+        })
+        .unwrap();
 }

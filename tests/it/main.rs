@@ -27,7 +27,11 @@ mod hooks;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod http_chunked;
+#[cfg(feature = "http")]
 mod http_limits;
+#[cfg(feature = "http")]
+mod http_parse;
 mod intervals;
 mod io;
 mod join;

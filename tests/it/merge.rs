@@ -16,7 +16,7 @@ use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use postlude::iter::{self, Merge};
 use postlude::sync::mpsc;
-use postlude::task::yield_now;
+use postlude::task::{race, yield_now};
 use postlude::{Runtime, spawn, time};
 use proptest::prelude::*;
 
@@ -366,4 +366,24 @@ proptest! {
         }
         prop_assert_eq!(seen, expected);
     }
+}
+
+#[test]
+fn next_item_waits_while_there_is_no_source() {
+    paused(async || {
+        let mut merged = iter::merge([]);
+        let mut rounds = Vec::new();
+        for round in 0..4 {
+            let item = async { Some(merged.next_item().await) };
+            let slept = async {
+                time::sleep(Duration::from_secs(1)).await;
+                None
+            };
+            rounds.push(race((item, slept)).await.1);
+            if round == 0 {
+                merged.push(stream::iter(['a', 'b']));
+            }
+        }
+        assert_eq!(rounds, [None, Some('a'), Some('b'), None]);
+    });
 }

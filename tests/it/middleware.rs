@@ -10,7 +10,7 @@ use postlude::http::{
 };
 use postlude::{spawn, time};
 
-use crate::http::{connect, exchange_with, get, paused, post, read_until, server, slow};
+use crate::http::{connect, exchange_with, get, paused, post, read_to_end, read_until, server, slow};
 
 fn exchange(router: Router, request: &str) -> String {
     paused(exchange_with(server(router), request))
@@ -51,7 +51,12 @@ impl Log {
     /// Puts a log around a router.
     fn around(&self, router: Router) -> Router {
         let lines = Rc::clone(&self.0);
-        router.with(middleware::access_log(move |access| lines.borrow_mut().push(access.to_string())))
+        router.with(middleware::access_log(move |access| {
+            let line = access.to_string();
+            let facts = (&access.method, &access.target, access.delivery.bytes);
+            assert!(line.contains(&format!(" {} {} ", facts.0, facts.1)) && line.contains(&facts.2.to_string()));
+            lines.borrow_mut().push(line);
+        }))
     }
 
     fn lines(&self) -> Vec<String> {
@@ -391,4 +396,63 @@ fn what_has_no_handler_is_told_so_and_not_that_its_body_is_too_large() {
             assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
         }
     }
+}
+
+/// Whether a client that sends these `Accept` headers gets a problem as JSON.
+fn gets_json(accept: &[&[u8]]) -> bool {
+    let lines: Vec<u8> = accept.iter().flat_map(|value| [b"Accept: ", *value, b"\r\n"].concat()).collect();
+    let answer = paused(async {
+        let client = connect(&Rc::new(server(Router::new())));
+        let request = [b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n", &lines[..], b"\r\n"].concat();
+        client.write_all(&request).await.unwrap();
+        read_to_end(&client).await
+    });
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    answer.contains("content-type: application/problem+json")
+}
+
+#[test]
+fn a_client_that_prefers_json_gets_a_problem_as_json() {
+    for accept in [
+        "application/json",
+        "application/problem+json",
+        "Application/JSON; charset=utf-8",
+        "application/*",
+        "application/json, text/plain, */*",
+        "application/json, */*",
+        "text/plain;q=0.5, application/json;q=0.501",
+        "text/html, application/json;q=0.9, */*;q=0.8",
+        "text/*;q=0.9, */*",
+        "text/plain;q=0, */*",
+        "text/plain;a=\"x, y;q=1\\\"\";q=0.1, application/json;q=0.2",
+    ] {
+        assert!(gets_json(&[accept.as_bytes()]), "{accept}");
+    }
+    assert!(gets_json(&[b"text/html", b"application/json"]), "two headers are one list");
+}
+
+#[test]
+fn any_other_client_gets_a_problem_as_text() {
+    for accept in [
+        "",
+        "*/*",
+        "text/plain",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "text/plain, application/json",
+        "text/plain, */*",
+        "application/json;q=0",
+        "application/json;q=0.5, text/plain",
+        "application/json;q=0.5, */*",
+        "application/problem+json;q=0, application/json",
+        "application/json;q=2",
+        "application/json;q=0.1234",
+        "application/json;q=1.001",
+        "application/json;q=-1",
+        "json",
+        "\"application/json, application/json",
+    ] {
+        assert!(!gets_json(&[accept.as_bytes()]), "{accept}");
+    }
+    assert!(!gets_json(&[]));
+    assert!(!gets_json(&[b"application/json\xff"]));
 }

@@ -39,7 +39,7 @@ struct Reports(Rc<RefCell<Vec<String>>>);
 impl Reports {
     fn listen(&self, builder: Builder) -> Builder {
         let reports = self.0.clone();
-        builder.on_panic(move |panic| reports.borrow_mut().push(panic.text().to_owned()))
+        builder.on_panic(move |panic| reports.borrow_mut().push(panic.text.clone()))
     }
 
     fn take(&self) -> Vec<String> {
@@ -248,8 +248,9 @@ fn a_panic_nobody_waits_for_is_reported_once_with_name_and_place_though_an_endle
     let seen = Rc::new(RefCell::new(Vec::new()));
     let reports = seen.clone();
     let hook = move |panic: &postlude::TaskPanic| {
-        let line = panic.location().expect("a task has one").line();
-        reports.borrow_mut().push((panic.id(), panic.name().map(str::to_owned), line, panic.to_string()));
+        let task = panic.task.clone().expect("it is a task's");
+        let line = task.location.expect("it was spawned").line();
+        reports.borrow_mut().push((task.id, task.name, line, panic.to_string()));
     };
     let runtime = Runtime::builder().paused_clock().on_panic(hook).build().unwrap();
     let (id, line) = runtime
@@ -270,7 +271,7 @@ fn a_panic_nobody_waits_for_is_reported_once_with_name_and_place_though_an_endle
         .unwrap();
     let seen = seen.borrow();
     assert_eq!(seen.len(), 1);
-    assert_eq!((seen[0].0, seen[0].1.as_deref(), seen[0].2), (Some(id), Some("mail"), line));
+    assert_eq!((seen[0].0, seen[0].1.as_deref(), seen[0].2), (id, Some("mail"), line));
     let text = &seen[0].3;
     assert!(text.contains("mail") && text.contains("no paper") && text.contains(file!()), "{text}");
     assert_eq!(runtime.stats().panics, 1);
@@ -522,7 +523,7 @@ fn a_turn_lets_no_panic_out() {
     drop(runtime.spawn(async { quietly("first") }));
     let task = runtime.spawn(async { quietly("second") });
     drop(runtime.defer(async { quietly("third") }));
-    assert_eq!(runtime.turn(NOW).unwrap().polls(), 3);
+    assert_eq!(runtime.turn(NOW).unwrap().polls, 3);
     assert_eq!(reports.take(), ["first", "third"]);
     assert_eq!(text(runtime.block_on(task).unwrap().unwrap_err()), "second");
 }
@@ -607,7 +608,7 @@ fn a_panic_in_one_runtime_leaves_another_on_the_same_thread_alone() {
                 drop(other.spawn(async move { drop(guard) }));
                 drop(other);
                 sleep(Duration::from_secs(1)).await;
-                task::current().map(|task| task.id())
+                task::current().map(|task| task.id)
             });
             let id = task.id();
             assert_eq!(task.await.unwrap(), Some(id));
@@ -691,7 +692,7 @@ fn no_policy_ends_the_loop_for_a_panic_that_is_handed_out() {
                     s.spawn(async { quietly("observed") });
                     pending().await
                 });
-                scope.await.unwrap_err().into_first().into_panic().is_some()
+                scope.await.unwrap_err().first.into_panic().is_some()
             })
         }),
     ];

@@ -306,7 +306,7 @@ fn run_table(panics: &[Panics], test: impl Fn(Row, &Wakes)) {
             for bad in 0..3 {
                 let reports = Rc::new(RefCell::new(Vec::new()));
                 let told = Rc::clone(&reports);
-                let hook = move |panic: &postlude::TaskPanic| told.borrow_mut().push(panic.text().to_owned());
+                let hook = move |panic: &postlude::TaskPanic| told.borrow_mut().push(panic.text.clone());
                 let runtime = Runtime::builder().on_panic(hook).build().unwrap();
                 let run = || runtime.block_on(async { test(make(), &Wakes::new(bad, panics)) }).unwrap();
                 assert!(catch_unwind(AssertUnwindSafe(run)).is_ok(), "{name}, waker {bad}");

@@ -132,6 +132,24 @@ fn waiting_for_ever_fails_the_test_and_names_the_tasks() {
 }
 
 #[test]
+fn the_failure_of_a_wait_for_another_reactor_names_the_handle_that_tells_the_loop_otherwise() {
+    let text = failure(|| {
+        postlude::test([5], async || {
+            // Stands for a timer of another reactor: nothing but a thread of its own knows the
+            // waker.
+            let (over, waits) = futures::channel::oneshot::channel();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(9));
+                let _ = over.send(());
+            });
+            waits.await.unwrap();
+        });
+    });
+    assert!(text.contains("unless another thread holds a waker"), "{text}");
+    assert!(text.contains("keep a `Handle::current()` until then: it tells the loop to wait"), "{text}");
+}
+
+#[test]
 fn a_timer_that_never_comes_is_nothing_to_wait_for() {
     let (waits_for_ever, never) = ("they wait for ever", Duration::MAX);
     let limited = async || time::timeout(never, std::future::pending::<()>()).await;

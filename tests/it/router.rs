@@ -1,6 +1,7 @@
 //! Routes and groups of them: nesting, merging, fallbacks, limits, state, what layers leave in a request, and the answers nobody wrote.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use postlude::http::{
     Error, Extension, Next, Path, Request, Response, Router, State, StatusCode, endpoint, middleware,
 };
 use postlude::time::sleep;
+use serde::de::DeserializeOwned;
 
 use crate::http::{exchange_with, get, paused, post, server};
 
@@ -360,4 +362,42 @@ fn a_prefix_that_is_malformed_or_has_a_fallback_is_refused() {
     }
     let twice = text(&|| Router::new().nest("/v{a}", group()).nest("/v{b}", group()));
     assert_eq!(twice, "/v{b}/ has a fallback already");
+}
+
+/// The answer to a request for `path`, whose handler shows the parameters of `route` as a `T`.
+fn parameters<T: DeserializeOwned + Debug + 'static>(route: &str, path: &str) -> String {
+    let router = Router::new().get(route, async |Path(value): Path<T>| format!("{value:?}"));
+    exchange(router, &get(path))
+}
+
+#[test]
+fn a_single_parameter_is_decoded() {
+    assert_eq!(body(&parameters::<String>("/{name}", "/a%2Fb%20%C3%A9+c")), r#""a/b é+c""#);
+    assert_eq!(body(&parameters::<u64>("/{id}", "/42")), "42");
+    assert_eq!(body(&parameters::<(String,)>("/{id}", "/%34")), r#"("4",)"#);
+}
+
+#[test]
+fn tuples_go_by_order_and_structs_by_name() {
+    #[derive(serde::Deserialize, Debug)]
+    #[allow(dead_code, reason = "only shown")]
+    struct Day {
+        month: u8,
+        year: u16,
+    }
+    let route = "/{year}/{month}";
+    assert_eq!(body(&parameters::<(u16, u8)>(route, "/2024/2")), "(2024, 2)");
+    assert_eq!(body(&parameters::<Day>(route, "/2024/2")), "Day { month: 2, year: 2024 }");
+    assert_eq!(body(&parameters::<Vec<String>>(route, "/2024/2")), r#"["2024", "2"]"#);
+}
+
+#[test]
+fn a_client_s_mistake_in_a_parameter_is_a_400_and_the_server_s_a_500() {
+    for path in ["/x", "/256", "/%ff"] {
+        assert_eq!(status(&parameters::<u8>("/{id}", path)), "400", "{path}");
+    }
+    assert_eq!(status(&parameters::<u8>("/", "/")), "500");
+    assert_eq!(status(&parameters::<u8>("/{a}/{b}", "/1/2")), "500");
+    assert_eq!(status(&parameters::<(u8, u8)>("/{a}", "/1")), "500");
+    assert_eq!(status(&parameters::<(u8,)>("/{a}/{b}", "/1/2")), "500");
 }

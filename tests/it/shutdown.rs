@@ -286,7 +286,7 @@ fn a_runtime_may_be_dropped_inside_a_task_of_another() {
             }));
             let task = spawn(async move {
                 at_once(|| drop(inner));
-                let id = postlude::task::current().map(|task| task.id());
+                let id = postlude::task::current().map(|task| task.id);
                 sleep(Duration::from_secs(1)).await;
                 (id, spawn(async { 5 }).await.unwrap())
             });
@@ -517,7 +517,7 @@ fn hundreds_of_runtimes_come_and_go_and_leave_no_descriptor() {
 #[test]
 fn runtimes_dropped_in_any_order_inside_a_task_leave_its_own_one_current() {
     let outer = paused();
-    let place = || postlude::task::current().map(|task| task.id());
+    let place = || postlude::task::current().map(|task| task.id);
     outer
         .block_on(async {
             let id = place();

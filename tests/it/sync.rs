@@ -568,6 +568,41 @@ fn a_watch_may_be_used_while_it_is_modified_and_survives_a_panic_there() {
 }
 
 #[test]
+fn a_watch_tells_of_a_change_if_the_closure_says_there_was_one_and_only_then() {
+    let (sender, mut receiver) = watch::channel(1);
+    let counter = Arc::default();
+    let mut changed = Box::pin(receiver.changed());
+    assert!(counted(&counter, changed.as_mut()).is_pending());
+    let denies = |n: &mut i32| {
+        *n = 9;
+        false
+    };
+    assert!(!sender.send_if_modified(denies));
+    assert_eq!((*sender.borrow(), counter.wakes()), (1, 0), "what it did to its clone is gone");
+    let adds = |n: &mut i32| {
+        *n += 1;
+        true
+    };
+    assert!(sender.send_if_modified(adds));
+    assert_eq!((*sender.borrow(), counter.wakes()), (2, 1));
+    assert!(matches!(counted(&counter, changed.as_mut()), Poll::Ready(Ok(()))));
+    drop(changed);
+    assert_eq!(*receiver.borrow(), 2);
+
+    // What the closure itself sends stays if it denies, and is overwritten if not.
+    assert!(!sender.send_if_modified(|_| *sender.send_replace(4) == 0));
+    assert_eq!((*sender.borrow(), receiver.has_changed()), (4, true));
+    assert!(sender.send_if_modified(|n| *sender.send_replace(50) == 4 && adds(n)));
+    assert_eq!(*sender.borrow(), 5);
+
+    let panics = |_: &mut i32| -> bool { std::panic::resume_unwind(Box::new("on purpose")) };
+    assert!(std::panic::catch_unwind(AssertUnwindSafe(|| sender.send_if_modified(panics))).is_err());
+    drop(receiver);
+    assert!(sender.send_if_modified(adds), "also without receivers");
+    assert_eq!(*sender.borrow(), 6);
+}
+
+#[test]
 fn a_watch_sender_hears_that_the_last_receiver_went() {
     let (sender, receiver) = watch::channel(0);
     let second = receiver.clone();

@@ -1,16 +1,15 @@
-//! The request body: bytes that arrive while the handler asks for them.
+//! The request body, which arrives while the handler asks for it.
 //!
-//! The connection owns the socket, the handler owns a [`Body`], and a small cell between them holds
-//! the bytes that are decoded and not yet taken. The connection reads from the socket only while
-//! the handler wants bytes, so a slow handler slows the client down and nothing piles up in memory.
+//! The connection owns the socket and the handler owns a [`Body`]. A cell between them holds the
+//! decoded bytes that the handler has not taken. The connection reads only while the handler wants
+//! bytes, so a slow handler slows the client down and nothing piles up in memory.
 //!
 //! # How it works
 //!
-//! - The handler polls its end; finding nothing it sets `wanted` and returns pending.
-//! - The connection, which polls the handler's future itself, sees `wanted`, reads, decodes, puts
-//!   bytes into the cell and polls again. If the body was moved to another task, two wakers do what
-//!   the nested poll does otherwise.
-//! - A request without a body has no cell: that costs nothing.
+//! - The handler polls its `Body`. If there is nothing, it sets `wanted` and returns pending.
+//! - The connection polls the handler's future itself. So it sees `wanted`, reads, decodes into the
+//!   cell, and polls again. If the body has moved to another task, two wakers replace that poll.
+//! - A request without a body has no cell.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -24,24 +23,24 @@ use http::StatusCode;
 
 use crate::http::wire::parse;
 
-/// The error of a request body whose rest will not come.
+/// The reason a request body ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is longer than `Limits::max_body` allows.
+    /// The body is larger than [`Limits::max_body`](crate::http::Limits::max_body).
     TooLarge,
-    /// The client sent too little for as long as `Limits::body_timeout` allows.
+    /// The client was slower than [`Limits::body_timeout`](crate::http::Limits::body_timeout)
+    /// allows.
     TimedOut,
-    /// Its framing breaks the rules of HTTP/1.1 or a limit of
-    /// [`BodyLimits`](crate::http::chunked::BodyLimits); the error says what and where, and has the
-    /// status.
+    /// The framing is invalid, or exceeds a limit of
+    /// [`BodyLimits`](crate::http::chunked::BodyLimits).
     Malformed(parse::Error),
-    /// The connection ended in the middle of it.
+    /// The connection ended before the body.
     Disconnected,
 }
 
 impl BodyError {
-    /// The status of the answer that says so.
+    /// Returns the status to answer with.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -77,11 +76,11 @@ impl From<BodyError> for io::Error {
     }
 }
 
-/// The handler's end of a request body. Take it as an extractor, or with
-/// [`Request::take_body`](crate::http::Request::take_body).
+/// A request body, read piece by piece. It is an extractor, and comes from
+/// [`Request::take_body`](crate::http::Request::take_body), too.
 ///
-/// It is a [`Stream`] of pieces as they arrive. Bytes that a handler leaves unread are thrown away,
-/// up to 64 KiB; beyond that the connection closes after the answer.
+/// It is a [`Stream`] of the pieces as they arrive. The server throws away up to 64 KiB that a
+/// handler leaves unread; if more is left, the connection closes after the answer.
 ///
 /// ```
 /// use postlude::http::{Body, Router};
@@ -95,7 +94,7 @@ impl From<BodyError> for io::Error {
 /// ```
 #[derive(Default)]
 pub struct Body {
-    /// None: the request has no body, or an earlier call took it.
+    /// Unset if the request has no body, or the body has ended.
     cell: Option<Rc<BodyCell>>,
 }
 
@@ -104,18 +103,18 @@ impl Body {
         Self { cell: Some(cell) }
     }
 
-    /// The next piece, `None` at the end. Dropping the future loses nothing.
+    /// Waits for the next piece; `None` is the end. Dropping the future loses nothing.
     ///
     /// # Errors
     ///
-    /// See [`BodyError`]. After an error there is no more.
+    /// See [`BodyError`]. An error is the last item.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, BodyError>> {
         let _asking = self.cell.clone().map(Asking);
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// All that is left of it, in one piece. Dropping the future loses nothing: the bytes stay for
-    /// the next call.
+    /// Waits for the rest of the body, in one piece. Dropping the future loses nothing: the bytes
+    /// stay for the next call.
     ///
     /// # Errors
     ///
@@ -160,8 +159,8 @@ impl Drop for Body {
     }
 }
 
-/// A handler that waits for bytes. One that gives up asks for nothing: the connection then neither
-/// reads nor counts the time.
+/// Resets the demand when the handler stops waiting, so that the connection neither reads nor
+/// counts the time.
 struct Asking(Rc<BodyCell>);
 
 impl Drop for Asking {
@@ -170,22 +169,15 @@ impl Drop for Asking {
     }
 }
 
-/// How much the handler asks for.
+/// The bytes that the handler asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Demand {
     #[default]
     Nothing,
-    /// Whatever comes next.
+    /// The next bytes, however many.
     Piece,
     /// Everything, in one buffer.
     Whole,
-}
-
-/// How the body ended.
-#[derive(Clone, Copy, Debug)]
-enum BodyEnd {
-    Complete,
-    Failed(BodyError),
 }
 
 /// The cell between the connection and the handler's [`Body`].
@@ -196,15 +188,15 @@ pub(crate) struct BodyCell {
 
 #[derive(Default)]
 struct BodyState {
-    /// Decoded and not taken. The connection writes, the body takes.
+    /// Decoded bytes that the `Body` has not taken. The connection appends.
     bytes: Vec<u8>,
-    /// None while more may come. Written by the connection.
-    end: Option<BodyEnd>,
-    /// Written by the body, cleared by the connection when it is met.
+    /// How the body ended; unset while more may come. The connection sets it.
+    end: Option<Result<(), BodyError>>,
+    /// Set by the `Body`, reset by the connection when it is met.
     wanted: Demand,
-    /// Whether the connection is polling the handler now, and so will look at `wanted` by itself.
+    /// Set while the connection polls the handler: it will look at `wanted` by itself.
     attended: bool,
-    /// The connection's task, for a body that lives in another one.
+    /// The connection's task, for a `Body` in another task.
     connection: Option<Waker>,
     /// The task that wants bytes.
     reader: Option<Waker>,
@@ -216,33 +208,22 @@ impl BodyCell {
         if !state.bytes.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut state.bytes))));
         }
-        match state.end {
-            Some(BodyEnd::Complete) => Poll::Ready(None),
-            Some(BodyEnd::Failed(error)) => Poll::Ready(Some(Err(error))),
-            None => {
-                drop(state);
-                self.want(Demand::Piece, cx);
-                Poll::Pending
-            }
-        }
+        drop(state);
+        self.poll_end(Demand::Piece, cx).map(|end| end.err().map(Err))
     }
 
     fn poll_whole(&self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, BodyError>> {
-        let mut state = self.state.borrow_mut();
-        match state.end {
-            Some(BodyEnd::Complete) => Poll::Ready(Ok(std::mem::take(&mut state.bytes))),
-            Some(BodyEnd::Failed(error)) => Poll::Ready(Err(error)),
-            None => {
-                drop(state);
-                self.want(Demand::Whole, cx);
-                Poll::Pending
-            }
-        }
+        ready!(self.poll_end(Demand::Whole, cx))?;
+        Poll::Ready(Ok(std::mem::take(&mut self.state.borrow_mut().bytes)))
     }
 
-    fn want(&self, wanted: Demand, cx: &Context<'_>) {
+    /// Is ready if the body has ended; otherwise asks the connection for bytes.
+    fn poll_end(&self, wanted: Demand, cx: &Context<'_>) -> Poll<Result<(), BodyError>> {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
+        if let Some(end) = state.end {
+            return Poll::Ready(end);
+        }
         state.wanted = wanted;
         let before = state.reader.replace(waker);
         let connection = if state.attended { None } else { state.connection.take() };
@@ -251,14 +232,15 @@ impl BodyCell {
         if let Some(connection) = connection {
             connection.wake();
         }
+        Poll::Pending
     }
 
-    /// Called around the connection's poll of the handler.
+    /// Called before and after the connection polls the handler.
     pub(crate) fn attend(&self, attended: bool) {
         self.state.borrow_mut().attended = attended;
     }
 
-    /// How much the handler asks for; the connection is woken when that changes.
+    /// Returns what the handler asks for. A later demand will wake the connection.
     pub(crate) fn wanted(&self, cx: &Context<'_>) -> Demand {
         let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
@@ -269,47 +251,39 @@ impl BodyCell {
         wanted
     }
 
-    /// Adds decoded bytes, behind which so many will come if the head says it; hands them over if
-    /// the handler wants pieces.
+    /// Appends decoded bytes, which meet the demand for a piece. `left` is the number of bytes that
+    /// will follow them, if the head declares it.
     pub(crate) fn push(&self, bytes: &[u8], left: Option<u64>) {
         let mut state = self.state.borrow_mut();
         state.make_room(bytes.len(), left);
         state.bytes.extend_from_slice(bytes);
         if state.wanted == Demand::Piece {
-            state.hand_over();
+            state.wanted = Demand::Nothing;
         }
     }
 
-    /// Throws away bytes that no reader will take.
+    /// Drops bytes that no reader will take.
     pub(crate) fn forget(&self) {
         self.state.borrow_mut().bytes.clear();
     }
 
-    pub(crate) fn complete(&self) {
-        self.end(BodyEnd::Complete);
-    }
-
-    pub(crate) fn fail(&self, error: BodyError) {
-        self.end(BodyEnd::Failed(error));
-    }
-
-    /// The connection is done with the body: the rest will not come, and the reader is woken,
-    /// whichever task it is.
+    /// Ends the body early, and wakes the reader, in whichever task it is.
     pub(crate) fn abandon(&self) {
-        self.fail(BodyError::Disconnected);
+        self.end(Err(BodyError::Disconnected));
         let reader = self.state.borrow_mut().reader.take();
         if let Some(reader) = reader {
             reader.wake();
         }
     }
 
-    fn end(&self, end: BodyEnd) {
+    /// Ends the body; its first end counts.
+    pub(crate) fn end(&self, end: Result<(), BodyError>) {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);
-        state.hand_over();
+        state.wanted = Demand::Nothing;
     }
 
-    /// Wakes the reader if it is another task than the connection's.
+    /// Wakes the reader if its demand is met and it is not the connection's own task.
     pub(crate) fn wake_reader(&self, cx: &Context<'_>) {
         let reader = {
             let mut state = self.state.borrow_mut();
@@ -321,13 +295,13 @@ impl BodyCell {
     }
 }
 
-/// The part of a body that must be there before room is made for all of it: what a client only
+/// The body's room is allocated once an eighth of it has arrived: a length that a client only
 /// announces must not cost memory.
 const EARNEST: usize = 8;
 
 impl BodyState {
-    /// Room for all of a body of known length, once it is known to come. Growing step by step
-    /// copies it, needs twice its size and leaves holes.
+    /// Makes room for all of a body of known length. Growing step by step would copy it, need twice
+    /// its size, and leave holes.
     fn make_room(&mut self, more: usize, left: Option<u64>) {
         if self.wanted != Demand::Whole || self.bytes.capacity() - self.bytes.len() >= more {
             return;
@@ -336,15 +310,5 @@ impl BodyState {
         if let Some(whole) = whole.filter(|whole| whole / EARNEST <= self.bytes.len()) {
             self.bytes.reserve_exact(whole);
         }
-    }
-
-    fn hand_over(&mut self) {
-        self.wanted = Demand::Nothing;
-    }
-}
-
-impl fmt::Debug for BodyCell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyCell").finish_non_exhaustive()
     }
 }

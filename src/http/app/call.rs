@@ -1,11 +1,13 @@
-//! A call: a handler as the router keeps it, its future, its answer, and its panic.
+//! Handlers as the router keeps them: their call, its answer, and its panic.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use super::request::{Record, Request};
+use super::request::{Request, RequestRecord};
 use super::response::{IntoResponse, Response};
-use crate::http::background::say;
+use crate::http::background::{say, text_of};
 
 /// A handler as the router keeps it.
 pub(crate) type Call = Rc<dyn Fn(Request) -> AnswerFuture>;
@@ -29,13 +31,36 @@ impl Answer {
         let failed = answer.is_failure();
         Self { response: answer.into_response(), failed }
     }
+
+    /// Converts it into a response that remembers the failure, for the layers around.
+    pub(super) fn for_layers(self) -> Response {
+        let Self { mut response, failed } = self;
+        response.failed |= failed;
+        response
+    }
 }
 
-/// The text a client gets after a panic.
+/// Polls a future and drops it when it has ended. A panic of the poll or the drop becomes its text.
+pub(crate) fn poll_caught<F: Future + Unpin>(
+    running: &mut Option<F>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, String>> {
+    let Some(future) = running else { return Poll::Pending };
+    let output = match catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx))) {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(output)) => Ok(output),
+        Err(payload) => Err(text_of(payload)),
+    };
+    let ended = running.take();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
+    Poll::Ready(output.and_then(|output| dropped.map(|()| output)))
+}
+
+/// The text that a client gets after a panic.
 pub(crate) const UNANSWERED: &str = "the server could not answer";
 
-/// Says on stderr that a handler panicked, and for which request.
-pub(crate) fn tell_of_panic(text: &str, record: &Record) {
+/// Reports a handler's panic and its request on stderr.
+pub(crate) fn tell_of_panic(text: &str, record: &RequestRecord) {
     let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
     say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
 }

@@ -1,52 +1,51 @@
-//! Conditional and partial answers: how RFC 9110 answers a request for a known representation.
+//! Conditional requests and ranges (RFC 9110 sections 13 and 14).
 //!
-//! A client that has a copy sends what it knows of it, and a client that has a part asks for the
-//! rest. [`decide`] compares that with what is known of the representation and gives one
-//! [`Verdict`]; it reads nothing but the request's fields, so the bytes need not be opened for it.
+//! A client that has a copy sends its validators, and one that has a part asks for the rest.
+//! [`decide`] compares the request's headers with the representation's validators and length, and
+//! returns a [`Verdict`]. It does not need the bytes.
 //!
 //! # How it works
 //!
 //! The order is that of section 13.2.2: `If-Match`, or else `If-Unmodified-Since`; then
-//! `If-None-Match`, or else `If-Modified-Since`; then `Range`, if `If-Range` allows it. A date that
-//! cannot be read, and one of two fields that may come only once, is as if it were not there.
+//! `If-None-Match`, or else `If-Modified-Since`; then `Range`, if `If-Range` allows it. An invalid
+//! date is ignored, and so is a repeated header that may come only once.
 //!
-//! Of `Range` one range is answered, whatever its form. A request for several gets the whole, as
-//! section 14.2 allows, unless only one of them is within the representation: several parts cost
-//! the server more than the client, and clients that resume or seek ask for one.
+//! One range is answered, in any form. A request for several ranges gets the whole, as section 14.2
+//! allows, unless only one of them is within the representation: several parts cost the server more
+//! than they help the client, and clients that resume or seek ask for one.
 
 use std::ops::Range;
 use std::time::SystemTime;
 
 use super::request::Request;
 
-/// The validators and the length of the representation to be sent.
+/// The length and the validators of a representation.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) length: u64,
-    /// The entity tag, in its quotes and without the mark of a weak one.
+    /// The entity tag, with its quotes and without `W/`.
     pub(super) tag: String,
-    /// Whether the same tag, or the same date, always means the same bytes.
+    /// Whether an equal tag or date guarantees equal bytes.
     pub(super) strong: bool,
-    /// In whole seconds, for that is what a client can give back.
+    /// In whole seconds, the resolution of an HTTP date.
     pub(super) modified: Option<SystemTime>,
 }
 
 /// How to answer the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// 200 and all of it.
+    /// 200: all bytes.
     Whole,
-    /// 206 and these bytes.
+    /// 206: these bytes.
     Part(Range<u64>),
-    /// 304: the client has it.
+    /// 304: the client has them.
     NotModified,
-    /// 412: it is not the representation that the client expects.
+    /// 412: the client expects another representation.
     Failed,
-    /// 416: it has no such bytes.
+    /// 416: there are no such bytes.
     Unsatisfiable,
 }
 
-/// Decides how to answer a request for the representation `known`.
 pub(super) fn decide(request: &Request, known: &Known) -> Verdict {
     let reads = matches!(request.method_name(), "GET" | "HEAD");
     let matches = has_tag(request, "if-match", |weak, tag| !weak && known.strong && tag == known.tag.as_bytes());
@@ -67,8 +66,8 @@ pub(super) fn decide(request: &Request, known: &Known) -> Verdict {
     }
 }
 
-/// Whether a field lists a tag that `same` accepts, given whether it is weak; `*` stands for any.
-/// None: there is no such field.
+/// Returns whether a header lists `*` or a tag that `same` accepts, which also gets whether the tag
+/// is weak. `None` if there is no such header.
 fn has_tag(request: &Request, name: &str, same: impl Fn(bool, &[u8]) -> bool) -> Option<bool> {
     let mut lines = lines(request, name).peekable();
     lines.peek()?;
@@ -79,14 +78,14 @@ fn lines<'a>(request: &'a Request, name: &'a str) -> impl Iterator<Item = &'a [u
     request.fields().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// The value of a field that may come only once.
+/// Returns the value of a header, unless it is repeated.
 fn only<'a>(request: &'a Request, name: &'a str) -> Option<&'a [u8]> {
     let mut lines = lines(request, name);
     lines.next().filter(|_| lines.next().is_none())
 }
 
-/// The tags of a list, up to the first malformed one; each in its quotes, with whether it is weak.
-/// A tag may have a comma in it.
+/// Iterates over a list of tags, up to the first invalid one: whether each is weak, and the tag
+/// with its quotes. A tag may contain a comma.
 fn tags(mut list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     std::iter::from_fn(move || {
         while let [b' ' | b'\t' | b',', rest @ ..] = list {
@@ -100,7 +99,8 @@ fn tags(mut list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     })
 }
 
-/// Whether the representation is newer than a field's date. None: there is nothing to compare.
+/// Returns whether the representation is newer than a header's date. `None` if either date is
+/// missing.
 fn since(request: &Request, name: &str, known: &Known) -> Option<bool> {
     let date = date(only(request, name)?)?;
     Some(known.modified? > date)
@@ -110,8 +110,8 @@ fn date(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim_ascii()).ok()
 }
 
-/// Whether the part that the client has belongs to the representation as it is now, of which it
-/// could not be sure with a weak validator.
+/// Returns whether the client's part belongs to the current representation. A weak validator cannot
+/// tell.
 fn allows_range(request: &Request, known: &Known) -> bool {
     if lines(request, "if-range").next().is_none() {
         return true;
@@ -132,8 +132,8 @@ fn part(ranges: &[u8], length: u64) -> Verdict {
     }
 }
 
-/// Those of the ranges that are within the length, cut to it. None: it is no list of ranges of
-/// bytes, or asks for none of an empty file's.
+/// Returns the ranges within the length, cut to it. `None` if the list is invalid or has another
+/// unit, or asks for the last bytes of an empty representation.
 fn satisfiable(ranges: &str, length: u64) -> Option<Vec<Range<u64>>> {
     let (unit, list) = ranges.split_once('=')?;
     let mut list = list.split(',').map(|range| range.trim_matches([' ', '\t'])).filter(|range| !range.is_empty());
@@ -144,7 +144,7 @@ fn satisfiable(ranges: &str, length: u64) -> Option<Vec<Range<u64>>> {
         let found = match (position(first)?, position(last)?) {
             (None, None) => return None,
             (None, Some(0)) => 0..0,
-            // It can be satisfied, but not told in a `Content-Range`.
+            // It can be satisfied, but a `Content-Range` cannot express it.
             (None, Some(_)) if length == 0 => return None,
             (None, Some(count)) => length.saturating_sub(count)..length,
             (Some(first), None) => first..length,
@@ -159,8 +159,8 @@ fn satisfiable(ranges: &str, length: u64) -> Option<Vec<Range<u64>>> {
     }
 }
 
-/// A number, or none where none was said. One that is too large for us is beyond every file.
-#[allow(clippy::option_option, reason = "the outer is whether it is well formed, the inner whether it is there")]
+/// Parses an optional number. One that is too large for 64 bits is beyond every file.
+#[allow(clippy::option_option, reason = "the outer is whether it is valid, the inner whether it is there")]
 fn position(digits: &str) -> Option<Option<u64>> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -1,9 +1,9 @@
-//! How an answer ended, reported to the callbacks that ask for it.
+//! Reports the end of an answer to callbacks.
 //!
-//! A callback given to [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the
-//! request's record until the answer's head is written, then in the output until the count of
-//! accepted bytes passes the answer's end. Every one is called exactly once: from `Drop`, too, when
-//! there is never an answer or never an end. A request without callbacks pays for an empty list.
+//! A callback of [`Request::on_delivery`](crate::http::Request::on_delivery) waits in the request's
+//! record until the answer's head is appended to the output, and then in the output until the count
+//! of written bytes passes the answer's end. Each is called exactly once: from `Drop`, if there is
+//! never an answer or an end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +11,8 @@ use http::StatusCode;
 
 use crate::http::background::{say, text_of};
 
-/// How an answer ended.
+/// The outcome of sending a response, for
+/// [`Request::on_delivery`](crate::http::Request::on_delivery).
 ///
 /// ```
 /// use postlude::http::{Request, Router};
@@ -23,33 +24,32 @@ use crate::http::background::{say, text_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The status that went out; None if the connection was dropped before there was an answer.
+    /// The status sent; `None` if the connection was dropped before there was an answer.
     pub status: Option<StatusCode>,
-    /// Bytes of the body that the socket accepted; the framing of chunks counts.
+    /// Bytes of the body that the socket accepted, chunk framing included.
     pub bytes: u64,
-    /// Whether the socket accepted the answer to its last byte. False: the client went away, was
-    /// too slow, or the body's stream failed.
+    /// Whether the socket accepted the last byte. If not, the client went away or was too slow, or
+    /// the body's stream failed.
     pub complete: bool,
 }
 
 pub(crate) type Callback = Box<dyn FnOnce(Delivery)>;
 
-/// The callbacks of one answer.
 pub(crate) struct Watch {
-    /// Empty once they were called.
+    /// Empty once they are called.
     callbacks: Vec<Callback>,
     status: Option<StatusCode>,
-    /// Where the body begins, in the output's count of bytes.
+    /// The output's count of bytes at the beginning of the body.
     start: u64,
 }
 
 impl Watch {
-    /// None without callbacks.
+    /// Returns `None` without callbacks.
     pub(crate) fn new(callbacks: Vec<Callback>, status: Option<StatusCode>, start: u64) -> Option<Self> {
         (!callbacks.is_empty()).then_some(Self { callbacks, status, start })
     }
 
-    /// Tells that the answer has ended, and how far it was accepted.
+    /// Reports that the answer has ended, and the output's count of written bytes.
     pub(crate) fn end(mut self, complete: bool, accepted: u64) {
         self.tell(complete, accepted);
     }

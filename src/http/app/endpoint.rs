@@ -1,9 +1,7 @@
-//! A handler with settings of its own.
+//! Handlers with settings of their own.
 //!
-//! Every handler becomes an endpoint when the router gets it; [`endpoint`](crate::http::endpoint())
-//! makes one by hand, to say more about it than its method and path. So what is said of one route
-//! stands beside its handler, and needs no group. A request keeps its endpoint, which is asked
-//! before the groups around it.
+//! The router turns every handler into an endpoint. [`endpoint`](crate::http::endpoint()) makes one
+//! by hand, so that the settings of a single route need no group.
 
 use std::fmt;
 use std::rc::Rc;
@@ -15,7 +13,8 @@ use super::request::Request;
 use super::response::IntoResponse;
 use super::settings::EndpointSettings;
 
-/// A handler with settings of its own: see [`endpoint`](crate::http::endpoint()).
+/// A handler with settings of its own, which override those of its groups. Made by
+/// [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +32,7 @@ use super::settings::EndpointSettings;
 pub struct Endpoint {
     pub(crate) call: Call,
     pub(crate) settings: Rc<EndpointSettings>,
-    /// Outermost first; empty once they are around `call`.
+    /// Outermost first; empty once they wrap `call`.
     layers: Vec<Layer>,
 }
 
@@ -42,26 +41,27 @@ impl Endpoint {
         Self { call, settings: Rc::default(), layers: Vec::new() }
     }
 
-    /// Limits the bytes of a request body; beyond that the answer is 413.
+    /// Limits the bytes of a request body; beyond it the answer is 413.
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.settings_mut().max_body = Some(bytes);
         self
     }
 
-    /// Answers 503 if the handler takes longer: [`middleware::timeout`] as a layer.
+    /// Answers 503 if the handler takes longer: adds [`middleware::timeout`] as a layer.
     pub fn timeout(self, limit: Duration) -> Self {
         self.with(middleware::timeout(limit))
     }
 
-    /// Gives the handler and its layers a value: see [`State`](crate::http::State). One per type; a
-    /// second one takes the place of the first.
+    /// Adds a value for [`State`](crate::http::State) in the handler and its layers; it replaces
+    /// one of the same type.
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.settings_mut().state.insert(value);
         self
     }
 
-    /// Puts a layer around the handler, inside of those of its groups. The first one added is the
+    /// Adds a layer around the handler, inside those of its groups. The first one added is the
     /// outermost.
+    #[doc(alias = "layer", alias = "middleware")]
     pub fn with<F, R>(mut self, layer: F) -> Self
     where
         F: AsyncFn(Request, Next) -> R + 'static,
@@ -75,7 +75,7 @@ impl Endpoint {
         Rc::get_mut(&mut self.settings).expect("an endpoint being built is not shared")
     }
 
-    /// With its layers around its call.
+    /// Wraps the call in its layers.
     pub(crate) fn finished(mut self) -> Self {
         if !self.layers.is_empty() {
             let (layers, call) = (Rc::from(std::mem::take(&mut self.layers)), self.call);

@@ -1,7 +1,6 @@
-//! The error a handler may give with `?`: a status and a text, or any other error as a 500.
+//! The error that a handler returns with `?`, and the conversion of all errors into responses.
 //!
-//! Every error of this module becomes a response here, so the files that define them need not know
-//! responses.
+//! The conversions are here so that the files that define the errors need not know responses.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -10,6 +9,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::body::BodyError;
+use super::call::UNANSWERED;
 use super::rejection::Rejection;
 use super::response::{IntoResponse, Response};
 use crate::http::background::{AddError, RETRY_AFTER, say};
@@ -17,13 +17,15 @@ use crate::http::background::{AddError, RETRY_AFTER, say};
 /// The result of a handler that uses `?`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A handler's error: a status and a text for the client, which gets it as `text/plain`, or as
-/// `application/problem+json` (RFC 9457) if that is what its `Accept` prefers. All errors of this
-/// module are answered so; those of a head that cannot be read are always text.
+/// A handler's error: a status and a text for the client.
 ///
-/// Any other error turns into one by `?`. [`AddError`], [`BodyError`] and [`Rejection`] keep their
-/// status and text, an `AddError` its `Retry-After`, too; the rest are a 500 whose text stays on
-/// the server, on stderr.
+/// The client gets the text as `text/plain`, or as `application/problem+json` (RFC 9457) if its
+/// `Accept` prefers that. This holds for all errors of this module except that of an invalid head,
+/// which is always text.
+///
+/// `?` converts any other error. [`AddError`], [`BodyError`] and [`Rejection`] keep their status
+/// and text, and `AddError` its `Retry-After`. The others are a 500, and their text goes to stderr
+/// instead of to the client.
 ///
 /// ```
 /// use postlude::http::{self, Error, Path};
@@ -33,24 +35,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// # let _ = http::Router::new().get("/{number}", double);
 /// ```
+#[derive(Debug)]
 pub struct Error {
     status: StatusCode,
     text: String,
-    /// Whether the client is told when to try again.
+    /// Whether the response has a `Retry-After`.
     is_temporary: bool,
-    /// The error behind a 500, which stays on the server.
+    /// The error behind a 500, which the client does not see.
     source: Option<Box<dyn StdError>>,
 }
 
 impl Error {
-    /// An error with a status and a text for the client. An invalid status becomes 500.
+    /// Creates an error with a status and a text for the client. An invalid status becomes 500.
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, text: text.into(), is_temporary: false, source: None }
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -75,7 +78,7 @@ impl<E: StdError + 'static> From<E> for Error {
             return Self::told(error.status(), error);
         }
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        let text = String::from("the server could not answer");
+        let text = String::from(UNANSWERED);
         Self { status, text, is_temporary: false, source: Some(Box::new(error)) }
     }
 }
@@ -92,8 +95,7 @@ impl IntoResponse for Error {
 
 impl IntoResponse for AddError {
     fn into_response(self) -> Response {
-        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
-        if self.is_temporary() { response.with_field("retry-after", RETRY_AFTER) } else { response }
+        Error::from(self).into_response()
     }
 }
 
@@ -115,15 +117,5 @@ impl fmt::Display for Error {
             Some(source) => write!(f, "{} ({source})", self.text),
             None => f.write_str(&self.text),
         }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("status", &self.status)
-            .field("text", &self.text)
-            .field("source", &self.source)
-            .finish()
     }
 }

@@ -1,14 +1,16 @@
-//! Values by type: layers leave them in a request for handlers, and routers give them as state.
+//! Values by type: layers leave them in a request for handlers, and routers hold them as state.
 //!
-//! A list that is searched from its begin, for there are seldom more than three. An empty one owns
-//! nothing. Unlike those of the `http` crate the values need not be `Send`, `Sync` or `Clone`: they
-//! stay on this thread, so an `Rc` is fine.
+//! They are a list, which is searched from the front: it seldom has more than three values. An
+//! empty one allocates nothing.
 
 use std::any::{Any, TypeId};
 use std::fmt;
 
-/// At most one value of each type: see
+/// A map from types to values, for
 /// [`Request::extensions_mut`](crate::http::Request::extensions_mut).
+///
+/// Unlike those of the `http` crate the values need not be `Send`, `Sync` or `Clone`: they stay on
+/// this thread, so an `Rc` is fine.
 ///
 /// ```
 /// let mut extensions = postlude::http::Extensions::default();
@@ -21,7 +23,7 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// Puts a value in, and gives the one of this type that was there.
+    /// Inserts a value, and returns the previous one of its type.
     pub fn insert<T: 'static>(&mut self, value: T) -> Option<T> {
         if let Some(known) = self.get_mut::<T>() {
             return Some(std::mem::replace(known, value));
@@ -30,20 +32,20 @@ impl Extensions {
         None
     }
 
-    /// The value of this type.
+    /// Returns the value of this type.
     #[must_use]
     pub fn get<T: 'static>(&self) -> Option<&T> {
         let found = self.values.iter().find(|(kind, _)| *kind == TypeId::of::<T>());
         found.and_then(|(_, value)| value.downcast_ref())
     }
 
-    /// The value of this type, to be changed.
+    /// Returns a mutable reference to the value of this type.
     pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
         let found = self.values.iter_mut().find(|(kind, _)| *kind == TypeId::of::<T>());
         found.and_then(|(_, value)| value.downcast_mut())
     }
 
-    /// Takes the value of this type out.
+    /// Removes and returns the value of this type.
     pub fn remove<T: 'static>(&mut self) -> Option<T> {
         let place = self.values.iter().position(|(kind, _)| *kind == TypeId::of::<T>())?;
         self.values.swap_remove(place).1.downcast().ok().map(|value| *value)

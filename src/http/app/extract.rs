@@ -1,9 +1,8 @@
-//! Extractors: the types that a handler's parameters take from the request.
+//! Extractors: types that a handler takes from the request as parameters.
 //!
-//! An extractor is a type with [`FromRequest`]; the ones here are no different from a user's own.
-//! They run in the order of the parameters, and one that rejects the request ends the call with its
-//! answer: 400 for what cannot be understood, 413, 415 and 422 for bodies, 500 for what the
-//! server's author forgot.
+//! They run in the order of the parameters. One that rejects the request ends the call with its
+//! answer: 400 for an invalid request, 408, 413, 415 or 422 for a body, 500 for a mistake in the
+//! server, such as a missing state.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,10 +18,10 @@ use super::request::Request;
 use super::response::{IntoResponse, Response};
 use crate::http::background::BackgroundTasks;
 
-/// An extractor: a type that handlers take from a request. Write `async fn from_request` in your
-/// own implementation.
+/// Extracts a value from a request, as a handler's parameter. An implementation writes
+/// `async fn from_request`.
 ///
-/// It may use other extractors, and [`BackgroundTasks`] among them: the list is the request's one.
+/// It may use other extractors. [`BackgroundTasks`] is the same list for all of them.
 ///
 /// ```
 /// use postlude::http::{BackgroundTasks, FromRequest, Rejection, Request};
@@ -42,15 +41,15 @@ use crate::http::background::BackgroundTasks;
     note = "a handler's parameters are extractors: `Path`, `Query`, `Json`, `Form`, `State`, `Extension`, `PeerAddr`, `BackgroundTasks`, `Body`, `String`, `Vec<u8>`, `Method`, `Request`, or your own `FromRequest`"
 )]
 pub trait FromRequest: Sized {
-    /// The answer when the request does not hold it.
+    /// The answer if the request has no valid value.
     type Rejection: IntoResponse;
 
-    /// Takes it from the request.
+    /// Extracts the value.
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, Self::Rejection>>;
 }
 
-/// The path's parameters, percent-decoded: one value, a tuple in the path's order, or a struct by
-/// name.
+/// Extracts the path's parameters, percent-decoded: one value, a tuple in the path's order, or a
+/// struct by name.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -69,8 +68,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// The part behind the question mark, as a struct or a list of pairs, read as a [`Form`] is. One
-/// that is not percent-encoded UTF-8 is a 400, and so is one that does not fit the type.
+/// Extracts the query, as a struct or a list of pairs. It is decoded like a [`Form`]. An invalid
+/// query is a 400, whether it is not percent-encoded UTF-8 or does not fit the type.
 ///
 /// ```
 /// use postlude::http::{Query, Router};
@@ -94,7 +93,10 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-/// A JSON body; also an answer.
+/// Extracts a JSON body, or answers with one.
+///
+/// A `Content-Type` other than `application/json` or `application/*+json` is a 415, invalid JSON a
+/// 400, and a value that does not fit the type a 422.
 ///
 /// ```
 /// use postlude::http::{Json, Router};
@@ -112,7 +114,7 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
-        if !request.field("content-type").is_some_and(is_json) {
+        if !is_json(media_type(request)) {
             return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content-type must be application/json"));
         }
         let bytes = request.take_body().collect().await?;
@@ -123,14 +125,16 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     }
 }
 
-/// A body of `application/x-www-form-urlencoded`, as HTML forms send it. Another kind is a 415, one
-/// that is not percent-encoded UTF-8 a 400, and one that does not fit the type a 422.
+/// Extracts a body of `application/x-www-form-urlencoded`, as HTML forms send it. Another
+/// `Content-Type` is a 415, a body that is not percent-encoded UTF-8 a 400, and one that does not
+/// fit the type a 422.
 ///
-/// The [URL standard](https://url.spec.whatwg.org/#concept-urlencoded-parser)'s parser takes a `%`
-/// without two digits behind it as it stands, and puts U+FFFD in the place of what is not UTF-8.
-/// Here both are refused, as in a path: no form of a page in UTF-8 sends them, and a client that
-/// does should learn that it was not understood. Otherwise it is that parser: `+` is a space, a
-/// name without `=` has an empty value, and empty pairs are skipped.
+/// The parser is that of the [URL
+/// standard](https://url.spec.whatwg.org/#concept-urlencoded-parser): `+` is a space, a name
+/// without `=` has an empty value, and empty pairs are skipped. In two points it is stricter: the
+/// standard keeps a `%` without two digits, and replaces invalid UTF-8 by U+FFFD. Here both are
+/// errors, as in a path. No form of a page in UTF-8 sends them, and other clients should learn that
+/// they were misunderstood.
 ///
 /// ```
 /// use postlude::http::{Form, Router};
@@ -146,8 +150,7 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
         const KIND: &str = "application/x-www-form-urlencoded";
-        let kind = request.field("content-type").and_then(|kind| std::str::from_utf8(kind).ok()).unwrap_or_default();
-        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(KIND) {
+        if !media_type(request).eq_ignore_ascii_case(KIND) {
             return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content-type must be {KIND}")));
         }
         let bytes = request.take_body().collect().await?;
@@ -158,27 +161,30 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
     }
 }
 
-/// Refuses pairs that the parser behind this would not decode without loss. An ASCII character
-/// separates them, so each is UTF-8 if all of them are.
+/// Refuses pairs that `serde_urlencoded` would decode with a loss.
 fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
     const SHOWN: usize = 40;
     let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_some());
     let Some(pair) = pairs.split(|byte| *byte == b'&').find(|pair| !is_sound(pair)) else { return Ok(()) };
-    // A character has four bytes at most: no more is looked at, however long the pair.
+    // A character has at most four bytes: so the cost does not depend on the pair's length.
     let text = String::from_utf8_lossy(&pair[..pair.len().min(4 * SHOWN + 4)]);
     let (shown, more) = text.char_indices().nth(SHOWN).map_or((&*text, ""), |(end, _)| (&text[..end], "…"));
     Err(Rejection::bad_request(format!("the {what} cannot be read: {shown:?}{more} is not percent-encoded UTF-8")))
 }
 
-/// Whether it is `application/json` or `application/something+json`, with or without parameters.
-fn is_json(kind: &[u8]) -> bool {
-    let Ok(kind) = std::str::from_utf8(kind) else { return false };
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+/// Returns the `Content-Type` without parameters; empty if there is none.
+fn media_type(request: &Request) -> &str {
+    let kind = request.field("content-type").and_then(|kind| std::str::from_utf8(kind).ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+fn is_json(media_type: &str) -> bool {
+    let lower = media_type.to_ascii_lowercase();
+    lower.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
-    /// A 500 if it cannot be written as JSON.
+    /// Converts the value into JSON; if that fails, into a 500.
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
             Ok(bytes) => Response::new(200).with_field("content-type", "application/json").with_body(bytes),
@@ -187,8 +193,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A clone of the value given to [`Endpoint::state`](crate::http::Endpoint::state) or
-/// [`Router::state`](crate::http::Router::state), the innermost one.
+/// Extracts a clone of the value given to [`Endpoint::state`](crate::http::Endpoint::state) or
+/// [`Router::state`](crate::http::Router::state): the innermost one. Without one it is a 500.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -212,9 +218,8 @@ impl<T: Clone + 'static> FromRequest for State<T> {
     }
 }
 
-/// A clone of the value that a layer or another extractor put into the request: see
-/// [`Request::extensions_mut`]. Without one it is a 500, as with a missing [`State`]: the layer was
-/// forgotten.
+/// Extracts a clone of the value that a layer or another extractor put into
+/// [`Request::extensions_mut`]. Without one it is a 500: the layer is missing.
 ///
 /// ```
 /// use std::rc::Rc;
@@ -240,7 +245,9 @@ impl<T: Clone + 'static> FromRequest for Extension<T> {
     }
 }
 
-/// Where the client's end of the connection is. Behind a proxy that is the proxy.
+/// Extracts the address of the client's end of the connection. Behind a proxy it is the proxy's.
+///
+/// Without an address it is a 500: see [`Request::peer_addr`].
 ///
 /// ```
 /// use postlude::http::{PeerAddr, Router};
@@ -285,7 +292,7 @@ impl FromRequest for Body {
 impl FromRequest for Request {
     type Rejection = Infallible;
 
-    /// The head, and the body and the extensions if no extractor before took them.
+    /// Takes the head, and the body and extensions unless an earlier extractor took them.
     async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
         Ok(request.take())
     }

@@ -1,29 +1,25 @@
-//! Files as answers: found below a directory, compared with what the client has, sent in bounded
-//! pieces.
+//! Serves files: conditional requests, ranges, and directories.
 //!
-//! A file is opened on the blocking pool, and what is said of it, whether it is a file at all, how
-//! long it is, when it was changed, is asked of the open handle and not of the path, which may lead
-//! elsewhere by then. The answer follows from that and the request's fields; see [`Dir`] for what
-//! is sent. The bytes come after it, a piece at a time, each read by the pool while the one before
-//! is being written.
+//! [`Dir`] says which files are found and how a request is answered. The blocking pool opens the
+//! file. Its kind, length and time come from the open handle, because the path may lead elsewhere
+//! by then. The pool also reads the bytes, a piece at a time, while the previous piece is being
+//! written.
 //!
 //! # How it works
 //!
-//! 1. `relative`: a request's path becomes one below the root, or nothing: dots, separators and
-//!    nulls in a segment are not looked for.
-//! 2. `open`: open, ask the handle, and look whether the path without symbolic links is below the
-//!    root and still that same file.
-//! 3. `conditional`: whole, part, 304, 412 or 416.
-//! 4. `Pieces`: the bytes.
+//! 1. `relative`: turn the request's path into one below the root, or refuse it.
+//! 2. `open`: open the file, then check that the path without symbolic links is below the root and
+//!    is still the same file.
+//! 3. `answer`: decide whether to send the whole, a part, 304, 412 or 416.
+//! 4. `FilePieces`: read the bytes.
 //!
 //! # Invariants
 //!
-//! - The length that is sent is the handle's. A file that became shorter breaks the connection off;
-//!   what a file grows by is not sent.
-//! - Nothing outside of the root is sent, whatever was renamed or linked meanwhile. Hard links
+//! - `Content-Length` is the handle's length. If the file becomes shorter, the connection breaks
+//!   off; if it grows, the rest is not sent.
+//! - Nothing outside the root is sent, even if files are renamed or linked meanwhile. Hard links
 //!   cannot be told apart from files.
-//! - Opening does not wait: a named pipe has no writer that one could wait for, and the pool few
-//!   threads.
+//! - Opening never waits: otherwise a named pipe without a writer would block a thread of the pool.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -45,35 +41,32 @@ use super::response::Response;
 use crate::JoinHandle;
 use crate::blocking::spawn_blocking;
 
-/// Bytes of a file in memory at a time.
+/// Bytes of a file that are read at once.
 const PIECE: u64 = 64 * 1024;
-/// How old a change must be so that another one would have another time: file systems count in
-/// steps of up to two seconds.
+/// The age from which a change has a time of its own: file systems count in steps of up to two
+/// seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A directory whose files are answers: a handler for a route that ends in a rest, `{*path}`, or
-/// for a path that stands for the directory itself.
+/// Serves the files of a directory: a handler for a route that ends in `{*path}`, or for the path
+/// of the directory itself.
 ///
-/// The file is looked for by the path's last parameter, if that reaches to the end of the path, and
-/// else it is the directory's index.
+/// The name of the file is the path's last parameter, if the path ends with it; otherwise the
+/// directory's index is served. The responses:
 ///
-/// What is sent:
-///
-/// - 200 with the file's bytes, `Content-Type` by the name's ending, `Content-Length`, `ETag`,
+/// - 200 with the file, `Content-Type` by the name's extension, `Content-Length`, `ETag`,
 ///   `Last-Modified` and `Accept-Ranges: bytes`.
-/// - 206 for one range. For several the whole is sent, which HTTP allows. 416 for a range beyond
-///   the end.
-/// - 304 and 412 as `If-None-Match`, `If-Modified-Since`, `If-Match` and `If-Unmodified-Since` ask.
-///   `If-Range` is heeded.
-/// - For a directory its index, `index.html` by default, and a 301 to the path with `/` at its end
-///   where that is missing. Directories are not listed.
-/// - 404 for everything else: names that begin with a dot, but for `.well-known`; names with a
-///   separator or a null in them; empty segments; what is no file; what may not be read; and what a
-///   symbolic link leads out of the directory to. Links within it are followed.
+/// - 206 for one range if `If-Range` allows it, and 416 for a range beyond the end. For several
+///   ranges the whole file is sent, which HTTP allows.
+/// - 304 and 412 by `If-None-Match`, `If-Modified-Since`, `If-Match` and `If-Unmodified-Since`.
+/// - For a directory its index. If the path has no `/` at its end, a 301 adds it. Directories are
+///   never listed.
+/// - 404 for everything else: names that begin with a dot, except `.well-known`; names that contain
+///   `/`, `\` or a null; empty segments; unreadable files, pipes and devices; and symbolic links
+///   that lead out of the directory. Links within it are followed.
 ///
-/// The entity tag is made of the file's length and the time it was changed, so a file must not be
-/// replaced by another one with both the same. It is a weak one as long as the change is less than
-/// two seconds ago, when a second change might not show.
+/// The entity tag consists of the file's length and modification time, so a file must not be
+/// replaced by one of the same length and time. The tag is weak for two seconds after a change,
+/// because another change might not show.
 ///
 /// ```
 /// use postlude::http::{Router, files::Dir};
@@ -87,30 +80,28 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// The files below this directory. Nothing is opened yet; one that does not exist has no files.
+    /// Serves this directory. Opens nothing yet; a directory that does not exist has no files.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), index: Some("index.html".to_owned()) }
     }
 
-    /// The file to send for a directory, `index.html` by default; with None directories are not
-    /// found.
+    /// Sets the file to send for a directory: by default `index.html`. With `None` a directory is a
+    /// 404.
     #[must_use]
     pub fn index<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.index = name.into().map(str::to_owned);
         self
     }
 
-    /// Answers a request with the file of this path below the directory, which may be
-    /// percent-encoded as in the request. For a handler that looks at the request first.
+    /// Answers with the file at `path` below the directory, which may be percent-encoded. For a
+    /// handler that examines the request first.
+    ///
+    /// Dropping the future loses nothing; an opening that has begun ends on the pool.
     ///
     /// # Panics
     ///
-    /// When awaited outside a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing; opening, if it has begun, ends by itself.
+    /// As [`spawn_blocking`](crate::spawn_blocking), if awaited outside a runtime.
     ///
     /// ```
     /// use postlude::http::{Request, Response, Router, files::Dir};
@@ -128,8 +119,8 @@ impl Dir {
         let (root, index) = (self.root.clone(), self.index.clone());
         let slash = if path.is_empty() { request.path().ends_with('/') } else { path.ends_with('/') };
         match spawn_blocking(move || open(&root, &relative, slash, index.as_deref())).await {
-            Ok(Ok(Found::File(opened))) => answer(request, opened),
-            Ok(Ok(Found::Directory)) => with_slash(request),
+            Ok(Ok(FileLookup::File(opened))) => answer(request, opened),
+            Ok(Ok(FileLookup::Directory)) => with_slash(request),
             Ok(Err(error)) if is_missing(&error) => missing(),
             Ok(Err(_)) | Err(_) => unreadable(),
         }
@@ -145,23 +136,15 @@ impl Handler<(Request,)> for Dir {
     }
 }
 
-/// The last parameter, if the path ends with it.
+/// Returns the last parameter if the path ends with it, else an empty name.
 fn rest_of(request: &Request) -> &str {
     let last = request.parameters().last().map(|(_, value)| value);
     last.filter(|value| value.as_bytes().as_ptr_range().end == request.path().as_bytes().as_ptr_range().end)
         .unwrap_or_default()
 }
 
-/// Answers a request with the file that its path names below a directory, of which `prefix` is what
-/// stands before that name, as [`Dir`] does.
-///
-/// # Panics
-///
-/// When awaited outside a runtime.
-///
-/// # Cancel safety
-///
-/// Dropping the future loses nothing; opening, if it has begun, ends by itself.
+/// Answers with the file of a directory that the request's path names after `prefix`: see
+/// [`Dir::serve`].
 ///
 /// ```
 /// use postlude::http::{Request, Router, files};
@@ -177,17 +160,10 @@ pub async fn serve(root: impl Into<PathBuf>, prefix: &str, request: &Request) ->
     Dir::new(root).serve(rest.strip_prefix('/').unwrap_or_default(), request).await
 }
 
-/// Answers a request with one file, wherever it is: dots and symbolic links in the path are
-/// followed, so it must not come from the request. Conditions, ranges and fields are as those of
-/// [`Dir`].
+/// Answers with one file. Conditions, ranges and headers are as for [`Dir`].
 ///
-/// # Panics
-///
-/// When awaited outside a runtime.
-///
-/// # Cancel safety
-///
-/// Dropping the future loses nothing; opening, if it has begun, ends by itself.
+/// Dots and symbolic links in the path are followed, so it must not come from the request. Panics
+/// and cancellation are as for [`Dir::serve`].
 pub async fn file(path: impl Into<PathBuf>, request: &Request) -> Response {
     let path = path.into();
     match spawn_blocking(move || Opened::new(&path)).await {
@@ -200,7 +176,7 @@ pub async fn file(path: impl Into<PathBuf>, request: &Request) -> Response {
 
 // 1. The path.
 
-/// The path below the root; None if it must not be looked for.
+/// Returns the path below the root, unless it is refused.
 fn relative(path: &str) -> Option<PathBuf> {
     let mut relative = PathBuf::new();
     if path.is_empty() {
@@ -219,17 +195,16 @@ fn relative(path: &str) -> Option<PathBuf> {
 
 // 2. The file.
 
-/// A handle, and what was asked of it.
 struct Opened {
     file: File,
     data: Metadata,
     kind: &'static str,
 }
 
-enum Found {
+enum FileLookup {
     File(Opened),
-    /// There is one with an index, but the path has no slash at its end: names in the index would
-    /// be taken for the directory's neighbours.
+    /// A directory with an index, but without a slash at the end of the path: relative links in the
+    /// index would lead to the directory's neighbours.
     Directory,
 }
 
@@ -241,22 +216,22 @@ impl Opened {
     }
 }
 
-fn open(root: &Path, relative: &Path, slash: bool, index: Option<&str>) -> io::Result<Found> {
+fn open(root: &Path, relative: &Path, slash: bool, index: Option<&str>) -> io::Result<FileLookup> {
     let root = root.canonicalize()?;
     let found = open_within(&root, &root.join(relative))?;
     if found.data.is_file() {
         let is_named = !slash;
-        return is_named.then_some(Found::File(found)).ok_or_else(|| io::ErrorKind::NotFound.into());
+        return is_named.then_some(FileLookup::File(found)).ok_or_else(|| io::ErrorKind::NotFound.into());
     }
     let index = index.filter(|_| found.data.is_dir()).ok_or(io::ErrorKind::NotFound)?;
     let found = open_within(&root, &root.join(relative).join(index))?;
     if !found.data.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(if slash { Found::File(found) } else { Found::Directory })
+    Ok(if slash { FileLookup::File(found) } else { FileLookup::Directory })
 }
 
-/// Opens first and looks afterwards: what is sent is what was looked at.
+/// Opens first and checks afterwards, so that the file checked is the file sent.
 fn open_within(root: &Path, path: &Path) -> io::Result<Opened> {
     let opened = Opened::new(path)?;
     let real = path.canonicalize()?;
@@ -265,8 +240,8 @@ fn open_within(root: &Path, path: &Path) -> io::Result<Opened> {
     if is_same && real.starts_with(root) { Ok(opened) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// Whether the error means that there is no such file for this client; others are the server's own
-/// trouble.
+/// Returns whether the error means that the client gets no such file. Others are the server's
+/// fault.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP, libc::ENAMETOOLONG, libc::ENXIO];
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error().is_some_and(|code| missing.contains(&code))
@@ -308,7 +283,7 @@ fn tag_field(tag: &str, strong: bool) -> String {
 fn known(data: &Metadata, now: SystemTime) -> Known {
     let changed = data.modified().ok();
     let age = changed.and_then(|changed| now.duration_since(changed).ok());
-    // A time to come is not told: `Last-Modified` must not be later than `Date`.
+    // Limited to now: `Last-Modified` must not be later than `Date`.
     let told = changed.map(|changed| changed.min(now)).and_then(|changed| changed.duration_since(UNIX_EPOCH).ok());
     Known {
         length: data.len(),
@@ -321,8 +296,7 @@ fn known(data: &Metadata, now: SystemTime) -> Known {
 fn with_slash(request: &Request) -> Response {
     let last = request.path().rsplit('/').next().unwrap_or_default();
     let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // Relative to the request, with a dot before it: nothing in a name can then be taken for a host
-    // or a scheme.
+    // Relative, with a dot before it: so no name can be mistaken for a host or a scheme.
     Response::new(301).with_field("location", format!("./{last}/{query}"))
 }
 
@@ -338,21 +312,21 @@ fn unreadable() -> Response {
 
 fn send(file: File, range: Range<u64>) -> Response {
     let length = range.end - range.start;
-    Response::stream_sized(length, Pieces { file: Some(file), at: range.start, left: length, reading: None })
+    Response::stream_sized(length, FilePieces { file: Some(file), at: range.start, left: length, reading: None })
 }
 
 type Reading = JoinHandle<(File, io::Result<Vec<u8>>)>;
 
-/// A file's bytes; holds either the file or the read that has it.
-struct Pieces {
+/// Reads a file's bytes. Holds the file, or the read that has it.
+struct FilePieces {
     file: Option<File>,
-    /// Where the next piece begins, and how many bytes are still to come.
+    /// The offset of the next piece, and the number of bytes still to come.
     at: u64,
     left: u64,
     reading: Option<Reading>,
 }
 
-impl Stream for Pieces {
+impl Stream for FilePieces {
     type Item = io::Result<Vec<u8>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -389,48 +363,42 @@ fn read_at(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// The type of a file by its name's ending.
 fn kind_of(extension: &str) -> &'static str {
-    const KINDS: &[(&str, &str)] = &[
-        ("aac", "audio/aac"),
-        ("avif", "image/avif"),
-        ("bmp", "image/bmp"),
-        ("css", "text/css; charset=utf-8"),
-        ("csv", "text/csv; charset=utf-8"),
-        ("flac", "audio/flac"),
-        ("gif", "image/gif"),
-        ("gz", "application/gzip"),
-        ("htm", "text/html; charset=utf-8"),
-        ("html", "text/html; charset=utf-8"),
-        ("ico", "image/vnd.microsoft.icon"),
-        ("jpeg", "image/jpeg"),
-        ("jpg", "image/jpeg"),
-        ("js", "text/javascript; charset=utf-8"),
-        ("json", "application/json"),
-        ("m4a", "audio/mp4"),
-        ("map", "application/json"),
-        ("md", "text/markdown; charset=utf-8"),
-        ("mjs", "text/javascript; charset=utf-8"),
-        ("mp3", "audio/mpeg"),
-        ("mp4", "video/mp4"),
-        ("ogg", "audio/ogg"),
-        ("otf", "font/otf"),
-        ("pdf", "application/pdf"),
-        ("png", "image/png"),
-        ("svg", "image/svg+xml"),
-        ("tar", "application/x-tar"),
-        ("ttf", "font/ttf"),
-        ("txt", "text/plain; charset=utf-8"),
-        ("wasm", "application/wasm"),
-        ("wav", "audio/wav"),
-        ("webm", "video/webm"),
-        ("webmanifest", "application/manifest+json"),
-        ("webp", "image/webp"),
-        ("woff", "font/woff"),
-        ("woff2", "font/woff2"),
-        ("xml", "application/xml"),
-        ("zip", "application/zip"),
-    ];
-    let of = |(known, kind): &(&str, &'static str)| known.eq_ignore_ascii_case(extension).then_some(*kind);
-    KINDS.iter().find_map(of).unwrap_or("application/octet-stream")
+    match extension.to_ascii_lowercase().as_str() {
+        "aac" => "audio/aac",
+        "avif" => "image/avif",
+        "bmp" => "image/bmp",
+        "css" => "text/css; charset=utf-8",
+        "csv" => "text/csv; charset=utf-8",
+        "flac" => "audio/flac",
+        "gif" => "image/gif",
+        "gz" => "application/gzip",
+        "htm" | "html" => "text/html; charset=utf-8",
+        "ico" => "image/vnd.microsoft.icon",
+        "jpeg" | "jpg" => "image/jpeg",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" | "map" => "application/json",
+        "m4a" => "audio/mp4",
+        "md" => "text/markdown; charset=utf-8",
+        "mp3" => "audio/mpeg",
+        "mp4" => "video/mp4",
+        "ogg" => "audio/ogg",
+        "otf" => "font/otf",
+        "pdf" => "application/pdf",
+        "png" => "image/png",
+        "svg" => "image/svg+xml",
+        "tar" => "application/x-tar",
+        "ttf" => "font/ttf",
+        "txt" => "text/plain; charset=utf-8",
+        "wasm" => "application/wasm",
+        "wav" => "audio/wav",
+        "webm" => "video/webm",
+        "webmanifest" => "application/manifest+json",
+        "webp" => "image/webp",
+        "woff" => "font/woff",
+        "woff2" => "font/woff2",
+        "xml" => "application/xml",
+        "zip" => "application/zip",
+        _ => "application/octet-stream",
+    }
 }

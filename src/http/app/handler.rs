@@ -1,11 +1,10 @@
-//! Handlers: async functions and async closures whose parameters are extractors.
+//! Handlers: async functions and closures whose parameters are extractors.
 //!
-//! One trait over `F: AsyncFn(A, B, …) -> R` takes them all. A call is one box: the future owns the
-//! request, runs the extractors in order, lets the request go and awaits the function.
+//! One trait over `F: AsyncFn(A, B, …) -> R` accepts them all. A call is one boxed future: it owns
+//! the request, runs the extractors in order, drops the request, and awaits the function.
 //!
-//! The bounds on parameters and output sit on the callers, not on the trait: for an async function
-//! with another parameter or output the compiler then names the offending type, and not only the
-//! function.
+//! The bounds on parameters and output sit on the callers, not on the trait, so the compiler names
+//! the offending type.
 
 use std::rc::Rc;
 
@@ -18,8 +17,8 @@ use super::response::{IntoResponse, Response};
 /// An async function or closure that answers requests. Its parameters, at most eight, are
 /// extractors; its output implements [`IntoResponse`].
 ///
-/// It is implemented for matching functions and closures and for [`Endpoint`], and not meant to be
-/// implemented by hand.
+/// It is implemented for those functions and closures and for [`Endpoint`]; do not implement it by
+/// hand.
 ///
 /// ```
 /// use postlude::http::{Path, Router};
@@ -34,7 +33,7 @@ use super::response::{IntoResponse, Response};
     note = "a handler is an `async fn` or async closure; its parameters, at most 8, implement `FromRequest`, its output implements `IntoResponse`"
 )]
 pub trait Handler<P>: Sized + 'static {
-    /// The answer.
+    /// The function's output.
     type Output: 'static;
 
     #[doc(hidden)]
@@ -66,9 +65,7 @@ impl Handler<(Request,)> for Endpoint {
     type Output = Response;
 
     async fn call(&self, (request,): (Request,)) -> Response {
-        let Answer { mut response, failed } = (self.call)(request).await;
-        response.failed |= failed;
-        response
+        (self.call)(request).await.for_layers()
     }
 
     fn into_endpoint(self) -> Endpoint {
@@ -76,13 +73,13 @@ impl Handler<(Request,)> for Endpoint {
     }
 }
 
-/// A handler with a body limit, a time limit, state and layers of its own, which go before those of
-/// the groups it is in.
+/// Turns a handler into an [`Endpoint`], to give it settings of its own: a body limit, a time
+/// limit, state, layers.
 pub fn endpoint<P: Parameters>(handler: impl Handler<P, Output: IntoResponse>) -> Endpoint {
     handler.into_endpoint()
 }
 
-/// The parameters of a handler: a tuple of up to eight extractors, which are run in order.
+/// The parameters of a handler: a tuple of up to eight extractors, which run in order.
 pub trait Parameters: Sized + 'static {
     #[doc(hidden)]
     fn take(request: &mut Request) -> impl Future<Output = Result<Self, Response>>;

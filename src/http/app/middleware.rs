@@ -1,30 +1,28 @@
-//! Middleware: async closures around the handlers of a group of routes.
+//! Middleware: layers around handlers.
 //!
-//! A layer takes the request and a [`Next`], which stands for everything inside of it: the layers
-//! added after it, then the handler, the fallback, or the 404 or 405. It is given to
-//! [`Router::with`](crate::http::Router::with), or to
-//! [`Endpoint::with`](crate::http::Endpoint::with) for one route. A route without layers pays
-//! nothing for their existence; one with layers pays an allocation for each and one for the whole.
+//! A layer is an async function or closure that takes the request and a [`Next`]: everything inside
+//! the layer, down to the handler, the fallback, the 404 or the 405.
+//! [`Router::with`](crate::http::Router::with) adds it to a group of routes,
+//! [`Endpoint::with`](crate::http::Endpoint::with) to one. A request allocates once per layer and
+//! once more if there is any (`tests/http_allocations.rs`).
 //!
-//! A layer sees an error's answer as a text; whether it goes out as one or as JSON is settled when
-//! it is written. What is never a call is not seen: a head that is malformed, too large or too
-//! slow.
+//! A layer sees an error as a text response; its form, text or JSON, is chosen when it is written.
+//! No layer sees a request whose head is invalid, too large or too slow.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
-use super::call::{Answer, AnswerFuture, Call, UNANSWERED, tell_of_panic};
+use super::call::{Answer, AnswerFuture, Call, UNANSWERED, poll_caught, tell_of_panic};
 use super::delivery::Delivery;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
-use crate::http::background::text_of;
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
 
@@ -36,16 +34,11 @@ where
     let layer = Rc::new(layer);
     Rc::new(move |request, next| {
         let layer = Rc::clone(&layer);
-        Box::pin(async move {
-            let answer = Answer::of(layer(request, next).await);
-            let mut response = answer.response;
-            response.failed |= answer.failed;
-            response
-        })
+        Box::pin(async move { Answer::of(layer(request, next).await).for_layers() })
     })
 }
 
-/// The inside of a layer: the layers after it and the handler.
+/// The layers inside the current one, and the handler.
 ///
 /// ```
 /// use postlude::http::{Next, Request, Router};
@@ -56,13 +49,13 @@ where
 #[must_use = "the handler runs when `run` is awaited"]
 pub struct Next {
     layers: Rc<[Layer]>,
-    /// The layer to run next.
+    /// The index of the layer to run next.
     at: usize,
     call: Call,
 }
 
 impl Next {
-    /// All of these layers, the first one outermost, and the call.
+    /// Creates the outside of all layers, of which the first is the outermost.
     pub(crate) fn new(layers: &Rc<[Layer]>, call: &Call) -> Self {
         Self { layers: Rc::clone(layers), at: 0, call: Rc::clone(call) }
     }
@@ -71,7 +64,7 @@ impl Next {
         &self.layers
     }
 
-    /// As [`run`](Self::run), for the connection. Without layers it is the call itself.
+    /// Does as [`run`](Self::run), for the connection. Without layers it is the call itself.
     pub(crate) fn start(self, request: Request) -> AnswerFuture {
         if self.layers.is_empty() {
             return (self.call)(request);
@@ -79,19 +72,17 @@ impl Next {
         Box::pin(async { Answer::of(self.run(request).await) })
     }
 
-    /// Runs the layers inside and the handler, and returns the response. If the handler failed, the
-    /// response remembers it: its background tasks do not run as long as the layer passes this
-    /// response on and not one of its own.
+    /// Runs the layers inside and the handler, and returns the response.
+    ///
+    /// The response remembers whether the handler failed: background tasks then do not run, unless
+    /// the layer returns another response.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the handler's at the place where it waits.
+    /// Dropping the future cancels the handler where it waits.
     pub async fn run(mut self, request: Request) -> Response {
         let Some(layer) = self.layers.get(self.at).map(Rc::clone) else {
-            let answer = (self.call)(request).await;
-            let mut response = answer.response;
-            response.failed |= answer.failed;
-            return response;
+            return (self.call)(request).await.for_layers();
         };
         self.at += 1;
         layer(request, self).await
@@ -104,17 +95,18 @@ impl fmt::Debug for Next {
     }
 }
 
-/// A layer that answers 503 if what is inside takes longer than this; its future is dropped then,
-/// the background tasks added until then do not run. Streams of a response are not part of it.
+/// A layer that answers 503 if the handler takes longer than `limit`.
+///
+/// The handler's future is dropped, and the background tasks added so far do not run. The time of a
+/// response's stream does not count.
 pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'static {
     async move |request, next| {
         let mut sleep = crate::time::sleep(limit);
         let mut inside = std::pin::pin!(next.run(request));
-        std::future::poll_fn(|cx| match inside.as_mut().poll(cx) {
+        poll_fn(|cx| match inside.as_mut().poll(cx) {
             Poll::Pending => Pin::new(&mut sleep).poll(cx).map(|()| {
-                let mut response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long");
-                response.failed = true;
-                response
+                let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long");
+                Answer::failed(response).for_layers()
             }),
             ready @ Poll::Ready(_) => ready,
         })
@@ -122,13 +114,12 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
     }
 }
 
-/// A layer that answers 500 if what is inside panics, so that the layers around it see an answer
-/// like any other; the panic is reported on stderr with the request's line, and background tasks
-/// that were added until then do not run.
+/// A layer that answers 500 if the handler panics.
 ///
-/// Without it a panic ends the whole call, layers included, and the connection answers 500: the
-/// client sees the same, but no layer adds its fields to the answer. Neither is about the stream of
-/// a response, which runs when the layers have returned; a panic there breaks the answer off.
+/// The panic is reported on stderr with the request line, and the background tasks added so far do
+/// not run. Without this layer the connection does the same, but the other layers do not see the
+/// answer and cannot add headers to it. A panic in a response's stream, which runs after the
+/// layers, breaks the answer off.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -141,56 +132,24 @@ pub fn catch_panic() -> impl AsyncFn(Request, Next) -> Response + 'static {
     catch_panic_with(|_| Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
 }
 
-/// As [`catch_panic`], with an answer of your own, made from the panic's text. That text is better
-/// not sent to the client.
+/// Does as [`catch_panic`], but calls `answer` with the panic's text, which should not reach the
+/// client.
 pub fn catch_panic_with<R>(answer: impl Fn(&str) -> R + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static
 where
     R: IntoResponse,
 {
     async move |request, next| {
         let record = Rc::clone(&request.record);
-        match Caught::new(next.run(request)).await {
-            Ok(response) => response,
-            Err(text) => {
-                tell_of_panic(&text, &record);
-                let mut response = answer(&text).into_response();
-                response.failed = true;
-                response
-            }
-        }
+        let mut running = Some(Box::pin(next.run(request)));
+        poll_fn(|cx| poll_caught(&mut running, cx)).await.unwrap_or_else(|text| {
+            tell_of_panic(&text, &record);
+            Answer::failed(answer(&text).into_response()).for_layers()
+        })
     }
 }
 
-/// A future whose panics, in polls and in its destructor, are texts.
-struct Caught<F> {
-    /// Set until it has ended.
-    inside: Option<Pin<Box<F>>>,
-}
-
-impl<F: Future> Caught<F> {
-    fn new(inside: F) -> Self {
-        Self { inside: Some(Box::pin(inside)) }
-    }
-}
-
-impl<F: Future> Future for Caught<F> {
-    type Output = Result<F::Output, String>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(inside) = &mut self.inside else { return Poll::Pending };
-        let output = match catch_unwind(AssertUnwindSafe(|| inside.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => Ok(output),
-            Err(payload) => Err(text_of(payload)),
-        };
-        let ended = self.inside.take();
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
-        Poll::Ready(output.and_then(|output| dropped.map(|()| output)))
-    }
-}
-
-/// A layer that gives each response an `X-Request-Id`: the request's own, if it is 1 to 128
-/// letters, digits or `-_.`, else the request's number.
+/// A layer that adds `X-Request-Id` to each response: the request's own if it is 1 to 128 ASCII
+/// letters, digits or `-_.`, else [`Request::number`].
 pub fn request_id() -> impl AsyncFn(Request, Next) -> Response + 'static {
     async |request, next| {
         let given =
@@ -204,13 +163,13 @@ fn is_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
-/// A layer that reports each request when its answer has ended: not when the handler gave it, but
-/// when the socket accepted the last byte, or when that became impossible. A client that hangs up,
-/// a handler that panics and a connection that is dropped are reported, too.
+/// A layer that reports each request when its answer has ended: when the socket has accepted the
+/// last byte, or never will. So it also reports clients that hang up, panics and dropped
+/// connections.
 ///
-/// The function is called on the loop's thread; an [`Access`] is one line by `Display`. What never
-/// becomes a call of this group is not seen: a request that cannot be parsed or does not arrive in
-/// time. As the first layer of the outermost router it sees all the others.
+/// `report` runs on the loop's thread. An [`Access`] displays as one line. Requests that never
+/// reach the layer are not reported, such as invalid ones; as the first layer of the outermost
+/// router it sees all others.
 ///
 /// ```
 /// use std::io::Write;
@@ -222,79 +181,46 @@ fn is_id(id: &[u8]) -> bool {
 pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static {
     let report = Rc::new(report);
     async move |request, next| {
-        let (method, target) = (request.method_name(), request.target());
-        let (line, method) = (format!("{method} {target}"), method.len());
-        let (peer, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
+        let (method, target) = (request.method(), request.target().to_owned());
+        let (peer_addr, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
         let report = Rc::clone(&report);
         request.on_delivery(move |delivery| {
             let time = crate::time::now().saturating_duration_since(begin);
-            report(&Access { line, method, peer, number, time, delivery });
+            report(&Access { method, target, peer_addr, number, time, delivery });
         });
         next.run(request).await
     }
 }
 
-/// One request and the end of its answer: see [`access_log`].
+/// A request and the end of its answer, for [`access_log`].
 ///
-/// As text it is one line without its end, whose columns are the client, method, target, status,
-/// body bytes, seconds, and `complete` or `aborted`; `-` stands for an unknown one:
+/// It displays as a line without line end: client, method, target, status, body bytes, seconds, and
+/// `complete` or `aborted`. An unknown client or status is `-`. For example:
 /// `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Access {
-    /// Method, a space, target.
-    line: String,
-    /// The method's length.
-    method: usize,
-    peer: Option<SocketAddr>,
-    number: u64,
-    time: Duration,
-    delivery: Delivery,
-}
-
-impl Access {
-    /// The method's name, as it was sent.
-    #[must_use]
-    pub fn method(&self) -> &str {
-        &self.line[..self.method]
-    }
-
-    /// The request target, as it was sent: graphic ASCII without quotes.
-    #[must_use]
-    pub fn target(&self) -> &str {
-        &self.line[self.method + 1..]
-    }
-
-    /// The client's end of the connection, if it is known: see [`Request::peer_addr`].
-    #[must_use]
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.peer
-    }
-
+    /// The method.
+    pub method: Method,
+    /// The request target as sent: graphic ASCII without `"`.
+    pub target: String,
+    /// The client's address: see [`Request::peer_addr`].
+    pub peer_addr: Option<SocketAddr>,
     /// The request's number: see [`Request::number`].
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// From the layer's call, when the head was there, to the answer's end.
-    #[must_use]
-    pub fn time(&self) -> Duration {
-        self.time
-    }
-
-    /// Status, bytes, and whether the answer is complete.
-    #[must_use]
-    pub fn delivery(&self) -> Delivery {
-        self.delivery
-    }
+    pub number: u64,
+    /// The time from the layer's call to the answer's end.
+    pub time: Duration,
+    /// The outcome: status, bytes, and whether the answer is complete.
+    pub delivery: Delivery,
 }
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.peer {
-            Some(peer) => write!(f, "{peer} {} ", self.line)?,
-            None => write!(f, "- {} ", self.line)?,
+        match self.peer_addr {
+            Some(peer) => write!(f, "{peer}")?,
+            None => f.write_str("-")?,
         }
+        write!(f, " {} {} ", self.method, self.target)?;
         match self.delivery.status {
             Some(status) => f.write_str(status.as_str())?,
             None => f.write_str("-")?,

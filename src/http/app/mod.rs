@@ -1,16 +1,16 @@
-//! From a request to a handler's parameters, and from its output to a response.
+//! Turns requests into a handler's parameters, and its output into a response.
 //!
 //! | file | contents |
 //! | --- | --- |
 //! | `body`, `request`, `response`, `upgraded`, `delivery` | a handler's input and output |
 //! | `extensions`, `settings` | values by type; the settings of routes and handlers |
-//! | `path`, `extract`, `rejection`, `error` | from a request to parameters, and from errors to responses |
-//! | `call`, `middleware`, `endpoint`, `handler` | a function that takes requests, the layers around it, and the conversion into one |
-//! | `pattern`, `route`, `router` | which handler a path leads to |
+//! | `path`, `extract`, `rejection`, `error` | extractors, and the responses to errors |
+//! | `call`, `middleware`, `endpoint`, `handler` | handlers, the layers around them, and their settings |
+//! | `pattern`, `route`, `router` | from a path to a handler |
 //! | `problem` | the form of error responses |
-//! | `files`, `conditional`, `sse` | responses ready-made: files, conditions and ranges, events |
+//! | `files`, `conditional`, `sse` | files, conditional and range requests, server-sent events |
 //!
-//! Nothing here knows connections: the folder above calls a handler and sends its response.
+//! This folder knows no connections: `conn/` calls a handler and sends its response.
 
 pub(super) mod body;
 pub(super) mod call;

@@ -1,7 +1,6 @@
-//! Path parameters through serde: one value, a tuple in the path's order, or a struct by name.
+//! Deserializes path parameters: one value, a tuple in the path's order, or a struct by name.
 //!
-//! Values stand percent-encoded in the path; each is decoded when it is visited, and borrowed if
-//! there is nothing to decode.
+//! Each value is percent-decoded, and borrowed from the path if there is nothing to decode.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,14 +10,15 @@ use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor}
 use serde::forward_to_deserialize_any;
 
 use super::rejection::Rejection;
+use crate::http::wire::chunked::hex;
 
-/// Reads a `T` from the parameters of a path, given as pairs of name and encoded value.
+/// Deserializes a `T` from pairs of name and percent-encoded value.
 pub(crate) fn from_parameters<'a, T: DeserializeOwned>(
     parameters: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
 ) -> Result<T, Rejection> {
     let decoded: Result<Vec<_>, PathError> =
         parameters.map(|(name, value)| Ok((name, Value(decode_value(value)?)))).collect();
-    let result = decoded.and_then(|parameters| T::deserialize(Parameters(parameters)));
+    let result = decoded.and_then(|parameters| T::deserialize(PathParameters(parameters)));
     result.map_err(|error| match error {
         PathError::Value(text) => Rejection::bad_request(text),
         PathError::Shape(text) => Rejection::internal(text),
@@ -29,7 +29,7 @@ fn decode_value(text: &str) -> Result<Cow<'_, str>, PathError> {
     decode(text).ok_or_else(|| PathError::Value(format!("{text:?} is not percent-encoded UTF-8")))
 }
 
-/// Percent-decodes. None: it is malformed, or not UTF-8 then.
+/// Percent-decodes. Returns `None` if the text is malformed or the result is not UTF-8.
 pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -40,7 +40,7 @@ pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
         rest = behind;
         if first == b'%' {
             let (&[high, low], behind) = rest.split_first_chunk()?;
-            bytes.push(digit(high)? << 4 | digit(low)?);
+            bytes.push(hex(high)? << 4 | hex(low)?);
             rest = behind;
         } else {
             bytes.push(first);
@@ -49,16 +49,12 @@ pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).map(Cow::Owned).ok()
 }
 
-fn digit(character: u8) -> Option<u8> {
-    char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
-/// Why the parameters are no `T`.
+/// The reason the parameters are not a `T`.
 #[derive(Debug)]
 pub(super) enum PathError {
-    /// The client sent a value that does not fit.
+    /// The client sent a value that does not fit the type.
     Value(String),
-    /// The handler asks for something that the route does not have.
+    /// The type does not fit the route's parameters.
     Shape(String),
 }
 
@@ -85,9 +81,9 @@ impl de::Error for PathError {
     }
 }
 
-struct Parameters<'a>(Vec<(&'a str, Value<'a>)>);
+struct PathParameters<'a>(Vec<(&'a str, Value<'a>)>);
 
-impl<'a> Parameters<'a> {
+impl<'a> PathParameters<'a> {
     fn single(mut self) -> Result<Value<'a>, PathError> {
         match (self.0.pop(), self.0.is_empty()) {
             (Some((_, value)), true) => Ok(value),
@@ -97,16 +93,6 @@ impl<'a> Parameters<'a> {
                 Err(PathError::Shape(format!("the route has {count} parameters; take a tuple or a struct")))
             }
         }
-    }
-
-    fn sequence<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError>
-    where
-        'a: 'de,
-    {
-        let mut values = SeqDeserializer::new(self.0.into_iter().map(|(_, value)| value));
-        let value = visitor.visit_seq(&mut values)?;
-        values.end()?;
-        Ok(value)
     }
 }
 
@@ -120,7 +106,7 @@ macro_rules! single {
     };
 }
 
-impl<'de> Deserializer<'de> for Parameters<'de> {
+impl<'de> Deserializer<'de> for PathParameters<'de> {
     type Error = PathError;
 
     single! {
@@ -147,11 +133,14 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
-        self.sequence(visitor)
+        let mut values = SeqDeserializer::new(self.0.into_iter().map(|(_, value)| value));
+        let value = visitor.visit_seq(&mut values)?;
+        values.end()?;
+        Ok(value)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, PathError> {
-        self.sequence(visitor)
+        self.deserialize_seq(visitor)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -160,7 +149,7 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
         _: usize,
         visitor: V,
     ) -> Result<V::Value, PathError> {
-        self.sequence(visitor)
+        self.deserialize_seq(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
@@ -190,7 +179,6 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
     }
 }
 
-/// One decoded value.
 struct Value<'a>(Cow<'a, str>);
 
 impl<'de> IntoDeserializer<'de, PathError> for Value<'de> {
@@ -260,49 +248,5 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
     forward_to_deserialize_any! {
         str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Rejection> {
-        from_parameters(parameters.iter().copied())
-    }
-
-    #[test]
-    fn a_single_value_is_decoded() {
-        assert_eq!(read::<String>(&[("name", "a%2Fb%20%C3%A9+c")]).unwrap(), "a/b é+c");
-        assert_eq!(read::<u64>(&[("id", "42")]).unwrap(), 42);
-        assert_eq!(read::<(String,)>(&[("id", "%34")]).unwrap().0, "4");
-    }
-
-    #[test]
-    fn tuples_go_by_order_and_structs_by_name() {
-        #[derive(serde::Deserialize, Debug, PartialEq)]
-        struct Day {
-            month: u8,
-            year: u16,
-        }
-        let parameters = [("year", "2024"), ("month", "2")];
-        assert_eq!(read::<(u16, u8)>(&parameters).unwrap(), (2024, 2));
-        assert_eq!(read::<Day>(&parameters).unwrap(), Day { month: 2, year: 2024 });
-        assert_eq!(read::<Vec<String>>(&parameters).unwrap(), ["2024", "2"]);
-    }
-
-    #[test]
-    fn the_client_s_mistakes_are_400_and_ours_500() {
-        let status = |result: Result<u8, Rejection>| result.unwrap_err().status().as_u16();
-        assert_eq!(status(read(&[("id", "x")])), 400);
-        assert_eq!(status(read(&[("id", "256")])), 400);
-        assert_eq!(status(read(&[("id", "%")])), 400);
-        assert_eq!(status(read(&[("id", "%4")])), 400);
-        assert_eq!(status(read(&[("id", "%+4")])), 400);
-        assert_eq!(status(read(&[("id", "%ff")])), 400);
-        assert_eq!(status(read(&[])), 500);
-        assert_eq!(status(read(&[("a", "1"), ("b", "2")])), 500);
-        assert_eq!(read::<(u8, u8)>(&[("a", "1")]).unwrap_err().status(), 500);
-        assert_eq!(read::<(u8,)>(&[("a", "1"), ("b", "2")]).unwrap_err().status(), 500);
     }
 }

@@ -1,20 +1,19 @@
-//! Path patterns: which paths belong to a route or below a group's prefix.
+//! Path patterns: which paths belong below a group's prefix.
 //!
-//! Routes are found by `matchit`, which does not tell which groups a path without a route is in. So
-//! a prefix is taken apart once, when it is said, into segments: literal text, or one parameter
-//! with literal text before and behind it, `v{major}.json`. Doubled braces are text. The rules are
-//! those of `matchit`, and a test holds them against it.
+//! `matchit` finds routes, but does not say which groups a path without a route is in. So each
+//! prefix is parsed once into segments: literal text, or one parameter with literal text before and
+//! after it, as in `v{major}.json`. Doubled braces are text. The rules are those of `matchit`, and
+//! a test compares them.
 
 use std::cmp::Ordering;
 
-/// A path or a prefix, segment by segment. A segment without a parameter has the same text in every
-/// path.
+/// A path or prefix with parameters, as segments.
 pub(crate) struct Pattern(Vec<Segment>);
 
 #[derive(Default)]
 struct Segment {
     before: String,
-    /// None if the whole segment is literal.
+    /// Unset if the whole segment is literal.
     parameter: Option<Parameter>,
 }
 
@@ -25,30 +24,30 @@ struct Parameter {
 }
 
 impl Pattern {
-    /// Takes apart what `matchit` accepts; anything else becomes some pattern.
+    /// Parses a path that `matchit` accepts; another one becomes an arbitrary pattern.
     pub(crate) fn new(text: &str) -> Self {
         Self(text.split('/').map(Segment::new).collect())
     }
 
-    /// The parameters' names in their order, without the star of a rest.
+    /// Returns the parameters' names in order, without the star of a rest.
     pub(crate) fn names(self) -> impl Iterator<Item = String> {
         let parameters = self.0.into_iter().filter_map(|segment| segment.parameter);
         parameters.map(|parameter| parameter.name.trim_start_matches('*').to_owned())
     }
 
-    /// Whether a path is this one or below it.
+    /// Returns whether a path matches the pattern or is below it.
     pub(crate) fn holds(&self, path: &str) -> bool {
         let mut found = path.split('/');
         self.0.iter().all(|wanted| found.next().is_some_and(|found| wanted.is_met(found)))
     }
 
-    /// Whether the same paths belong to both, however the parameters are named.
+    /// Returns whether both match the same paths. The names of parameters do not count.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.0.iter().map(Segment::literals).eq(other.0.iter().map(Segment::literals))
     }
 
-    /// Of two that hold for a path the greater one says more of it: the longer one, or the one with
-    /// more text in the first segment that differs.
+    /// Compares two patterns that match a path. The more specific one is greater: it is longer, or
+    /// has more literal text in the first segment that differs.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
         let weights = self.0.iter().map(Segment::weight);
         self.0.len().cmp(&other.0.len()).then_with(|| weights.cmp(other.0.iter().map(Segment::weight)))
@@ -76,7 +75,7 @@ impl Segment {
         segment
     }
 
-    /// A parameter stands for one byte at least.
+    /// Matches a segment. A parameter matches at least one byte.
     fn is_met(&self, found: &str) -> bool {
         let Some(parameter) = &self.parameter else { return self.before == found };
         let rest = found.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*parameter.behind));
@@ -87,7 +86,7 @@ impl Segment {
         (&self.before, self.parameter.as_ref().map(|parameter| &*parameter.behind))
     }
 
-    /// How much of the segment is said, all of it being the most.
+    /// Returns the length of the literal text; the maximum for a literal segment.
     fn weight(&self) -> usize {
         self.parameter.as_ref().map_or(usize::MAX, |parameter| self.before.len() + parameter.behind.len())
     }

@@ -1,41 +1,36 @@
-//! Error answers: a text, or problem details (RFC 9457) for a client that prefers JSON.
+//! The form of error answers: a text, or problem details (RFC 9457) for a client that prefers JSON.
 //!
-//! Whatever goes wrong with a request that has a head, here or in a handler that gives an
-//! [`Error`](crate::http::Error), becomes a response with `Payload::Problem`: its text. Only when
-//! the answer is written is it settled which form that takes, so that every error goes this one way
-//! and the code that makes one need not know the request.
+//! Every error of a request with a valid head becomes a response with a `ResponseBody::Problem`,
+//! its text. The form is chosen only when the answer is written, so the code that makes an error
+//! need not know the request.
 //!
 //! # How it works
 //!
-//! The request's `Accept` gives each form a weight, that of the most specific range that matches it
-//! (RFC 9110 section 12.5.1). The larger one wins. Where they are the same, a form that is named
-//! wins over one that only a wildcard stands for, and of two that are named the first; otherwise it
-//! is the text.
+//! The request's `Accept` gives each form a weight: that of the most specific range that matches it
+//! (RFC 9110 section 12.5.1). The larger weight wins. If they are equal, a form that is named wins
+//! over one that matches only a wildcard, and of two named ones the first. Otherwise the text wins.
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 
-use super::request::Record;
-use super::response::{Payload, Response};
+use super::request::RequestRecord;
+use super::response::{Response, ResponseBody};
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const ACCEPT: HeaderValue = HeaderValue::from_static("accept");
 
-/// Gives an error the form that the client prefers; other answers stay as they are.
-pub(crate) fn settle(response: &mut Response, record: &Record) {
-    let Payload::Problem(detail) = &response.payload else { return };
+/// Converts an error into the form that the client prefers. Leaves other answers unchanged.
+pub(crate) fn settle(response: &mut Response, record: &RequestRecord) {
+    let ResponseBody::Problem(detail) = &response.payload else { return };
     let fields = record.head.fields(&record.bytes);
     let accept = fields.filter(|(name, _)| name.eq_ignore_ascii_case("accept")).map(|(_, value)| value);
     if prefers_json(accept) {
-        response.payload = Payload::Bytes(json_of(response, detail));
+        response.payload = ResponseBody::Bytes(json_of(response, detail));
         response.fields.retain(|(name, _)| *name != header::CONTENT_TYPE);
         response.fields.push((header::CONTENT_TYPE, PROBLEM));
     }
-    add(response, header::VARY, ACCEPT);
-}
-
-fn add(response: &mut Response, name: HeaderName, value: HeaderValue) {
-    if !response.fields.contains(&(name.clone(), value.clone())) {
-        response.fields.push((name, value));
+    let vary = (header::VARY, ACCEPT);
+    if !response.fields.contains(&vary) {
+        response.fields.push(vary);
     }
 }
 
@@ -53,14 +48,14 @@ fn json_of(response: &Response, detail: &str) -> Vec<u8> {
     json.into_bytes()
 }
 
-/// The weight the client gives to a form.
+/// The weight that the client gives to a form.
 #[derive(Clone, Copy, Debug, Default)]
 struct Worth {
-    /// How specific the range is that says so; 0: none does.
+    /// How specific the matching range is; 0 if no range matches.
     rank: u8,
     /// In thousandths.
     weight: u16,
-    /// Counts ranges.
+    /// The index of the range.
     place: usize,
 }
 
@@ -71,7 +66,6 @@ impl Worth {
         }
     }
 
-    /// Whether the range names the form.
     fn is_named(self) -> bool {
         self.rank >= NAMED
     }
@@ -82,22 +76,16 @@ const WILD_SUBTYPE: u8 = 2;
 const NAMED: u8 = 3;
 const NAMED_EXACTLY: u8 = 4;
 
-fn rank_of_json(kind: &str, subtype: &str) -> u8 {
-    match (kind, subtype) {
-        ("application", "problem+json") => NAMED_EXACTLY,
-        ("application", "json") => NAMED,
-        ("application", "*") => WILD_SUBTYPE,
-        ("*", "*") => WILD,
-        _ => 0,
-    }
-}
-
-fn rank_of_text(kind: &str, subtype: &str) -> u8 {
-    match (kind, subtype) {
-        ("text", "plain") => NAMED_EXACTLY,
-        ("text", "*") => WILD_SUBTYPE,
-        ("*", "*") => WILD,
-        _ => 0,
+/// Returns how specifically a range matches JSON and text.
+fn ranks(range: (&str, &str)) -> (u8, u8) {
+    match range {
+        ("application", "problem+json") => (NAMED_EXACTLY, 0),
+        ("application", "json") => (NAMED, 0),
+        ("application", "*") => (WILD_SUBTYPE, 0),
+        ("text", "plain") => (0, NAMED_EXACTLY),
+        ("text", "*") => (0, WILD_SUBTYPE),
+        ("*", "*") => (WILD, WILD),
+        _ => (0, 0),
     }
 }
 
@@ -106,9 +94,9 @@ fn prefers_json<'a>(accept: impl Iterator<Item = &'a [u8]>) -> bool {
     let values = accept.filter_map(|value| std::str::from_utf8(value).ok());
     for (place, range) in values.flat_map(|value| pieces(value, ',')).enumerate() {
         let Some((range, weight)) = weighed(range) else { continue };
-        let Some((kind, subtype)) = range.split_once('/') else { continue };
-        json.take(Worth { rank: rank_of_json(kind, subtype), weight, place });
-        text.take(Worth { rank: rank_of_text(kind, subtype), weight, place });
+        let (json_rank, text_rank) = range.split_once('/').map_or((0, 0), ranks);
+        json.take(Worth { rank: json_rank, weight, place });
+        text.take(Worth { rank: text_rank, weight, place });
     }
     match json.weight.cmp(&text.weight) {
         std::cmp::Ordering::Less => false,
@@ -119,7 +107,7 @@ fn prefers_json<'a>(accept: impl Iterator<Item = &'a [u8]>) -> bool {
     }
 }
 
-/// A media range in lower case, without parameters, and its weight. None if it is malformed.
+/// Parses a media range: in lower case and without parameters, and its weight.
 fn weighed(range: &str) -> Option<(String, u16)> {
     let mut parts = pieces(range, ';').map(str::trim);
     let range = parts.next()?.to_ascii_lowercase();
@@ -127,7 +115,7 @@ fn weighed(range: &str) -> Option<(String, u16)> {
     Some((range, weight.map_or(Some(1000), thousandths)?))
 }
 
-/// `0`, `1`, or with up to three digits behind a point (RFC 9110 section 12.4.2).
+/// Parses a weight: `0` or `1`, with up to three digits after a point (RFC 9110 section 12.4.2).
 fn thousandths(weight: &str) -> Option<u16> {
     let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
     let digits = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
@@ -138,7 +126,7 @@ fn thousandths(weight: &str) -> Option<u16> {
     }
 }
 
-/// Splits where the separator stands outside of quotes.
+/// Splits at separators outside quotes.
 fn pieces(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |character| {
@@ -150,59 +138,4 @@ fn pieces(text: &str, separator: char) -> impl Iterator<Item = &str> {
         }
         character == separator && !quoted
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prefers(accept: &[&str]) -> bool {
-        prefers_json(accept.iter().map(|value| value.as_bytes()))
-    }
-
-    #[test]
-    fn json_is_for_those_who_prefer_it() {
-        for accept in [
-            "application/json",
-            "application/problem+json",
-            "Application/JSON; charset=utf-8",
-            "application/*",
-            "application/json, text/plain, */*",
-            "application/json, */*",
-            "text/plain;q=0.5, application/json;q=0.501",
-            "text/html, application/json;q=0.9, */*;q=0.8",
-            "text/*;q=0.9, */*",
-            "text/plain;q=0, */*",
-            "text/plain;a=\"x, y;q=1\\\"\";q=0.1, application/json;q=0.2",
-        ] {
-            assert!(prefers(&[accept]), "{accept}");
-        }
-        assert!(prefers(&["text/html", "application/json"]), "two fields are one list");
-    }
-
-    #[test]
-    fn text_is_for_everybody_else() {
-        for accept in [
-            "",
-            "*/*",
-            "text/plain",
-            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-            "text/plain, application/json",
-            "text/plain, */*",
-            "application/json;q=0",
-            "application/json;q=0.5, text/plain",
-            "application/json;q=0.5, */*",
-            "application/problem+json;q=0, application/json",
-            "application/json;q=2",
-            "application/json;q=0.1234",
-            "application/json;q=1.001",
-            "application/json;q=-1",
-            "json",
-            "\"application/json, application/json",
-        ] {
-            assert!(!prefers(&[accept]), "{accept}");
-        }
-        assert!(!prefers(&[]));
-        assert!(!prefers_json([b"application/json\xff".as_slice()].into_iter()));
-    }
 }

@@ -1,4 +1,4 @@
-//! Why an extractor refuses a request: a status and a text for the client.
+//! The error of the built-in extractors.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::body::BodyError;
 
-/// Why an extractor refuses a request: a status and a text for the client.
+/// An extractor's refusal of a request: a status and a text for the client.
 ///
 /// ```
 /// use postlude::http::{IntoResponse, Rejection};
@@ -19,7 +19,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection, for extractors of your own. An invalid status becomes 400.
+    /// Creates a rejection. An invalid status becomes 400.
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         Self::of(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)
@@ -33,12 +33,12 @@ impl Rejection {
         Self::of(StatusCode::BAD_REQUEST, text)
     }
 
-    /// The server's author has to do something about it.
+    /// A mistake in the server's code.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
         Self::of(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 
-    /// The status of the answer.
+    /// Returns the status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

@@ -1,8 +1,8 @@
-//! The request: a view into the connection's head record.
+//! The request: a handle on the connection's record of a head.
 //!
-//! A head is parsed in place and copied once, as it stands, into a record that the connection keeps
-//! and uses again for the next request if the handler let go of it. A [`Request`] is a handle on
-//! that record, so it costs no allocation and can be kept as long as it is needed.
+//! A head is parsed in place, and its bytes are copied once into a record. A [`Request`] is a
+//! handle on that record, so it allocates nothing and may be kept. The connection reuses the record
+//! for the next request, unless a request still holds it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -19,31 +19,31 @@ use super::settings::{EndpointSettings, RouteSettings};
 use crate::http::background::{BackgroundTasks, Ledger};
 use crate::http::wire::parse::Head;
 
-/// A request's head, and everything that belongs to the request.
-pub(crate) struct Record {
-    /// The head as it was sent. Written by the connection before the handler starts.
+/// A request's head, its route, and its background tasks.
+pub(crate) struct RequestRecord {
+    /// The head as sent. The connection writes it before the handler starts.
     pub(crate) bytes: Vec<u8>,
     pub(crate) head: Head,
-    /// Where the request went; None until it was routed.
+    /// The settings of the route or fallback; unset without one.
     pub(crate) route: Option<Rc<RouteSettings>>,
-    /// Those of the handler that was found; None where there is none.
+    /// The handler's settings; unset without a handler.
     pub(crate) endpoint: Option<Rc<EndpointSettings>>,
-    /// The path's parameters, as places in the path, in the route's order.
+    /// The ranges of the path's parameters, in the route's order.
     pub(crate) parameters: Vec<Range<usize>>,
     pub(crate) peer: Option<SocketAddr>,
-    /// Counts the server's requests.
+    /// The number of the request, counted per server.
     pub(crate) number: u64,
-    /// The request's one list; empty until it is first asked for.
+    /// The request's list; created at its first use.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
-    /// The callbacks for the answer's end. The connection takes them when the answer begins.
+    /// The delivery callbacks. The connection takes them when the answer begins.
     watchers: RefCell<Vec<Callback>>,
-    /// Set then: further callbacks are dropped.
+    /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,
-    /// The books that the list of background tasks belongs to.
+    /// Counts the server's background tasks.
     ledger: Rc<Ledger>,
 }
 
-impl Record {
+impl RequestRecord {
     pub(crate) fn new(ledger: Rc<Ledger>, peer: Option<SocketAddr>) -> Self {
         Self {
             bytes: Vec::new(),
@@ -60,7 +60,7 @@ impl Record {
         }
     }
 
-    /// Forgets the last request and keeps the memory.
+    /// Forgets the request and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.head.clear();
@@ -70,7 +70,7 @@ impl Record {
         self.answered.set(false);
     }
 
-    /// Closes the list of callbacks, and takes it.
+    /// Takes the delivery callbacks and accepts no more.
     pub(crate) fn take_watchers(&self) -> Vec<Callback> {
         self.answered.set(true);
         self.watchers.take()
@@ -80,19 +80,18 @@ impl Record {
         self.head.path(&self.bytes)
     }
 
-    /// The body limit of the handler or its groups, if one of them has any.
+    /// Returns the body limit of the handler or its innermost group that has one.
     pub(crate) fn max_body(&self) -> Option<u64> {
         let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.max_body);
         own.or_else(|| self.route.as_ref().and_then(|route| route.max_body))
     }
 
-    /// The value of this type that the handler or the innermost of its groups was given.
+    /// Returns the state of this type of the handler or its innermost group that has one.
     pub(crate) fn state_of<T: 'static>(&self) -> Option<&T> {
         let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.state.get());
-        own.or_else(|| self.route.as_ref().and_then(|route| route.state_of()))
+        own.or_else(|| self.route.as_ref()?.states.iter().find_map(|states| states.get()))
     }
 
-    /// The request's list of background tasks.
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);
@@ -101,7 +100,7 @@ impl Record {
     }
 }
 
-/// A request, as extractors see it. A handler may take it as its last parameter.
+/// A request. A handler may take it as its last parameter.
 ///
 /// ```
 /// use postlude::http::{Request, Router};
@@ -110,133 +109,133 @@ impl Record {
 /// });
 /// ```
 pub struct Request {
-    pub(crate) record: Rc<Record>,
+    pub(crate) record: Rc<RequestRecord>,
     body: Body,
     extensions: Extensions,
 }
 
 impl Request {
-    pub(crate) fn new(record: Rc<Record>, body: Body) -> Self {
+    pub(crate) fn new(record: Rc<RequestRecord>, body: Body) -> Self {
         Self { record, body, extensions: Extensions::default() }
     }
 
-    /// The method's name, as it was sent.
+    /// Returns the method's name as sent.
     #[must_use]
     pub fn method_name(&self) -> &str {
         self.record.head.method(&self.record.bytes)
     }
 
-    /// The method. Names longer than 15 bytes are copied.
+    /// Returns the method. Names longer than 15 bytes allocate.
     #[must_use]
     pub fn method(&self) -> Method {
-        method_of(self.method_name())
+        Method::from_bytes(self.method_name().as_bytes()).unwrap_or_default()
     }
 
-    /// The request target, as it was sent.
+    /// Returns the request target as sent.
     #[must_use]
     pub fn target(&self) -> &str {
         self.record.head.target(&self.record.bytes)
     }
 
-    /// The path, still percent-encoded.
+    /// Returns the path, still percent-encoded.
     #[must_use]
     pub fn path(&self) -> &str {
         self.record.path()
     }
 
-    /// The part behind the question mark, still percent-encoded.
+    /// Returns the part after the first `?`, still percent-encoded.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.record.head.query(&self.record.bytes)
     }
 
-    /// The host and port that the request is for, as they were sent: the target's own in absolute
-    /// form, `GET http://a.example/`, and else those of `Host`, which then must be ignored (RFC
-    /// 9112 section 3.2.2). Empty if `Host` is, and None if an HTTP/1.0 request has neither.
+    /// Returns the host and port that the request is for, as sent: those of a target in absolute
+    /// form, as in `GET http://a.example/`, or else those of `Host`. With such a target `Host` must
+    /// be ignored (RFC 9112 section 3.2.2). An empty `Host` is empty here. `None` if an HTTP/1.0
+    /// request has neither.
     ///
-    /// The client chooses it: before making links of it, compare it with the server's known names.
+    /// The client chooses it: compare it with the server's known names before making links of it.
+    #[doc(alias = "host")]
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
         self.record.head.authority(&self.record.bytes)
     }
 
-    /// The first field of this name, whatever its case.
+    /// Returns the value of the first header with this name, in any case.
+    #[doc(alias = "header")]
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.record.head.field(&self.record.bytes, name)
     }
 
-    /// All fields, in the order they were sent.
+    /// Iterates over all headers, in the order sent.
+    #[doc(alias = "headers")]
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.record.head.fields(&self.record.bytes)
     }
 
-    /// Where the client's end of the connection is; unknown if the connection is no TCP socket of
-    /// the server's.
+    /// Returns the address of the client's end of the connection. `None` for
+    /// [`Server::serve_connection`](crate::http::Server::serve_connection).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.record.peer
     }
 
-    /// The request's number: requests of one server are counted from 1.
+    /// Returns the request's number. A server counts its requests from 1.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.record.number
     }
 
-    /// The request's list of background tasks: the same one at every call.
+    /// Returns the request's list of background tasks: the same one at every call.
     #[must_use]
     pub fn tasks(&self) -> BackgroundTasks {
         self.record.tasks().clone()
     }
 
-    /// Calls a function once, when the socket has accepted the last byte of the answer, or never
-    /// will: see [`Delivery`]. It runs on the loop between two writes, so it should not take long.
-    /// One given after the answer has begun is dropped without a call.
+    /// Calls `callback` once, when the socket has accepted the last byte of the answer or never
+    /// will: see [`Delivery`].
     ///
-    /// A panic of it ends there and is reported on stderr.
+    /// It runs on the loop between two writes, so it should be short. After the answer has begun a
+    /// callback is dropped without a call. A panic of it is caught and reported on stderr.
     pub fn on_delivery(&self, callback: impl FnOnce(Delivery) + 'static) {
         if !self.record.answered.get() {
             self.record.watchers.borrow_mut().push(Box::new(callback));
         }
     }
 
-    /// Takes the body; a second call gives an empty one.
+    /// Takes the body. A second call returns an empty one.
     #[must_use]
     pub fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
     }
 
-    /// The values that layers and extractors put into the request.
+    /// Returns the values that layers and extractors have put into the request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// The values that layers and extractors leave for those after them, to be changed: see
-    /// [`Extension`](crate::http::Extension). The first one costs two allocations, each further one
-    /// its own.
+    /// Gives mutable access to the values that layers and extractors leave for later ones and for
+    /// handlers: see [`Extension`](crate::http::Extension).
+    ///
+    /// The first value costs two allocations, later ones one each (`tests/http_allocations.rs`).
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }
 
-    /// Takes all of the request out of the hands of the extractors that follow, which find its head
-    /// but no body and no extensions.
+    /// Takes the body and extensions; the extractors that follow still find the head.
     pub(crate) fn take(&mut self) -> Self {
         let extensions = std::mem::take(&mut self.extensions);
         Self { record: Rc::clone(&self.record), body: self.take_body(), extensions }
     }
 
-    /// The path's parameters by name, still percent-encoded.
+    /// Iterates over the path's parameters: name, and percent-encoded value.
     pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         let names: &[String] = self.record.route.as_ref().map_or(&[], |route| &route.names);
         let path = self.record.path();
         names.iter().zip(&self.record.parameters).map(move |(name, place)| (name.as_str(), &path[place.clone()]))
     }
-}
-
-pub(crate) fn method_of(name: &str) -> Method {
-    Method::from_bytes(name.as_bytes()).unwrap_or_default()
 }
 
 impl fmt::Debug for Request {

@@ -1,8 +1,8 @@
 //! The response, and the conversions into it.
 //!
-//! A response is a status, a list of fields and a payload. A payload whose length is known goes out
-//! with `Content-Length`, a stream whose length is not in chunks. The connection writes `Date`,
-//! `Connection` and the framing fields itself.
+//! A response is a status, a list of headers and a payload. A payload of known length is sent with
+//! `Content-Length`, another one in chunks. The connection writes `Date`, `Connection` and the
+//! framing headers itself.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -20,25 +20,23 @@ use crate::http::background::{QueuedTask, TaskOutput};
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// A body as it comes into being.
+/// A body that is made piece by piece.
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>>>>;
 
-/// The bytes of a response.
-pub(crate) enum Payload {
+pub(crate) enum ResponseBody {
     Empty,
     Static(&'static [u8]),
     Bytes(Vec<u8>),
-    /// The text of an error; the client's `Accept` decides in which form it goes out.
+    /// The text of an error. The client's `Accept` decides its form.
     Problem(String),
     Stream(Pieces),
-    /// A stream, and how many of its bytes are the body.
+    /// A stream, and the length of the body.
     Sized(u64, Pieces),
     /// No body: the socket is handed to this function.
     Upgrade(OnUpgrade),
 }
 
-impl Payload {
-    /// Its length; None if only its end will tell.
+impl ResponseBody {
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Sized(length, _) => Some(*length),
@@ -46,7 +44,6 @@ impl Payload {
         }
     }
 
-    /// Whether it comes piece by piece.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Sized(..))
     }
@@ -62,7 +59,7 @@ impl Payload {
     }
 }
 
-/// The response of a handler.
+/// A response: a status, headers, a body, and background tasks.
 ///
 /// ```
 /// use postlude::http::Response;
@@ -75,20 +72,19 @@ impl Payload {
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) payload: Payload,
-    /// Tasks that came with the response; they run after those that extractors and handler added.
+    pub(crate) payload: ResponseBody,
+    /// The response's own background tasks, which run after those of extractors and handler.
     pub(crate) tasks: Vec<QueuedTask>,
-    /// Whether the handler behind it failed; a layer passes it on.
+    /// Whether the handler failed. A layer passes it on with the response.
     pub(crate) failed: bool,
 }
 
 impl Response {
-    /// An empty response.
+    /// Creates an empty response.
     ///
     /// # Panics
     ///
-    /// "status N is not within 200..=999": an interim status is not a response, and anything else
-    /// no status.
+    /// "a response's status is within 200..=999" if it is not.
     #[must_use]
     pub fn new(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
@@ -96,38 +92,35 @@ impl Response {
     }
 
     pub(crate) fn of(status: StatusCode) -> Self {
-        Self { status, fields: Vec::new(), payload: Payload::Empty, tasks: Vec::new(), failed: false }
+        Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false }
     }
 
-    /// An error's answer: see `problem`.
+    /// Creates an error's answer: see `problem`.
     pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
-        (status, with(TEXT, Payload::Problem(text.into()))).into_response()
+        (status, with(TEXT, ResponseBody::Problem(text.into()))).into_response()
     }
 
-    /// A response whose bytes come from a stream: in chunks, or up to the connection's end for a
-    /// client that speaks HTTP/1.0.
+    /// Creates a response whose body is a stream of unknown length. It is sent in chunks, or up to
+    /// the connection's end for an HTTP/1.0 client.
     ///
-    /// An error of the stream ends the connection, so that the client cannot take the part for the
-    /// whole; one that speaks HTTP/1.0 has no other mark of the end, and does. Where the length is
-    /// known, [`stream_sized`](Self::stream_sized) is the better one.
+    /// An error of the stream breaks the connection off, so that the client notices the missing
+    /// part. An HTTP/1.0 client cannot notice it: if the length is known, use
+    /// [`stream_sized`](Self::stream_sized).
     ///
-    /// The stream is dropped when a piece cannot be written, or not in time. While it gives nothing
-    /// the client may go unnoticed: one that is quiet for long should say something now and then,
-    /// as [`sse`](crate::http::sse()) does.
+    /// The stream is dropped when a piece cannot be written, or not in time. While the stream is
+    /// silent, a client that goes away may be unnoticed: a stream that is silent for long should
+    /// send something now and then, as [`sse`](crate::http::sse()) does.
     #[must_use]
     pub fn stream(stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
-        let mut response = Self::of(StatusCode::OK);
-        response.payload = Payload::Stream(Box::pin(stream));
-        response
+        Self { payload: ResponseBody::Stream(Box::pin(stream)), ..Self::of(StatusCode::OK) }
     }
 
-    /// A response whose bytes come from a stream of known length: with `Content-Length`, so that
-    /// the client can show its progress and the connection goes on for HTTP/1.0 clients, too.
+    /// Creates a response whose body is a stream of known length. It is sent with `Content-Length`,
+    /// so the client can show its progress, and an HTTP/1.0 connection goes on, too.
     ///
-    /// When that many bytes were sent the stream is dropped, and not asked for its end. A stream
-    /// that ends earlier or fails breaks the connection off, so that the client cannot take the
-    /// part for the whole. A piece that goes beyond is cut off, and the connection closes after the
-    /// answer, since its length and its bytes disagree. Both are reported on stderr.
+    /// After `length` bytes the stream is dropped; it is not polled for its end. A stream that ends
+    /// earlier or fails breaks the connection off. If a piece exceeds the length, the rest is cut
+    /// off and the connection closes after the response. All of these are reported on stderr.
     ///
     /// ```
     /// use postlude::http::Response;
@@ -136,32 +129,31 @@ impl Response {
     /// ```
     #[must_use]
     pub fn stream_sized(length: u64, stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
-        let mut response = Self::of(StatusCode::OK);
-        response.payload = Payload::Sized(length, Box::pin(stream));
-        response
+        Self { payload: ResponseBody::Sized(length, Box::pin(stream)), ..Self::of(StatusCode::OK) }
     }
 
-    /// 101: the connection goes on with another protocol, spoken by `run`, which gets the socket.
+    /// Creates a 101: the connection goes on with another protocol, and `run` gets the socket.
     ///
-    /// Only if the client asked for it: a request of HTTP/1.1 without a body, with
-    /// `Connection: upgrade` and this protocol in its `Upgrade` field. Otherwise the answer is 426
-    /// and `run` is dropped. Background tasks start when the 101 is written. A panic of `run` ends
-    /// the connection and is a line on stderr.
+    /// This requires that the client asked for it: by an HTTP/1.1 request without a body, with
+    /// `Connection: upgrade` and this protocol in `Upgrade`. Otherwise the answer is 426, and `run`
+    /// is dropped. Background tasks start when the 101 is written. A panic of `run` ends the
+    /// connection and is reported on stderr.
     ///
     /// # Panics
     ///
-    /// "not a field": if the protocol holds a control character.
+    /// As [`with_field`](Self::with_field), if the protocol contains a control character.
+    #[doc(alias = "websocket")]
     #[must_use]
     pub fn upgrade<F>(protocol: &str, run: F) -> Self
     where
         F: AsyncFnOnce(Upgraded) + 'static,
     {
         let mut response = Self::of(StatusCode::SWITCHING_PROTOCOLS).with_field(header::UPGRADE, protocol);
-        response.payload = Payload::Upgrade(Box::new(|upgraded| Box::pin(async move { run(upgraded).await })));
+        response.payload = ResponseBody::Upgrade(Box::new(|upgraded| Box::pin(async move { run(upgraded).await })));
         response
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -178,13 +170,15 @@ impl Response {
         self
     }
 
-    /// Adds a header field. `Content-Length`, `Transfer-Encoding` and `Date` are the connection's
-    /// business and left out when it is written.
+    /// Adds a header. `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are left out,
+    /// since the connection writes its own. It obeys `Connection: close`, and the `Content-Length`
+    /// of a 304 or an answer to `HEAD` without a body.
     ///
     /// # Panics
     ///
-    /// "not a field": if the name is not a token or the value holds a control character. For values
-    /// that come from outside, make a `HeaderValue` first.
+    /// "not a field: a name is a token, a value has no control characters". For a value from
+    /// outside make a `HeaderValue` first.
+    #[doc(alias = "header", alias = "with_header")]
     #[must_use]
     pub fn with_field<N, V>(mut self, name: N, value: V) -> Self
     where
@@ -198,8 +192,8 @@ impl Response {
         self
     }
 
-    /// Sets the body. Its type is `text/plain` for texts and `application/octet-stream` for bytes
-    /// unless a field already says what it is.
+    /// Sets the body. The `Content-Type` is `text/plain` for a text and `application/octet-stream`
+    /// for bytes, unless there already is one.
     #[must_use]
     pub fn with_body(mut self, body: impl IntoResponse) -> Self {
         let from = body.into_response();
@@ -213,14 +207,14 @@ impl Response {
         self
     }
 
-    /// The first field of this name.
+    /// Returns the value of the first header with this name, in any case.
+    #[doc(alias = "header")]
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&HeaderValue> {
         self.fields.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Adds a background task to the request's one list; it runs after those of extractors and
-    /// handler.
+    /// Adds a background task to the request's list, after those of extractors and handler.
     ///
     /// If the list is full when the response is sent, the answer is a 503 instead.
     #[must_use]
@@ -234,8 +228,8 @@ impl Response {
         self
     }
 
-    /// As [`background`](Self::background), for a closure that blocks: it runs on the server's
-    /// background threads.
+    /// Adds a blocking closure as [`background`](Self::background) adds a future. It runs on the
+    /// server's background threads.
     #[must_use]
     #[track_caller]
     pub fn background_blocking<F, T>(mut self, task: F) -> Self
@@ -276,11 +270,11 @@ impl fmt::Debug for Response {
     note = "answer a text, bytes, a `StatusCode`, `Json`, a `Response`, a pair of status and one of these, or a `Result` of two"
 )]
 pub trait IntoResponse {
-    /// Turns it into a response.
+    /// Converts the value.
     fn into_response(self) -> Response;
 
-    /// Whether this means that the handler failed: then background tasks do not run. Only the `Err`
-    /// of a `Result` says so, whatever the status.
+    /// Returns whether the handler failed, so that its background tasks do not run. Only the `Err`
+    /// of a `Result` is a failure, whatever the status.
     fn is_failure(&self) -> bool {
         false
     }
@@ -309,37 +303,31 @@ impl IntoResponse for Infallible {
 }
 
 impl IntoResponse for StatusCode {
-    /// Empty, with this status; an interim status becomes a 500.
+    /// Creates an empty response with this status. An interim status becomes a 500.
     fn into_response(self) -> Response {
         Response::of(if self.is_informational() { Self::INTERNAL_SERVER_ERROR } else { self })
     }
 }
 
-fn with(kind: HeaderValue, payload: Payload) -> Response {
-    Response {
-        status: StatusCode::OK,
-        fields: vec![(header::CONTENT_TYPE, kind)],
-        payload,
-        tasks: Vec::new(),
-        failed: false,
-    }
+fn with(kind: HeaderValue, payload: ResponseBody) -> Response {
+    Response { fields: vec![(header::CONTENT_TYPE, kind)], payload, ..Response::of(StatusCode::OK) }
 }
 
 impl IntoResponse for &'static str {
     fn into_response(self) -> Response {
-        with(TEXT, Payload::Static(self.as_bytes()))
+        with(TEXT, ResponseBody::Static(self.as_bytes()))
     }
 }
 
 impl IntoResponse for String {
     fn into_response(self) -> Response {
-        with(TEXT, Payload::Bytes(self.into_bytes()))
+        with(TEXT, ResponseBody::Bytes(self.into_bytes()))
     }
 }
 
 impl IntoResponse for &'static [u8] {
     fn into_response(self) -> Response {
-        with(BYTES, Payload::Static(self))
+        with(BYTES, ResponseBody::Static(self))
     }
 }
 
@@ -360,7 +348,7 @@ impl IntoResponse for Cow<'static, str> {
 
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
-        with(BYTES, Payload::Bytes(self))
+        with(BYTES, ResponseBody::Bytes(self))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One path's handlers by method, and the answer where there is none.
+//! A path's handlers by method, and the answer to other methods.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -12,27 +12,26 @@ use super::middleware::{Layer, Next};
 use super::response::Response;
 use super::settings::RouteSettings;
 
-/// One path's handlers, or a group's fallback. With neither it is where layers see what is not
-/// found.
+/// A path's handlers, or a group's fallback. With neither it only lets the group's layers see a
+/// 404.
 #[derive(Default)]
 pub(crate) struct Route {
     pub(super) settings: Rc<RouteSettings>,
     pub(super) methods: Vec<(String, Rc<Endpoint>)>,
-    /// For every method, if it is a fallback.
+    /// A fallback's handler, for every method.
     pub(super) any: Option<Rc<Endpoint>>,
-    /// Outermost first; complete once the server has the router.
+    /// Outermost first. Complete once the server has the router.
     pub(super) layers: Rc<[Layer]>,
 }
 
-/// Where the router leads a request.
 pub(crate) enum RouteMatch {
     Handler(Next),
-    /// No handler: the answer is known at once.
+    /// The answer, which needs no call.
     Answer(Response),
 }
 
 impl RouteMatch {
-    /// An answer that no handler gives, which the layers see.
+    /// Answers instead of a handler, inside the layers.
     fn refused(layers: &Rc<[Layer]>, answer: impl Fn() -> Response + 'static) -> Self {
         if layers.is_empty() {
             return Self::Answer(answer());
@@ -44,7 +43,7 @@ impl RouteMatch {
         Self::Handler(Next::new(layers, &call))
     }
 
-    /// Another answer in the place of this one, which the layers around it see.
+    /// Replaces the handler by an answer, inside the same layers.
     pub(crate) fn instead(self, answer: fn() -> Response) -> Self {
         match self {
             Self::Handler(next) => Self::refused(next.layers(), answer),
@@ -63,7 +62,7 @@ impl Route {
         of(method).or_else(|| if method == "HEAD" { of("GET") } else { None }).or(self.any.as_ref())
     }
 
-    /// The answer for a method that has no handler here.
+    /// Answers a method that has no handler.
     pub(super) fn answer(&self, method: &str) -> RouteMatch {
         if self.methods.is_empty() {
             return self.refuse(not_found);
@@ -80,13 +79,12 @@ impl Route {
         RouteMatch::refused(&self.layers, answer)
     }
 
-    /// The settings, to be changed while the router is being built.
     pub(super) fn settings_mut(&mut self) -> &mut RouteSettings {
         Rc::get_mut(&mut self.settings).expect("a router being built is not shared")
     }
 }
 
-/// Which methods have an answer, each once: `HEAD` comes with `GET`, and `OPTIONS` with any.
+/// Returns the value of `Allow`: each method once, `HEAD` with `GET`, and `OPTIONS`.
 pub(super) fn allow_of<'a>(methods: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let mut allow: Vec<&str> = methods.collect();
     if allow.contains(&"GET") {

@@ -1,51 +1,45 @@
-//! Routing: a path's handler by method, and the state handlers share.
+//! Routing: from a path and a method to a handler, its layers and its state.
 //!
-//! Paths go to `matchit`'s tree, which knows parameters (`/files/{id}`) and rests
-//! (`/static/{*path}`). The parameters of a request are kept as places in its path and copied only
-//! if a handler extracts them.
+//! `matchit` finds paths, with parameters (`/files/{id}`) and rests (`/static/{*path}`). The
+//! parameters of a request are ranges of its path; only an extractor copies them.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::extensions::Extensions;
 use super::handler::{Handler, Parameters};
 use super::middleware::{Layer, Next, layer_of};
 use super::pattern::Pattern;
-use super::request::{Record, Request};
+use super::request::{Request, RequestRecord};
 use super::response::{IntoResponse, Response};
 use super::route::{Route, RouteMatch, allow_of, allowing, not_found};
 use super::settings::RouteSettings;
 
-/// Answers below a prefix where there is no route. Of several that fit, the one with the most
-/// specific prefix answers.
+/// Answers paths without a route below a prefix. The most specific prefix wins.
 struct Fallback {
-    /// Empty for the router's own one.
+    /// Empty for the router's own fallback.
     prefix: String,
     pattern: Pattern,
     route: Rc<Route>,
 }
 
-/// Which handler answers which path and method.
+/// Maps paths and methods to handlers.
 ///
-/// `HEAD` goes to the handler of `GET` where it has none of its own; the body is left out.
-/// `OPTIONS` is answered with a 204 and `Allow` where it has no handler, also `OPTIONS *`, for all
-/// of the router. Other methods are a 405 with `Allow`. Unknown paths go to the fallback, by
-/// default a 404.
+/// - Paths are matched percent-encoded and exactly: `/a` and `/a/` are two paths, and nothing is
+///   redirected. `/a/{name}` and `/a/{*rest}` need at least a byte after the slash.
+/// - `HEAD` without a handler goes to that of `GET`, and its body is left out. `OPTIONS` without a
+///   handler is a 204 with `Allow`; `OPTIONS *` lists the methods of the whole router. Other
+///   methods are a 405 with `Allow`.
+/// - Unknown paths go to the fallback, by default a 404.
+/// - `CONNECT` is always a 501, and the connection ends after it, because the bytes that follow are
+///   meant for another server. The router's own layers see it, those of nested groups do not.
 ///
-/// `CONNECT` names no path and is a 501, whatever handlers there are; the router's own layers see
-/// it, those of groups in it do not. The connection ends with the answer, since the bytes behind
-/// the request are meant for another server.
-///
-/// A path is matched as it stands, still percent-encoded: `/a` and `/a/` are two paths, and where
-/// only one has a route the other is not found; no request is redirected. `/a/{name}` and
-/// `/a/{*rest}` need something behind the slash. A nested router's `/` is the prefix with a slash.
-///
-/// A router is a group, too: its state, body limit, fallback and middleware hold for its own routes
-/// wherever it is [nested](Self::nest) or [merged](Self::merge), in whatever order they were said.
-/// Settings of one handler alone go through [`endpoint`](crate::http::endpoint()).
+/// A router is also a group: its state, body limit, fallback and middleware apply to its own routes
+/// wherever it is [nested](Self::nest) or [merged](Self::merge), in any order of calls. For
+/// settings of a single handler use [`endpoint`](crate::http::endpoint()).
 ///
 /// ```
 /// use postlude::http::{Path, Router, State, StatusCode};
@@ -60,7 +54,7 @@ struct Fallback {
 #[derive(Default)]
 pub struct Router {
     tree: matchit::Router<usize>,
-    /// Which route a path belongs to, for its second method.
+    /// The index of a path's route, for its second method.
     known: HashMap<String, usize>,
     routes: Vec<Rc<Route>>,
     fallbacks: Vec<Fallback>,
@@ -70,19 +64,19 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router that knows no path.
+    /// Creates a router without routes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a handler for a method of any name.
+    /// Adds a handler for a method and a path.
     ///
     /// # Panics
     ///
-    /// If the path is malformed or conflicts with another one, or the pair of method and path has a
-    /// handler already; the text names it. If the method is `CONNECT`, whose handler would never be
-    /// called.
+    /// - "the path … cannot be routed: …" if it is malformed or conflicts with another one;
+    /// - "METHOD /path has a handler already";
+    /// - "CONNECT /path cannot be routed: a router opens no tunnels".
     #[must_use]
     pub fn route<P: Parameters>(
         mut self,
@@ -113,72 +107,50 @@ impl Router {
         index
     }
 
-    /// Adds a handler for `GET`, and so for `HEAD`.
-    ///
-    /// # Panics
-    ///
-    /// As [`route`](Self::route).
+    /// Adds a handler for `GET`, and so for `HEAD`. Panics as [`route`](Self::route) does.
     #[must_use]
     pub fn get<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("GET", path, handler)
     }
 
-    /// Adds a handler for `POST`.
-    ///
-    /// # Panics
-    ///
-    /// As [`route`](Self::route).
+    /// Adds a handler for `POST`. Panics as [`route`](Self::route) does.
     #[must_use]
     pub fn post<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("POST", path, handler)
     }
 
-    /// Adds a handler for `PUT`.
-    ///
-    /// # Panics
-    ///
-    /// As [`route`](Self::route).
+    /// Adds a handler for `PUT`. Panics as [`route`](Self::route) does.
     #[must_use]
     pub fn put<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PUT", path, handler)
     }
 
-    /// Adds a handler for `PATCH`.
-    ///
-    /// # Panics
-    ///
-    /// As [`route`](Self::route).
+    /// Adds a handler for `PATCH`. Panics as [`route`](Self::route) does.
     #[must_use]
     pub fn patch<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("PATCH", path, handler)
     }
 
-    /// Adds a handler for `DELETE`.
-    ///
-    /// # Panics
-    ///
-    /// As [`route`](Self::route).
+    /// Adds a handler for `DELETE`. Panics as [`route`](Self::route) does.
     #[must_use]
     pub fn delete<P: Parameters>(self, path: &str, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         self.route("DELETE", path, handler)
     }
 
-    /// Gives handlers a value: see [`State`](crate::http::State). One per type; a second one takes
-    /// the place of the first.
+    /// Adds a value for [`State`](crate::http::State) in the group's handlers and layers; it
+    /// replaces one of the same type.
     #[must_use]
     pub fn state<T: 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
     }
 
-    /// Answers requests that have no route in this group: unknown paths, with any method but
-    /// `CONNECT`. A path that has a route, but not for the method, is a 405.
-    ///
-    /// The fallback of a nested router holds below its prefix; path parameters are not taken there.
+    /// Sets the handler for paths without a route in this group, with any method but `CONNECT`. The
+    /// fallback of a nested router applies below its prefix, whose parameters it does not get.
     ///
     /// # Panics
     ///
-    /// If there is a fallback already.
+    /// "/ has a fallback already".
     #[must_use]
     pub fn fallback<P: Parameters>(mut self, handler: impl Handler<P, Output: IntoResponse>) -> Self {
         let any = Some(Rc::new(handler.into_endpoint().finished()));
@@ -195,16 +167,18 @@ impl Router {
         self.fallbacks.push(Fallback { prefix, pattern, route });
     }
 
-    /// Limits the bytes of a request body in this group, in place of `Limits::max_body`; beyond
-    /// that the answer is 413. A nested router's own limit goes first.
+    /// Limits the bytes of a request body in this group, instead of
+    /// [`Limits::max_body`](crate::http::Limits::max_body); beyond it the answer is 413. A nested
+    /// router's own limit wins.
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.max_body = Some(bytes);
         self
     }
 
-    /// Puts a layer around every route of this group and its fallback: see [`Next`]. The first one
-    /// added is the outermost; a group's layers are inside those of the router it is nested in.
+    /// Adds a layer around every route of this group and its fallback: see [`Next`]. The first one
+    /// added is the outermost; a nested group's layers are inside those of the outer router.
+    #[doc(alias = "layer", alias = "middleware")]
     #[must_use]
     pub fn with<F, R>(mut self, layer: F) -> Self
     where
@@ -216,17 +190,19 @@ impl Router {
     }
 
     /// Adds another router's routes below a prefix, with their own state, limit, fallback and
-    /// layers. Parameters in the prefix, whole segments or parts of them as in `/v{major}`, are the
-    /// first ones of each path in it.
+    /// layers. The inner router's `/` becomes the prefix with a slash at its end.
     ///
-    /// An unmatched path uses the fallback and the layers of the group with the most specific
-    /// prefix: the longer one wins, then a literal over a parameter.
+    /// Parameters of the prefix, whole segments or parts as in `/v{major}`, come first among those
+    /// of a path. An unmatched path uses the fallback and the layers of the group with the most
+    /// specific prefix: the longer one wins, then a literal over a parameter.
     ///
     /// # Panics
     ///
-    /// If the prefix does not begin with `/` or ends with it, is malformed or has a rest in it, or
-    /// a path conflicts with one that is there. If there is a router with a fallback or layers at
-    /// the same prefix, and this one has any.
+    /// - "the prefix … must begin with / and not end with it";
+    /// - "the prefix … cannot be routed: …" if it is malformed or contains a rest;
+    /// - "the path … cannot be routed: …" if it conflicts with another one;
+    /// - "/prefix/ has a fallback already" if two routers with a fallback or layers have this
+    ///   prefix.
     ///
     /// ```
     /// use postlude::http::{Path, Router};
@@ -239,19 +215,20 @@ impl Router {
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "the prefix {prefix:?} must begin with / and not end with it"
         );
-        // A prefix without routes below it would not come to the tree, which knows what is
-        // malformed.
+        // The tree checks the prefix, and would not see one without routes.
         if let Err(error) = matchit::Router::new().insert(format!("{prefix}/"), ()) {
             panic!("the prefix {prefix:?} cannot be routed: {error}");
         }
         self.take_in(prefix, router.finished())
     }
 
-    /// Adds another router's routes as they are, with their own state, limit, fallback and layers.
+    /// Adds another router's routes at the same paths, with their own state, limit, fallback and
+    /// layers.
     ///
     /// # Panics
     ///
-    /// If both have a fallback, or a path of one conflicts with one of the other.
+    /// "/ has a fallback already" if both have one, and "the path … cannot be routed: …" if two
+    /// paths conflict.
     #[must_use]
     pub fn merge(self, router: Self) -> Self {
         self.take_in("", router.spread())
@@ -276,8 +253,7 @@ impl Router {
         self
     }
 
-    /// Completes a router that has its own part of the paths: its layers see what is not found
-    /// there.
+    /// Completes a router with paths of its own, so that its layers see the 404 there, too.
     pub(crate) fn finished(mut self) -> Self {
         if self.own_fallback().is_none() && !self.layers.is_empty() {
             self.add_fallback(String::new(), Rc::default());
@@ -285,7 +261,7 @@ impl Router {
         self.spread()
     }
 
-    /// Gives each route the settings of its group. Nothing may be added after that.
+    /// Gives each route the settings of the group, to which nothing may be added afterwards.
     fn spread(mut self) -> Self {
         let states = Rc::new(std::mem::take(&mut self.states));
         let fallbacks = self.fallbacks.iter_mut().map(|fallback| &mut fallback.route);
@@ -299,9 +275,9 @@ impl Router {
         self
     }
 
-    /// Finds the handler, and notes route and parameters in the record.
-    pub(crate) fn find(&self, record: &mut Record) -> RouteMatch {
-        let Record { bytes, head, route: taken, endpoint, parameters, .. } = record;
+    /// Finds the handler, and stores the settings and parameters in the record.
+    pub(crate) fn find(&self, record: &mut RequestRecord) -> RouteMatch {
+        let RequestRecord { bytes, head, route: taken, endpoint, parameters, .. } = record;
         if head.method(bytes) == CONNECT {
             return self.answer_for_all(no_tunnel, taken);
         }
@@ -313,7 +289,9 @@ impl Router {
             }));
             &self.routes[*found.value]
         } else if path == "*" {
-            let allow = self.allow_of_all();
+            // `OPTIONS *`: the methods of all routes.
+            let methods = self.routes.iter().flat_map(|route| &route.methods);
+            let allow = allow_of(methods.map(|(method, _)| method.as_str()));
             return self.answer_for_all(move || allowing(Response::of(StatusCode::NO_CONTENT), allow.as_ref()), taken);
         } else {
             let Some(route) = self.fallback_of(path) else { return RouteMatch::Answer(not_found()) };
@@ -328,8 +306,7 @@ impl Router {
         }
     }
 
-    /// The answer to a request for the server and not for a path, which the router's own layers
-    /// see.
+    /// Answers a request that names no path, inside the router's own layers.
     fn answer_for_all(
         &self,
         answer: impl Fn() -> Response + 'static,
@@ -338,11 +315,6 @@ impl Router {
         let Some(Fallback { route, .. }) = self.own_fallback() else { return RouteMatch::Answer(answer()) };
         *taken = Some(Rc::clone(&route.settings));
         route.refuse(answer)
-    }
-
-    /// For `OPTIONS *`: the methods the router knows anywhere.
-    fn allow_of_all(&self) -> Option<HeaderValue> {
-        allow_of(self.routes.iter().flat_map(|route| &route.methods).map(|(method, _)| method.as_str()))
     }
 
     fn own_fallback(&self) -> Option<&Fallback> {
@@ -359,15 +331,14 @@ fn mut_of(route: &mut Rc<Route>) -> &mut Route {
     Rc::get_mut(route).expect("a router being built is not shared")
 }
 
-/// The names of a path's parameters, in order.
 fn names_of(path: &str) -> Vec<String> {
     Pattern::new(path).names().collect()
 }
 
-/// No handler is called for it.
+/// The method that no handler is called for.
 const CONNECT: &str = "CONNECT";
 
-/// The parser has the connection end with the answer, whatever layers make of it.
+/// After it the connection ends, even if a layer changes the answer: see `Head::keep_alive`.
 fn no_tunnel() -> Response {
     let text = "this server opens no tunnels; send the request to the origin itself";
     Response::text(StatusCode::NOT_IMPLEMENTED, text)

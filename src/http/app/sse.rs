@@ -1,8 +1,4 @@
-//! Server-sent events: a stream of events as a response that does not end by itself.
-//!
-//! Each [`Event`] becomes its lines and an empty one. While the stream has nothing to say a comment
-//! goes out from time to time, so that proxies keep the connection and a client that left is
-//! noticed.
+//! Server-sent events: a response whose body is a stream of events.
 
 use std::fmt;
 use std::io;
@@ -16,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::response::Response;
 use crate::time::{Sleep, now, sleep};
 
-/// One event, or a comment.
+/// An event or a comment for [`sse`].
 ///
 /// ```
 /// use postlude::http::Event;
@@ -30,13 +26,13 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event with this text; line ends in it, of any kind, reach the client as `\n`.
+    /// Creates an event with this text. Line ends of any kind reach the client as `\n`.
     #[must_use]
     pub fn data(text: impl Into<String>) -> Self {
         Self { lines: String::new(), data: Some(text.into()) }
     }
 
-    /// A comment, which clients ignore.
+    /// Creates a comment, which clients ignore.
     #[must_use]
     pub fn comment(text: &str) -> Self {
         let mut event = Self::default();
@@ -44,11 +40,11 @@ impl Event {
         event
     }
 
-    /// Names the kind of event.
+    /// Sets the event's type.
     ///
     /// # Panics
     ///
-    /// If the name has a line end: `an event's name is one line`.
+    /// "an event's name is one line" if it contains a line end.
     #[must_use]
     pub fn event(mut self, name: &str) -> Self {
         assert!(!name.contains(['\r', '\n']), "an event's name is one line");
@@ -56,11 +52,11 @@ impl Event {
         self
     }
 
-    /// Gives it an id, which the client sends as `Last-Event-ID` when it connects again.
+    /// Sets the id, which the client sends as `Last-Event-ID` when it reconnects.
     ///
     /// # Panics
     ///
-    /// If the id has a line end or a null: `an event's id is one line without nulls`.
+    /// "an event's id is one line without nulls" if it contains a line end or a null.
     #[must_use]
     pub fn id(mut self, id: &str) -> Self {
         assert!(!id.contains(['\r', '\n', '\0']), "an event's id is one line without nulls");
@@ -68,7 +64,7 @@ impl Event {
         self
     }
 
-    /// How long the client waits before it connects again; sent in milliseconds.
+    /// Sets the time that the client waits before it reconnects, sent in milliseconds.
     #[must_use]
     pub fn retry(mut self, wait: Duration) -> Self {
         self.lines += &format!("retry: {}\n", wait.as_millis());
@@ -94,7 +90,7 @@ pin_project! {
     struct Events<S> {
         #[pin]
         stream: S,
-        // Without an event for so long a comment is sent.
+        // After this time without an event a comment is sent.
         every: Duration,
         quiet: Option<Sleep>,
     }
@@ -122,12 +118,10 @@ impl<S: Stream<Item = Event>> Stream for Events<S> {
     }
 }
 
-/// Answers with events as they come from a stream; while none comes, a comment goes out every 15 s.
+/// Answers with the events of a stream, and with a comment after every 15 s without an event: so
+/// proxies keep the connection, and a client that left is noticed.
 ///
-/// # Cancel safety
-///
-/// When the client is gone the stream is dropped as soon as an event or a comment cannot be
-/// written.
+/// If the client is gone, the stream is dropped as soon as an event or a comment cannot be written.
 ///
 /// ```
 /// use postlude::http::{self, Event, Router};
@@ -138,7 +132,7 @@ pub fn sse(events: impl Stream<Item = Event> + 'static) -> Response {
     sse_with(events, Duration::from_secs(15))
 }
 
-/// As [`sse`], with another time between comments.
+/// Does as [`sse`], with another time between comments.
 #[must_use]
 pub fn sse_with(events: impl Stream<Item = Event> + 'static, keep_alive: Duration) -> Response {
     Response::stream(Events { stream: events, every: keep_alive, quiet: None })

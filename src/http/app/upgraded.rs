@@ -1,5 +1,4 @@
-//! The socket of a connection that has left HTTP, as the function that speaks the next protocol
-//! sees it.
+//! The socket of a connection that has left HTTP.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -12,15 +11,16 @@ use futures_io::{AsyncRead, AsyncWrite};
 pub(crate) type OnUpgrade = Box<dyn FnOnce(Upgraded) -> UpgradeFuture>;
 pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = ()>>>;
 
-trait Io: AsyncRead + AsyncWrite {}
-impl<T: AsyncRead + AsyncWrite> Io for T {}
+trait Transport: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Transport for T {}
 
-/// A connection that left HTTP: its socket, preceded by the bytes that the client had sent behind
-/// its request.
+/// A connection that has left HTTP, for the function of
+/// [`Response::upgrade`](crate::http::Response::upgrade).
 ///
-/// It implements `futures_io::{AsyncRead, AsyncWrite}`. The server's limits of time and size do not
-/// hold for it any more. When the server stops, it is waited for as long as `Limits::drain_limit`
-/// says and then cut. Dropping it closes the connection.
+/// It implements `futures_io::{AsyncRead, AsyncWrite}`; it first reads the bytes that the client
+/// sent after the request. The server's limits do not apply to it any more, except that a stopping
+/// server waits for it up to `Limits::drain_limit` and then cuts it. Dropping it closes the
+/// connection.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -35,8 +35,8 @@ impl<T: AsyncRead + AsyncWrite> Io for T {}
 /// });
 /// ```
 pub struct Upgraded {
-    io: Box<dyn Io + Unpin>,
-    /// Read and not taken; everything before `taken` is.
+    io: Box<dyn Transport + Unpin>,
+    /// Bytes read after the request. The first `taken` are consumed.
     left: Vec<u8>,
     taken: usize,
 }

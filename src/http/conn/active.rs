@@ -1,9 +1,7 @@
-//! A connection's buffers and records while a request is on its way, and the store of those that no
-//! connection needs.
+//! The buffers and records that a connection needs only during a request.
 //!
-//! A connection that waits for a request puts its [`Active`] into the server's [`Spare`] and takes
-//! one when it is polled, so that ten thousand idle connections share a few and a busy one
-//! allocates nothing.
+//! An idle connection puts its [`Active`] into the server's [`Spare`], and takes one when it is
+//! polled. So ten thousand idle connections share a few, and a busy one allocates none.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -12,32 +10,30 @@ use std::time::Instant;
 
 use http::StatusCode;
 
-use super::buffer::{GrownBuffers, Input, Output};
-use super::incoming::Incoming;
+use super::buffer::{GrownBuffers, Input, OutputBuffer};
+use super::incoming::IncomingBody;
 use super::limits::Limits;
-use super::timer::Patience;
+use super::timer::RateLimit;
 use crate::http::app::delivery::Watch;
-use crate::http::app::request::Record;
+use crate::http::app::request::RequestRecord;
 use crate::http::app::upgraded::OnUpgrade;
 use crate::http::background::{Ledger, Trigger};
 use crate::http::wire::parse::HeadParser;
 
-/// How many connections' buffers are kept for the next that needs some.
+/// The number of spare `Active`s that are kept.
 const SPARE: usize = 64;
 
-/// The parts of a connection that only a request needs. An idle connection gives them to the
-/// server, which lends them to the next one that wakes up.
 pub(super) struct Active {
     pub(super) input: Input,
-    pub(super) output: Output,
+    pub(super) output: OutputBuffer,
     pub(super) parser: HeadParser,
-    /// When the first byte of a head was seen that is not complete.
+    /// When the first byte of an incomplete head was seen.
     pub(super) head_since: Option<Instant>,
-    pub(super) record: Rc<Record>,
-    pub(super) body: Option<Incoming>,
-    /// Set while a handler runs and its tasks have no trigger yet.
+    pub(super) record: Rc<RequestRecord>,
+    pub(super) body: Option<IncomingBody>,
+    /// Set while a handler runs: its tasks have no trigger yet.
     pub(super) calling: bool,
-    /// Gets the socket after the answer that is being written.
+    /// Gets the socket after the current answer.
     pub(super) on_upgrade: Option<OnUpgrade>,
 }
 
@@ -45,28 +41,28 @@ impl Active {
     pub(super) fn new(limits: &Limits, ledger: &Rc<Ledger>) -> Self {
         Self {
             input: Input::default(),
-            output: Output::new(limits.max_buffer, Patience::new(limits.write_timeout, limits.write_rate)),
+            output: OutputBuffer::new(limits.max_buffer, RateLimit::new(limits.write_timeout, limits.write_rate)),
             parser: HeadParser::new(limits.head),
             head_since: None,
-            record: Rc::new(Record::new(Rc::clone(ledger), None)),
+            record: Rc::new(RequestRecord::new(Rc::clone(ledger), None)),
             body: None,
             calling: false,
             on_upgrade: None,
         }
     }
 
-    /// The trigger of the tasks of the request being answered, if it has any.
+    /// Creates the trigger of the request's tasks, if it has any.
     pub(super) fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
         self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
     }
 
-    /// Whether another connection could go on with it as well.
+    /// Returns whether another connection could use it.
     pub(super) fn is_unused(&self) -> bool {
         self.input.is_empty() && self.output.is_fresh() && self.body.is_none()
     }
 }
 
-/// A connection's `Active`: empty only while the connection is idle.
+/// A connection's `Active`; empty only while the connection is idle.
 #[derive(Default)]
 pub(super) struct Held(pub(super) Option<Box<Active>>);
 
@@ -93,7 +89,7 @@ impl Drop for Active {
     }
 }
 
-/// Buffers that no connection needs now.
+/// The `Active`s and grown input buffers that no connection needs now.
 #[derive(Default)]
 pub(super) struct Spare {
     #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
@@ -102,20 +98,15 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Buffers that another connection has used.
     pub(super) fn lend(&self) -> Option<Box<Active>> {
         self.buffers.borrow_mut().pop()
     }
 
-    /// Keeps buffers for the next connection, but not too many.
+    /// Keeps it for the next connection, unless enough are kept.
     pub(super) fn give_back(&self, active: Box<Active>) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffers.len() < SPARE {
-            buffers.push(active);
-            return;
+        if self.buffers.borrow().len() < SPARE {
+            self.buffers.borrow_mut().push(active);
         }
-        drop(buffers);
-        drop(active);
     }
 
     pub(super) fn clear(&self) {

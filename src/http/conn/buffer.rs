@@ -1,14 +1,13 @@
-//! The connection's two buffers.
+//! A connection's two buffers.
 //!
-//! [`Input`] holds bytes that were read and not yet taken. [`Output`] holds answers that were not
-//! yet written: small ones side by side in one buffer, so that a batch of pipelined answers is one
-//! write, and one big body behind it, which is not copied. An answer with background tasks, or with
-//! a callback for its end leaves a mark there; when the count of written bytes passes it, the tasks
-//! start.
+//! [`Input`] holds bytes that were read and not yet consumed. [`OutputBuffer`] holds answers that
+//! were not yet written. Small ones share one buffer, so that a batch of pipelined answers is one
+//! write. A big body follows the buffer, and is not copied. An answer with background tasks or
+//! delivery callbacks leaves a mark; they run when the count of written bytes passes it.
 //!
-//! A loopback or a fast network takes and gives megabytes at once, and copying them is the kernel's
-//! work on our thread. So bytes cost budget like operations do, and one connection moves at most
-//! two MiB before the others have their turn.
+//! A loopback or fast network moves megabytes per call, and the kernel copies them on this thread.
+//! So bytes cost budget, as operations do: a connection moves at most 2 MiB before the others have
+//! their turn.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,33 +18,31 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::timer::Patience;
+use super::timer::RateLimit;
 use crate::http::app::delivery::Watch;
-use crate::http::app::response::Payload;
+use crate::http::app::response::ResponseBody;
 use crate::http::background::{AnswerOutcome, Trigger};
 use crate::task::{has_budget, spend};
 
-/// Size of a read at first, and of buffers that wait for the next connection.
+/// The size of a read at first, and of spare buffers.
 const SMALL: usize = 8 * 1024;
-/// Size of a read while a client sends as fast as it is read.
+/// The size of a read while a client sends as fast as it is read.
 const LARGE: usize = 128 * 1024;
-/// The most that is written at once: half a budget. What a socket takes in one call need not wait
-/// in memory for another turn.
+/// The most bytes of one write: half a budget. So large because the bytes that a socket does not
+/// take now stay in memory for another turn.
 const LARGEST_WRITE: usize = 1024 * 1024;
-/// Bytes that cost as much of a task's budget as an operation, because moving them takes about as
-/// long as a system call that moves one. A budget spent on writes of a byte and one spent on bytes
-/// take between 0.1 and 0.6 ms each over loopback: `cargo run --release --example load bytes`
-/// measures both, and what another client feels beside large bodies.
+/// Bytes that cost as much budget as an operation, because moving them takes about as long as a
+/// system call. Over loopback a budget of single-byte writes and a budget of bytes both take 0.1 to
+/// 0.6 ms: `cargo run --release --example load bytes` measures them, and another client's latency.
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
-/// Takes moved bytes off the task's budget.
 fn spend_bytes(bytes: usize) {
     for _ in 0..bytes / BYTES_PER_OPERATION {
         spend();
     }
 }
 
-/// Ready while there is budget; otherwise the task goes on in its next poll.
+/// Is ready while there is budget; without it the task is woken for its next poll.
 fn poll_budget(cx: &Context<'_>) -> Poll<()> {
     if has_budget() {
         return Poll::Ready(());
@@ -54,16 +51,16 @@ fn poll_budget(cx: &Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Input buffers that grew for a body and wait for the next one: they are zeroed once, not for each
-/// body again.
+/// Input buffers that grew for a body, kept for the next one: so they are zeroed once, not per
+/// body.
 #[derive(Default)]
 pub(super) struct GrownBuffers(RefCell<Vec<Vec<u8>>>);
 
 impl GrownBuffers {
-    /// How many are kept: a megabyte in all. They are sorted by length.
+    /// The number of buffers kept, at most 1 MiB in all. They are sorted by length.
     const COUNT: usize = 8;
 
-    /// The largest, if it is of use.
+    /// Takes the largest one, if it has at least `least` bytes.
     fn take(&self, least: usize) -> Option<Vec<u8>> {
         let mut kept = self.0.borrow_mut();
         let is_of_use = kept.last().is_some_and(|largest| largest.len() >= least);
@@ -86,7 +83,7 @@ impl GrownBuffers {
 
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// Initialised throughout; its length is the capacity for input.
+    /// All initialised: its length is the capacity for input.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -112,14 +109,14 @@ impl Input {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Gives back the memory that a big body needed.
+    /// Releases a buffer that grew.
     pub(super) fn shrink(&mut self, grown: &GrownBuffers) {
         if self.is_empty() && self.buffer.len() > SMALL {
             grown.keep(std::mem::take(&mut self.buffer));
         }
     }
 
-    /// Reads once, behind the bytes that are there. A connection that ended gives 0.
+    /// Reads once and appends the bytes. Returns 0 at the end of the connection.
     pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
@@ -148,7 +145,7 @@ impl Input {
         }
     }
 
-    /// Makes the next read larger if the last one filled the buffer to its end.
+    /// Doubles the empty buffer up to `LARGE`, so that the next read is larger.
     pub(super) fn grow_for_body(&mut self, grown: &GrownBuffers) {
         if self.is_empty() && self.buffer.len() < LARGE {
             let double = self.buffer.len().max(SMALL) * 2;
@@ -161,14 +158,14 @@ impl Input {
     }
 }
 
-/// Bodies longer than this are written from where they are.
+/// Bodies up to this size are copied into the buffer.
 const COPIED: usize = 16 * 1024;
-/// Capacity that the buffer keeps when it is empty.
+/// The capacity that the empty buffer keeps.
 const KEPT: usize = 16 * 1024;
 
-/// The end of an answer that has tasks or callbacks.
+/// The end of an answer with background tasks or delivery callbacks.
 struct Mark {
-    /// In the count of bytes.
+    /// The value of `OutputBuffer::queued` at the end.
     end: u64,
     trigger: Option<Trigger>,
     watch: Option<Watch>,
@@ -185,37 +182,36 @@ impl Mark {
     }
 }
 
-/// The part that one write takes.
+/// Returns the part that one write takes.
 fn first(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(LARGEST_WRITE)]
 }
 
-pub(super) struct Output {
-    /// Bytes that may wait before they must be written.
+pub(super) struct OutputBuffer {
+    /// The number of waiting bytes above which the output is full.
     limit: u64,
-    /// Heads and small bodies. Everything before `sent` is written.
+    /// Heads and small bodies. The first `sent` bytes are written.
     buffer: Vec<u8>,
     sent: usize,
-    /// A big body, which comes after the buffer.
-    big: Option<Payload>,
+    /// A big body, which follows the buffer. Its first `big_sent` bytes are written.
+    big: Option<ResponseBody>,
     big_sent: usize,
-    /// Bytes ever put here, bytes ever written, and how many of those were written when the last
-    /// flush was done.
+    /// Counts of bytes since the beginning: appended, written, and written before the last flush.
     queued: u64,
     written: u64,
     flushed: u64,
-    /// Of answers that are complete and not written.
+    /// The ends of complete answers that are not yet written.
     marks: VecDeque<Mark>,
-    /// Of the answer that is being put here.
+    /// The callbacks of the answer that is being appended.
     watch: Option<Watch>,
-    /// How long the client may still let it wait.
-    patience: Patience,
-    /// Set when the socket takes no more: from then on everything is thrown away.
+    /// The time that the client may still let the output wait.
+    patience: RateLimit,
+    /// Set when the socket takes no more bytes. All later bytes are thrown away.
     broken: bool,
 }
 
-impl Output {
-    pub(super) fn new(limit: usize, patience: Patience) -> Self {
+impl OutputBuffer {
+    pub(super) fn new(limit: usize, patience: RateLimit) -> Self {
         Self {
             limit: limit as u64,
             buffer: Vec::new(),
@@ -232,12 +228,12 @@ impl Output {
         }
     }
 
-    /// Whether nothing of a connection is left in it.
+    /// Returns whether it holds nothing of its connection.
     pub(super) fn is_fresh(&self) -> bool {
         self.is_empty() && !self.broken && self.marks.is_empty()
     }
 
-    /// Whether so much waits that it must be written before anything is added.
+    /// Returns whether waiting bytes must be written before more are appended.
     pub(super) fn is_full(&self) -> bool {
         self.waiting() > self.limit
     }
@@ -250,17 +246,16 @@ impl Output {
         self.broken
     }
 
-    /// Whether answers wait here whose tasks start when they are written.
     pub(super) fn holds_tasks(&self) -> bool {
         self.marks.iter().any(|mark| mark.trigger.is_some())
     }
 
-    /// Bytes that wait.
+    /// Returns the number of bytes not yet written.
     pub(super) fn waiting(&self) -> u64 {
         self.queued - self.written
     }
 
-    /// Appends the bytes that `write` writes. There must be no big body: it would come too early.
+    /// Appends the bytes that `write` writes. There must be no big body: they would overtake it.
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(self.big.is_none(), "what follows a big body waits until it is written");
         let before = self.buffer.len();
@@ -268,8 +263,8 @@ impl Output {
         self.count(self.buffer.len() - before);
     }
 
-    /// Appends a body. True: it is big, and must be flushed before anything is appended.
-    pub(super) fn append_payload(&mut self, payload: Payload) -> bool {
+    /// Appends a body. Returns whether it is big: then flush it before anything is appended.
+    pub(super) fn append_payload(&mut self, payload: ResponseBody) -> bool {
         let Some(bytes) = payload.bytes() else { return false };
         if bytes.len() <= COPIED {
             self.append(|buffer| buffer.extend_from_slice(bytes));
@@ -288,17 +283,17 @@ impl Output {
         }
     }
 
-    /// Bytes ever put here: the place of the next one.
+    /// Returns the number of bytes appended so far.
     pub(super) fn position(&self) -> u64 {
         self.queued
     }
 
-    /// Notes the callbacks for the end of the answer that is being appended.
+    /// Stores the delivery callbacks of the answer that is being appended.
     pub(super) fn watch(&mut self, watch: Watch) {
         self.watch = Some(watch);
     }
 
-    /// An answer ends here, and its tasks may start when it is written.
+    /// Marks the end of an answer: its tasks start once it is written.
     pub(super) fn mark(&mut self, trigger: Option<Trigger>) {
         let mark = Mark { end: self.queued, trigger, watch: self.watch.take() };
         if mark.trigger.is_none() && mark.watch.is_none() {
@@ -320,7 +315,7 @@ impl Output {
         }
     }
 
-    /// Writes all that waits. A socket that takes no more breaks the output, which counts as done.
+    /// Writes all waiting bytes. A failed write breaks the output, which then counts as flushed.
     pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
         while !self.is_empty() {
             let before = self.written;
@@ -337,12 +332,12 @@ impl Output {
         Poll::Ready(())
     }
 
-    /// When a client that takes nothing more will have been waited for long enough.
+    /// Returns the deadline for a client that takes no more bytes.
     pub(super) fn deadline(&mut self) -> Option<Instant> {
         self.patience.deadline()
     }
 
-    /// Prepares for another connection. There must be nothing in it.
+    /// Prepares the empty output for another connection.
     pub(super) fn reset(&mut self) {
         self.patience.reset();
     }
@@ -352,9 +347,9 @@ impl Output {
         if self.waiting() > 0 {
             ready!(poll_budget(cx));
             let small = first(&self.buffer[self.sent..]);
-            // The big body comes after all of the buffer, not after the part that is written now.
+            // The big body follows the whole buffer, not the part that is written now.
             let is_last = small.len() == self.buffer.len() - self.sent;
-            let count = match self.big.as_ref().filter(|_| is_last).and_then(Payload::bytes) {
+            let count = match self.big.as_ref().filter(|_| is_last).and_then(ResponseBody::bytes) {
                 None => ready!(io.as_mut().poll_write(cx, small))?,
                 Some(big) => {
                     let parts = [IoSlice::new(small), IoSlice::new(first(&big[self.big_sent..]))];
@@ -383,7 +378,7 @@ impl Output {
         }
     }
 
-    /// Forgets the bytes, written or not.
+    /// Drops all bytes, written or not.
     fn discard(&mut self) {
         self.buffer.clear();
         self.buffer.shrink_to(KEPT);
@@ -395,7 +390,7 @@ impl Output {
         }
     }
 
-    /// Gives up: answers on their way are aborted.
+    /// Stops writing, and aborts the answers that wait.
     pub(super) fn break_off(&mut self) {
         let accepted = self.written;
         self.broken = true;
@@ -410,7 +405,7 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for OutputBuffer {
     fn drop(&mut self) {
         self.break_off();
     }

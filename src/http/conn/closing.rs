@@ -1,14 +1,14 @@
-//! Closes the sockets of clients that have gone, after work that cannot wait.
+//! Closes the sockets of connections that ended while idle, a few at a time.
 //!
-//! The kernel takes some ten microseconds to end a TCP connection. When ten thousand clients hang
-//! up in the same moment that is a tenth of a second, and a request that comes just then would wait
-//! behind all of them, although none of them is urgent. So a connection that ends while it is idle,
-//! because of its client, its time or the server's stop, leaves its socket here, and a task of the
-//! server closes them, one after the other.
+//! The kernel takes some ten microseconds to close a TCP connection. When ten thousand clients hang
+//! up at once, closing them all would make the next request wait for a tenth of a second, although
+//! none of it is urgent (`examples/attack`, row `idle`, measures another client's waits). So a
+//! connection that ends while idle leaves its socket here, and a task of the server closes the
+//! sockets one by one.
 //!
-//! It must keep pace all the same, or a busy server whose clients hang up after each request would
-//! run out of descriptors. So each time the task is polled it goes on closing for as long as it had
-//! to wait for the others: half of the time is its own, if it needs it, however busy they are.
+//! The task must keep pace, or a busy server whose clients hang up after each request would run out
+//! of descriptors. So at each poll it closes sockets for as long as it had to wait for the other
+//! tasks: if it needs to, it takes half of the time.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,31 +18,30 @@ use std::time::Duration;
 
 use futures_io::AsyncWrite;
 
-use super::places::Place;
+use super::places::ConnectionPlace;
 use super::timer::LINGER;
 use crate::net::TcpStream;
 use crate::sync::Notify;
 use crate::task::yield_now;
 use crate::time::{now, timeout};
 
-/// How long a poll closes sockets at most. A handler that blocked the loop for a second has done
-/// enough harm.
+/// The longest time that one poll closes sockets. Without it a handler that blocks the loop for a
+/// second would cost the others another second.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// The remains of a connection that ended while it was idle: its socket, and then its entry in the
-/// server's list.
+/// The rest of a connection that ended while idle: its socket, and its entry in the server's list.
 pub(crate) struct Leftover<IO> {
     io: IO,
     #[allow(dead_code, reason = "held until the socket is closed")]
-    place: Place,
+    place: ConnectionPlace,
 }
 
 impl<IO: AsyncWrite + Unpin> Leftover<IO> {
-    pub(super) fn new(io: IO, place: Place) -> Self {
+    pub(super) fn new(io: IO, place: ConnectionPlace) -> Self {
         Self { io, place }
     }
 
-    /// Says goodbye, if the socket has a way to, and closes it.
+    /// Shuts the socket down, within `LINGER`, and closes it.
     pub(crate) async fn close(mut self) {
         let _ = timeout(LINGER, poll_fn(|cx| Pin::new(&mut self.io).poll_close(cx))).await;
     }
@@ -51,13 +50,13 @@ impl<IO: AsyncWrite + Unpin> Leftover<IO> {
 /// The sockets that wait to be closed.
 #[derive(Default)]
 pub(crate) struct Closing {
-    /// None while no task closes them. They hold their places, so they must not stay behind.
+    /// Unset while no task closes them: they hold their places, so none may stay behind.
     leftovers: RefCell<Option<Vec<Leftover<TcpStream>>>>,
     came: Notify,
 }
 
 impl Closing {
-    /// Closes the socket now if there is no task to do it.
+    /// Leaves the socket to the closing task, or closes it now if there is none.
     pub(crate) fn add(&self, leftover: Leftover<TcpStream>) {
         let refused = match self.leftovers.borrow_mut().as_mut() {
             None => Some(leftover),
@@ -69,19 +68,17 @@ impl Closing {
         drop(refused);
         self.came.notify_one();
     }
-
-    fn take(&self) -> Vec<Leftover<TcpStream>> {
-        self.leftovers.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
-    }
 }
 
 /// Closes sockets as they come, until it is dropped.
 pub(crate) async fn close(closing: Rc<Closing>) {
-    let _open = Open::new(&closing);
+    closing.leftovers.replace(Some(Vec::new()));
+    let _open = Open(&closing);
     loop {
         closing.came.notified().await;
         let mut end = now();
-        for leftover in closing.take() {
+        let leftovers = closing.leftovers.borrow_mut().as_mut().map(std::mem::take);
+        for leftover in leftovers.unwrap_or_default() {
             drop(leftover);
             if now() >= end {
                 let waiting_since = now();
@@ -92,15 +89,8 @@ pub(crate) async fn close(closing: Rc<Closing>) {
     }
 }
 
-/// While there is one, sockets are left to the task that has it.
+/// Lets no socket stay behind when the task that closes them ends.
 struct Open<'a>(&'a Closing);
-
-impl<'a> Open<'a> {
-    fn new(closing: &'a Closing) -> Self {
-        closing.leftovers.replace(Some(Vec::new()));
-        Self(closing)
-    }
-}
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {

@@ -1,34 +1,30 @@
-//! One connection: read a head, call the handler, write the answer, in order, until one side ends
-//! it.
+//! Serves one connection: reads a head, calls the handler, writes the answer, and repeats.
 //!
-//! The connection's task polls the handler's future itself, so a request costs no task. Whenever
-//! something is pending, the handler included, the answers so far are flushed first; while
-//! requests arrive faster than that they are answered side by side in one buffer and go out in one
-//! write. Request bodies are read when the handler asks for them and not before.
+//! The connection's task polls the handler's future itself, so a request costs no task. The answers
+//! are flushed before the connection waits for anything, the handler included; until then pipelined
+//! requests are answered into one buffer, and go out in one write. A request body is read only when
+//! the handler asks for it.
 //!
 //! # How it works
 //!
-//! 1. `read_head`: parse what is there, read more when it is not enough. No byte: idle. Some: the
-//!    time for the head runs.
-//! 2. `call`: route, run the handler. `drive` polls it, feeds it body bytes, flushes.
-//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream; leave the
+//! 1. `read_head`: parse the input, and read more until the head is complete. Without any byte the
+//!    connection is idle; from the first byte on the head's deadline applies.
+//! 2. `call`: route, and run the handler. `drive` polls it, feeds it body bytes, and flushes.
+//! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream. Leave the
 //!    mark that starts the background tasks.
-//! 4. `finish_body`: throw away the rest of a body that the handler did not read, if it is little.
+//! 4. `finish_body`: throw away the rest of a body that the handler did not read, if it is small.
 //!
-//! The buffers and the head's record, which these steps need, are one box, [`Active`]; an idle
-//! connection lends it to others.
+//! These steps need buffers and a record of the head. They are one box, [`Active`], which an idle
+//! connection lends to others.
 //!
-//! A step returns an [`ConnectionEnd`] when the connection should not go on.
+//! A step returns a [`ConnectionEnd`] if the connection must not go on.
 //!
 //! # Invariants
 //!
-//! - A client that hangs up ends nothing but writing: the handler runs to its end, and its tasks
-//!   run.
-//! - A failure to write is not seen by handlers or tasks; the output throws away the bytes after
-//!   it.
-//! - An answer that closes the connection while the client may still be sending is followed by
-//!   half-close and a short time of reading, or the client's kernel would throw the answer away
-//!   (RFC 9112 section 9.6).
+//! - A client that hangs up ends only the writing: the handler runs to its end, and its tasks run.
+//! - Handlers and tasks do not see a failed write: the output throws away the bytes after it.
+//! - The connection may close while the client is still sending. Then it half-closes and reads for
+//!   a while, or the client's kernel would throw the answer away (RFC 9112 section 9.6).
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -44,17 +40,17 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::active::{Active, Held};
 use super::closing::Leftover;
-use super::incoming::{DRAINED, Incoming};
-use super::places::Place;
-use super::shared::Shared;
-use super::timer::{self, LINGER, Patience, Timer};
+use super::incoming::{DRAINED, IncomingBody};
+use super::places::ConnectionPlace;
+use super::shared::ServerState;
+use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
 use super::upgrade;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
-use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
+use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, poll_caught, tell_of_panic};
 use crate::http::app::delivery::Watch;
 use crate::http::app::problem;
-use crate::http::app::request::{Record, Request};
-use crate::http::app::response::{IntoResponse, Payload, Pieces, Response};
+use crate::http::app::request::{Request, RequestRecord};
+use crate::http::app::response::{IntoResponse, Pieces, Response, ResponseBody};
 use crate::http::app::route::RouteMatch;
 use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
 use crate::http::background::{AddError, Trigger, discard, say, text_of};
@@ -64,47 +60,46 @@ use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, 
 use crate::task::{has_budget, poll_proceed};
 use crate::time::now;
 
-/// How long a request may be put off because background tasks have piled up. A longer pause would
-/// not help: a task that finds no place then is refused, and its client told to come back after as
-/// long.
+/// The longest time that a request waits because background tasks have piled up. A longer one would
+/// not help: a task that is then refused tells the client to come back after as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionEnd {
-    /// The client has gone, or was silent for too long, or the server stops: there is nothing to
-    /// write.
+    /// The client has gone or was silent for too long, or the server stops. Nothing is to be
+    /// written.
     Idle,
-    /// Write what waits and close.
+    /// Flush and close.
     Close,
-    /// Write what waits, half-close, and read for a while: the client may still be sending.
+    /// Flush, half-close, and read for a while: the client may still be sending.
     Linger,
     /// Nothing more can be written.
     Broken,
-    /// HTTP is over, and another protocol goes on.
+    /// Go on with another protocol.
     Upgrade,
 }
 
 pub(crate) struct Connection<IO> {
     io: IO,
-    shared: Rc<Shared>,
-    place: Place,
+    shared: Rc<ServerState>,
+    place: ConnectionPlace,
     peer: Option<SocketAddr>,
     active: Held,
-    /// How many requests may still come.
+    /// Requests still allowed.
     requests_left: u32,
-    timer: Timer,
+    timer: ConnectionTimer,
 }
 
 impl<IO> Connection<IO> {
-    pub(crate) fn new(shared: Rc<Shared>, io: IO, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(shared: Rc<ServerState>, io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
             place: shared.places.enter(),
             peer,
             active: Held::default(),
             requests_left: shared.limits.max_requests,
-            timer: Timer::default(),
+            timer: ConnectionTimer::default(),
             shared,
         }
     }
@@ -113,16 +108,16 @@ impl<IO> Connection<IO> {
         self.place.key()
     }
 
-    /// The record for the next request: the last one's unless a request still holds it.
+    /// Provides a record for the next request: the last one, unless a request still holds it.
     fn fresh_record(&mut self) {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(Record::new(Rc::clone(&self.shared.ledger), self.peer)),
+            None => active.record = Rc::new(RequestRecord::new(Rc::clone(&self.shared.ledger), self.peer)),
         }
     }
 
-    /// Gives the buffers back if they are empty.
+    /// Returns the buffers to the spare ones if they are empty.
     fn release_buffers(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
             active.input.shrink(&self.shared.places.spare.grown);
@@ -131,7 +126,7 @@ impl<IO> Connection<IO> {
         }
     }
 
-    /// Takes buffers, if it has none.
+    /// Takes or creates buffers if there are none.
     fn acquire_buffers(&mut self) {
         if self.active.0.is_none() {
             let shared = &self.shared;
@@ -154,11 +149,11 @@ impl<IO> Connection<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
-    /// Serves the connection to its end. One that ends while it is idle is left to `close`.
-    pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &Shared)) -> impl Future<Output = ()> {
+    /// Serves the connection to its end. If it ends while idle, `close` gets the rest.
+    pub(crate) fn serve(self, close: impl AsyncFnOnce(Leftover<IO>, &ServerState)) -> impl Future<Output = ()> {
         let mut connection = self;
-        // A block and not an async function, whose future would hold the connection twice: as its
-        // parameter and as its variable.
+        // The future of an async function would hold the connection twice, as parameter and
+        // variable.
         async move {
             let end = loop {
                 if let Err(end) = connection.serve_one().await {
@@ -175,8 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     async fn serve_one(&mut self) -> Result<(), ConnectionEnd> {
-        // A client may send hundreds of requests in one piece; each is an operation of the task's
-        // budget.
+        // A client may pipeline hundreds of requests, so each one spends budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
         if self.shared.ledger.is_loaded() {
@@ -185,16 +179,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let mut begun = self.call().await;
         self.finish_answer(&mut begun).await?;
         self.finish_body().await?;
-        // A client that pipelines without reading gets no more than this kept for it.
+        // Bounds the memory for a client that pipelines without reading.
         if self.active.output.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// Puts the request off while the loop has more background tasks to run than it should, but not
-    /// for long. What was answered so far is written first: nobody should wait for it meanwhile,
-    /// and tasks are counted once their answer is out.
+    /// Delays the request, for at most `LONGEST_PAUSE`, while too many background tasks are ready
+    /// to run. It flushes first: no client should wait for an answer meanwhile, and a task counts
+    /// as ready once its answer is out.
     async fn wait_for_room(&mut self) {
         if self.active.output.holds_tasks() || self.shared.ledger.is_busy() {
-            // A client that has gone ends nothing but writing.
+            // A failed write does not end the request.
             let _ = self.flush().await;
         }
         if !self.shared.ledger.is_busy() {
@@ -237,8 +231,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Waits for bytes of a head: as long as an idle connection may, or, when some are there, as
-    /// long as a head may take.
+    /// Waits for bytes of a head, within the limit for an idle connection or for an incomplete
+    /// head.
     async fn read_more_head(&mut self) -> Result<(), ConnectionEnd> {
         let idle = self.active.input.is_empty();
         if idle {
@@ -247,7 +241,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             let deadline = self.head_deadline();
             self.timer.set_at(deadline);
         }
-        match poll_fn(|cx| self.poll_head_bytes(idle, cx)).await? {
+        let count = poll_fn(|cx| {
+            self.acquire_buffers();
+            let polled = self.poll_fill_head(idle, cx);
+            if idle {
+                self.release_buffers();
+            }
+            polled
+        });
+        match count.await? {
             0 => Err(if idle { ConnectionEnd::Idle } else { ConnectionEnd::Close }),
             _ => Ok(()),
         }
@@ -260,19 +262,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         timer::head_deadline(since, input.bytes().len(), limits.header_rate, limits.header_grace, limits.header_timeout)
     }
 
-    fn poll_head_bytes(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
-        self.acquire_buffers();
-        let polled = self.poll_fill_head(idle, cx);
-        if idle {
-            self.release_buffers();
-        }
-        polled
-    }
-
     fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| ConnectionEnd::Broken)),
-            // Only if nothing has arrived, as far as one may look: a request that has is answered.
+            // Checked only with budget, without which the read says nothing: a request that has
+            // arrived is answered.
             Poll::Pending if idle && has_budget() && self.place.is_stopping(cx) => {
                 Poll::Ready(Err(ConnectionEnd::Idle))
             }
@@ -282,7 +276,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Answers an invalid request, and ends the connection.
     fn refuse(&mut self, status: u16, text: &str) -> ConnectionEnd {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let response = Response::text(status, text);
@@ -296,13 +289,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     // 2. The handler.
 
     async fn call(&mut self) -> PendingAnswer {
-        match self.route() {
-            Err(begun) => begun,
-            Ok(handler) => self.run(handler).await,
-        }
+        let handler = match self.route() {
+            Ok(handler) => handler,
+            Err(begun) => return begun,
+        };
+        let mut running = Some(handler);
+        let caught = self.drive(move |cx| poll_caught(&mut running, cx), || None).await;
+        let answer = caught.unwrap_or_else(|text| {
+            tell_of_panic(&text, &self.active.record);
+            Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
+        });
+        self.begin_answer(answer)
     }
 
-    /// The handler's future, or the answer that needs none.
+    /// Returns the handler's future, or the answer if no handler is needed.
     fn route(&mut self) -> Result<AnswerFuture, PendingAnswer> {
         let record = Rc::get_mut(&mut self.active.record).expect("a fresh record is the connection's alone");
         let found = self.shared.router.find(record);
@@ -320,14 +320,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Ok(next.start(Request::new(Rc::clone(&self.active.record), body)))
     }
 
-    async fn run(&mut self, handler: AnswerFuture) -> PendingAnswer {
-        let record = Rc::clone(&self.active.record);
-        let mut future = Some(handler);
-        let answer = self.drive(move |cx| poll_isolated(&mut future, &record, cx), || None).await;
-        self.begin_answer(answer)
-    }
-
-    /// Prepares for the request's body, if there is one. A body whose declared length is too large
+    /// Prepares for the request's body, if there is one. If its declared length is too large, it
     /// has failed from the start.
     fn begin_body(&mut self) -> Body {
         let framing = self.active.record.head.framing();
@@ -340,9 +333,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let too_large = left.is_some_and(|length| length > allowance);
         let cell = Rc::new(BodyCell::default());
         if too_large {
-            cell.fail(BodyError::TooLarge);
+            cell.end(Err(BodyError::TooLarge));
         }
-        self.active.body = Some(Incoming {
+        self.active.body = Some(IncomingBody {
             decoder: Decoder::new(framing, self.shared.limits.chunks),
             cell: Rc::clone(&cell),
             allowance,
@@ -350,13 +343,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             expects_continue: self.active.record.head.expects_continue(),
             ended: too_large,
             failed: too_large,
-            patience: Patience::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
+            patience: RateLimit::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
         });
         Body::new(cell)
     }
 
-    /// Polls the handler's future or stream to its end, feeding it body bytes and flushing whenever
-    /// it waits. Once nothing more can be written, `broken` decides the outcome.
+    /// Polls the handler's future or stream until it is ready. Whenever it waits, feeds it body
+    /// bytes and flushes. Once nothing more can be written, an output of `broken` ends the wait.
     async fn drive<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -389,7 +382,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Moves bytes both ways while the handler waits. True: the handler should be polled again.
+    /// Reads and writes while the handler waits. Returns whether to poll the handler again.
     fn feed(&mut self, cx: &mut Context<'_>) -> bool {
         let fed = self.poll_body(cx).is_ready();
         let writing = self.active.output.poll_flush(&mut self.io, cx).is_pending();
@@ -406,7 +399,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             _ => None,
         };
         if let Some(body) = body.as_mut().filter(|_| !reading) {
-            // The handler does something else, and that is not the client's time.
+            // The handler waits for something else, which must not cost the client's time.
             body.patience.pause();
         }
         self.timer.set_at(deadline);
@@ -423,7 +416,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         reading
     }
 
-    /// Ready when the handler got what it asked for, or an error. Pending also when it asks for
+    /// Is ready when the handler got what it asked for, or an error; pending also if it asks for
     /// nothing.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -452,11 +445,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 3. The answer.
 
-    /// Appends the head and any body that is there already to the output.
+    /// Appends the head to the output, and the body unless it is a stream.
     fn begin_answer(&mut self, answer: Answer) -> PendingAnswer {
         let (mut response, failed) = self.gather_tasks(answer);
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
-        if (switches || matches!(response.payload, Payload::Upgrade(_)))
+        if (switches || matches!(response.payload, ResponseBody::Upgrade(_)))
             && !upgrade::was_asked(&self.active.record, &response)
         {
             response = upgrade::required(response);
@@ -464,8 +457,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         problem::settle(&mut response, &self.active.record);
         self.active.calling = false;
         if Rc::strong_count(&self.active.record) > 1 {
-            // The request is still held, and may be asked for its list after the answer: that one
-            // must be started too, to be closed.
+            // The request is still held, and its list may be asked for after the answer. It must be
+            // triggered, too, so that it closes.
             self.active.record.tasks();
         }
         let trigger = self.active.trigger(failed.then_some(response.status));
@@ -481,8 +474,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 discard(payload);
                 (None, false)
             }
-            Payload::Stream(stream) | Payload::Sized(_, stream) => (Some(stream), false),
-            Payload::Upgrade(on_upgrade) => {
+            ResponseBody::Stream(stream) | ResponseBody::Sized(_, stream) => (Some(stream), false),
+            ResponseBody::Upgrade(on_upgrade) => {
                 self.active.on_upgrade = Some(on_upgrade);
                 (None, true)
             }
@@ -506,8 +499,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.go_on(begun.keep)
     }
 
-    /// The last moment to say `100 Continue`. A stream may read the body while it is written, so
-    /// for one it is said now.
+    /// Sends `100 Continue` before a response that is a stream: the stream may read the request
+    /// body, and no interim response can follow the response's head.
     fn settle_continue(&mut self, streams: bool) {
         let Active { input, output, body, .. } = &mut *self.active;
         let Some(body) = body else { return };
@@ -516,7 +509,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Hands the callbacks for the answer's end to the output.
     fn begin_watch(&mut self, status: StatusCode) {
         let Active { output, record, .. } = &mut *self.active;
         if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
@@ -524,7 +516,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Adds the response's tasks to the request's list; if they do not fit, that is the answer.
+    /// Adds the response's tasks to the request's list. If they do not fit, the error is the
+    /// answer.
     fn gather_tasks(&self, answer: Answer) -> (Response, bool) {
         let Answer { mut response, failed } = answer;
         if response.tasks.is_empty() {
@@ -537,8 +530,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Whether the connection goes on after this answer, whose body may still read the request's if
-    /// it `streams`.
+    /// Returns whether the connection goes on after this answer. One that `streams` may still read
+    /// the request's body.
     fn keeps_alive(&mut self, response: &Response, streams: bool) -> bool {
         let asked_to_close =
             response.fields.iter().any(|(name, value)| name == header::CONNECTION && says_close(value));
@@ -553,9 +546,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn length_of(&self, response: &Response) -> Length {
         match response.status.as_u16() {
             101 | 204 => return Length::Unsaid,
-            // RFC 9110, section 15.3.6: it has no content, and says so.
+            // RFC 9110 section 15.3.6: a 205 has no content, and says so.
             205 => return Length::Known(0),
-            // The length is that of the answer to a GET, which only the handler can know.
+            // The length is that of the 200, which only the handler knows.
             304 => return declared(response).map_or(Length::Unsaid, Length::Known),
             _ => {}
         }
@@ -595,7 +588,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         });
     }
 
-    /// Sends a stream's pieces, up to the length if there is one.
+    /// Sends a stream's pieces, up to the known length.
     async fn answer_stream(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         while begun.length != Length::Known(0) {
             match self.drive(|cx| poll_piece(&mut begun.stream, cx), || Some(Ok(None))).await {
@@ -627,7 +620,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         Ok(())
     }
 
-    /// A known length is counted down; bytes beyond it are cut off.
+    /// Appends a piece. Counts a known length down, and cuts off bytes beyond it.
     fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut PendingAnswer) {
         if let Length::Known(left) = &mut begun.length {
             if piece.len() as u64 > *left {
@@ -644,38 +637,36 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         });
     }
 
-    /// Whether the next request's turn comes.
+    /// Returns how the connection ends, if it does after this answer.
     fn go_on(&self, keep: bool) -> Result<(), ConnectionEnd> {
         match (keep, &self.active.body) {
             (true, _) => Ok(()),
             (false, Some(body)) if !body.ended || body.failed => Err(ConnectionEnd::Linger),
             (false, _) if !self.active.input.is_empty() => Err(ConnectionEnd::Linger),
-            // It does not know yet that this was the last answer, or took it for a tunnel, and may
-            // be sending.
+            // The client does not know yet that this is the last answer, or expects a tunnel. So it
+            // may be sending.
             (false, _) if self.active.record.head.keep_alive() || self.is("CONNECT") => Err(ConnectionEnd::Linger),
             (false, _) => Err(ConnectionEnd::Close),
         }
     }
 
-    /// Waits until all that was answered is written.
     async fn flush(&mut self) -> Result<(), ConnectionEnd> {
         if !self.active.output.is_empty() {
+            // A closure of its fields would enlarge every idle connection's future.
             poll_fn(|cx| self.poll_flush_in_time(cx)).await;
         }
         if self.active.output.is_broken() { Err(ConnectionEnd::Broken) } else { Ok(()) }
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.active.output.poll_flush(&mut self.io, cx).is_ready() {
-                return Poll::Ready(());
-            }
+        while self.active.output.poll_flush(&mut self.io, cx).is_pending() {
             self.timer.set_at(self.active.output.deadline());
             if !self.timer.expired(cx) {
                 return Poll::Pending;
             }
             self.active.output.break_off();
         }
+        Poll::Ready(())
     }
 
     // 4. The rest of the body.
@@ -704,8 +695,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Gives the socket, and the bytes read behind the request, to the upgrade's function. Boxed,
-    /// since few connections come here.
+    /// Passes the socket, and the bytes read after the request, to the upgrade's function. It is
+    /// boxed because few connections need this part of the future.
     fn hand_over(self) -> UpgradeFuture {
         let Self { io, place, mut active, .. } = self;
         let on_upgrade = active.on_upgrade.take();
@@ -719,28 +710,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         })
     }
 
-    /// Writes what waits and closes.
+    /// Flushes, half-closes, and reads for a while if it should `linger`.
     async fn close(&mut self, linger: bool) {
         if self.flush().await.is_err() {
             return;
         }
         self.timer.set(LINGER);
-        let closed = poll_fn(|cx| self.poll_close(cx)).await;
-        if linger && closed {
+        let closed = poll_fn(|cx| match Pin::new(&mut self.io).poll_close(cx) {
+            Poll::Ready(closed) => Poll::Ready(closed.is_ok()),
+            Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        if closed.await && linger {
             while poll_fn(|cx| self.poll_linger(cx)).await {}
         }
     }
 
-    /// True if the client learns that nothing more comes.
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match Pin::new(&mut self.io).poll_close(cx) {
-            Poll::Ready(closed) => Poll::Ready(closed.is_ok()),
-            Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Reads and forgets. False: the client has ended too, or its time is over.
+    /// Reads and drops bytes. Returns false when the client has ended, too, or time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.active.input.clear();
         if self.timer.expired(cx) {
@@ -751,23 +737,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 }
 
-/// Polls the handler's future; a panic, there or in its destructor, is a 500.
-fn poll_isolated(future: &mut Option<AnswerFuture>, record: &Record, cx: &mut Context<'_>) -> Poll<Answer> {
-    let Some(running) = future else { return Poll::Pending };
-    let answer = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => return Poll::Pending,
-        Ok(Poll::Ready(answer)) => Ok(answer),
-        Err(payload) => Err(text_of(payload)),
-    };
-    let ended = future.take();
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
-    Poll::Ready(answer.and_then(|answer| dropped.map(|()| answer)).unwrap_or_else(|text| {
-        tell_of_panic(&text, record);
-        Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
-    }))
-}
-
-/// Polls a response's stream; a panic is an error like any other. When it has ended it is dropped.
+/// Polls a response's stream, and drops it when it has ended. A panic is an error like any other.
 fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>, String>> {
     let Some(running) = stream else { return Poll::Ready(Ok(None)) };
     let piece = match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll_next(cx))) {
@@ -782,34 +752,33 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
     Poll::Ready(dropped.and(piece))
 }
 
-/// An answer whose head is in the output.
+/// An answer whose head is in the output, but perhaps not its body.
 struct PendingAnswer {
-    /// Its body, if that is still to be asked for.
+    /// The rest of its body.
     stream: Option<Pieces>,
-    /// Whether the output must be flushed before anything follows: a big body, or the
-    /// last of HTTP.
+    /// Whether the output must be flushed before anything follows: after a big body, or the 101.
     big: bool,
     length: Length,
     keep: bool,
     trigger: Option<Trigger>,
 }
 
-/// How a response says where its body ends.
+/// How a response declares the end of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
     Known(u64),
     Chunks,
     UntilClose,
-    /// It has no body by its status.
+    /// It has no body because of its status.
     Unsaid,
 }
 
-/// The length a handler gave for a body that it did not.
+/// The length that a handler declared for a body that it left out.
 fn declared(response: &Response) -> Option<u64> {
     response.field("content-length")?.to_str().ok()?.parse().ok()
 }
 
-/// Whether the connection writes this field itself.
+/// Returns whether the connection writes this header itself.
 fn is_ours(name: &HeaderName) -> bool {
     *name == header::CONTENT_LENGTH
         || *name == header::TRANSFER_ENCODING

@@ -1,44 +1,43 @@
-//! The body of the request that is being answered: decoded from the input, given to the handler
-//! within its limits.
+//! The body of the current request: decodes it from the input, and hands it to the handler within
+//! its limits.
 
 use std::rc::Rc;
 use std::task::Context;
 
 use super::buffer::{GrownBuffers, Input};
-use super::timer::Patience;
+use super::timer::RateLimit;
 use crate::http::app::body::{BodyCell, BodyError, Demand};
 use crate::http::wire::chunked::Decoder;
 
-/// Bytes of a body that a handler may leave unread: the server reads them. Beyond it the connection
-/// closes.
+/// The most bytes of a body that the server reads after a handler left them unread. Beyond it the
+/// connection closes.
 pub(super) const DRAINED: usize = 64 * 1024;
 
-/// The body of the request that is being answered.
-pub(super) struct Incoming {
+pub(super) struct IncomingBody {
     pub(super) decoder: Decoder,
     pub(super) cell: Rc<BodyCell>,
-    /// How much more data is acceptable.
+    /// Data bytes still allowed.
     pub(super) allowance: u64,
-    /// Bytes still to come by the head's length; None for chunks.
+    /// Bytes still to come by `Content-Length`; unset for a chunked body.
     pub(super) left: Option<u64>,
     /// Whether the client waits for `100 Continue`.
     pub(super) expects_continue: bool,
     pub(super) ended: bool,
     pub(super) failed: bool,
-    /// How long the client may still let the handler wait.
-    pub(super) patience: Patience,
+    /// The time that the client may still let the handler wait.
+    pub(super) patience: RateLimit,
 }
 
-impl Drop for Incoming {
-    /// Nothing more will come. A reader that still waits, in another task perhaps, gets an error.
+impl Drop for IncomingBody {
+    /// Ends the body with an error for a reader that still waits, perhaps in another task.
     fn drop(&mut self) {
         self.cell.abandon();
     }
 }
 
-impl Incoming {
-    /// Takes body bytes out of the input and gives them to the handler. True: it has something to
-    /// look at.
+impl IncomingBody {
+    /// Moves body bytes from the input to the handler. Returns whether the handler got what it
+    /// asked for, or the end.
     pub(super) fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {
         let grow = input.is_full();
         let mut handed = false;
@@ -58,7 +57,7 @@ impl Incoming {
         self.ended || handed
     }
 
-    /// Decodes once; gives the number of bytes taken.
+    /// Decodes once, and returns the number of bytes consumed.
     fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
         let found = self.decoder.decode(input.bytes()).map_err(BodyError::Malformed)?;
         let data = &input.bytes()[found.data];
@@ -71,31 +70,32 @@ impl Incoming {
         input.consume(found.consumed);
         if found.complete {
             self.ended = true;
-            self.cell.complete();
+            self.cell.end(Ok(()));
         }
         Ok(found.consumed)
     }
 
     pub(super) fn fail(&mut self, error: BodyError, cx: &Context<'_>) {
         (self.ended, self.failed) = (true, true);
-        self.cell.fail(error);
+        self.cell.end(Err(error));
         self.cell.wake_reader(cx);
     }
 
-    /// Whether the rest of the body is little enough to be read. Looks at the bytes read already.
+    /// Returns whether the rest of the body is small enough to be read and thrown away.
     pub(super) fn is_little(&mut self, input: &mut Input) -> bool {
         if self.ended {
             return !self.failed;
         }
-        // Without `100 Continue` a client may send the body or not, so the next request may begin
-        // anywhere.
+        // Without `100 Continue` the client may send the body or not, so it is unknown where the
+        // next request begins.
         if self.expects_continue && input.is_empty() {
             return false;
         }
         self.left.is_none_or(|left| left <= DRAINED as u64)
     }
 
-    /// Throws away the bytes that are there. True: the body has ended, or it is too large.
+    /// Throws away the body's bytes in the input. Returns whether the body has ended or is too
+    /// large.
     pub(super) fn skip(&mut self, input: &mut Input) -> bool {
         while !self.ended {
             match self.step(input) {

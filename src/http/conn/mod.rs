@@ -1,12 +1,11 @@
-//! One connection, from its first byte to its last: buffers, time limits, closing, and the way out
-//! of HTTP.
+//! One connection: its buffers, time limits, end, and the hand-over to another protocol.
 //!
 //! | file | contents |
 //! | --- | --- |
-//! | `timer` | one deadline, and the two rules for where it lies |
-//! | `buffer` | bytes read and bytes to be written, with the places where answers end |
-//! | `incoming` | the body of the request that is being answered |
-//! | `active` | the parts of a connection that only a request needs |
+//! | `timer` | one deadline, and the two rules that set it |
+//! | `buffer` | bytes read and bytes to be written, and where each answer ends |
+//! | `incoming` | the body of the current request |
+//! | `active` | the buffers and records that only a request needs |
 //! | `limits`, `places`, `closing`, `shared` | the state that the connections of a server share |
 //! | `upgrade` | the socket for another protocol |
 //! | `connection` | read, call, answer, in order |

@@ -1,8 +1,8 @@
-//! The list of open connections: which are open, which are idle, and whether the server stops.
+//! The list of a server's open connections.
 //!
-//! Each connection holds its [`Place`] until its socket is closed. The task in `Server::run` waits
-//! here for connections to end, and idle connections wait here for the server to stop. The buffers
-//! that connections lend each other go with the last connection.
+//! Each connection holds its [`ConnectionPlace`] until its socket is closed. Idle connections wait
+//! here for the server to stop, and `Server::run` waits here for connections to end. The spare
+//! buffers are freed with the last connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,32 +18,30 @@ pub(crate) struct Places {
     connections: RefCell<Slab<OpenConnection>>,
     /// Set once, when the server stops.
     stopping: Cell<bool>,
-    /// The task in `run`, which waits for connections to end.
+    /// `Server::run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,
     pub(super) spare: Spare,
 }
 
-/// One connection.
 #[derive(Default)]
 struct OpenConnection {
-    /// Set while it is idle, to tell it that the server stops.
+    /// Set while it is idle, to wake it when the server stops.
     idle: Option<Waker>,
-    /// Its task, if it is one of the server's own.
+    /// Its task, if the server accepted it.
     task: Option<JoinHandle<()>>,
 }
 
-/// A connection's entry in the list.
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     places: Rc<Places>,
     key: usize,
 }
 
-impl Place {
+impl ConnectionPlace {
     pub(super) fn key(&self) -> usize {
         self.key
     }
 
-    /// Whether the server stops; if not, the connection is woken when it does.
+    /// Returns whether the server is stopping; if not, its stop will wake the connection.
     pub(super) fn is_stopping(&self, cx: &Context<'_>) -> bool {
         if self.places.stopping.get() {
             return true;
@@ -55,24 +53,13 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.places.leave(self.key);
-    }
-}
-
-impl Places {
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
-        let key = self.connections.borrow_mut().insert(OpenConnection::default());
-        Place { places: Rc::clone(self), key }
-    }
-
-    fn leave(&self, key: usize) {
+        let places = &self.places;
         let (entry, last) = {
-            let mut connections = self.connections.borrow_mut();
-            let entry = connections.try_remove(key);
-            // At powers of two, so that the walk through the list is paid for by those who left
-            // since the last.
+            let mut connections = places.connections.borrow_mut();
+            let entry = connections.try_remove(self.key);
+            // Shrinking walks the list. At powers of two it costs O(1) per connection that left.
             if connections.len().is_power_of_two() && connections.len() < connections.capacity() / 4 {
                 connections.shrink_to_fit();
             }
@@ -80,16 +67,23 @@ impl Places {
         };
         drop(entry);
         if last {
-            *self.connections.borrow_mut() = Slab::new();
-            self.spare.clear();
+            *places.connections.borrow_mut() = Slab::new();
+            places.spare.clear();
         }
-        let waiter = self.waiter.borrow_mut().take();
+        let waiter = places.waiter.borrow_mut().take();
         if let Some(waiter) = waiter {
             waiter.wake();
         }
     }
+}
 
-    /// Notes the task of one of the server's own connections, unless it has ended already.
+impl Places {
+    pub(super) fn enter(self: &Rc<Self>) -> ConnectionPlace {
+        let key = self.connections.borrow_mut().insert(OpenConnection::default());
+        ConnectionPlace { places: Rc::clone(self), key }
+    }
+
+    /// Records the task of an accepted connection, unless the connection has already ended.
     pub(crate) fn own(&self, key: usize, task: JoinHandle<()>) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.task = Some(task);
@@ -100,12 +94,10 @@ impl Places {
         self.connections.borrow().is_empty()
     }
 
-    /// Whether the server stops.
     pub(super) fn are_stopping(&self) -> bool {
         self.stopping.get()
     }
 
-    /// Tells idle connections that the server stops.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         let idle: Vec<Waker> =
@@ -113,7 +105,8 @@ impl Places {
         idle.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether fewer connections are open than may be; if not, the task is woken when one ends.
+    /// Returns whether fewer than `most` connections are open; if not, the end of one will wake the
+    /// task.
     pub(crate) fn has_room(&self, most: usize, cx: &Context<'_>) -> bool {
         if self.connections.borrow().len() < most {
             return true;
@@ -122,18 +115,18 @@ impl Places {
         false
     }
 
-    /// Has the task woken when a connection ends.
+    /// Arranges that the end of a connection wakes the task.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         let waker = cx.waker().clone();
         let before = self.waiter.borrow_mut().replace(waker);
         drop(before);
     }
 
-    /// Ends the server's own connections; gives their number.
+    /// Aborts the tasks of accepted connections, waits for them, and returns their number.
     pub(crate) async fn cut(&self) -> usize {
         let mut tasks: Vec<_> =
             self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
-        // Only their sockets wait to be closed.
+        // The ended ones wait only for their sockets to be closed.
         tasks.retain(|task| !task.is_finished());
         for task in &tasks {
             task.abort();

@@ -1,4 +1,4 @@
-//! The state that all connections of a server share: the server builds it, its connections use it.
+//! The state that the connections of a server share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,18 +10,18 @@ use crate::http::app::router::Router;
 use crate::http::background::Ledger;
 use crate::http::wire::write::Date;
 
-pub(crate) struct Shared {
+pub(crate) struct ServerState {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) places: Rc<Places>,
     pub(crate) closing: Rc<Closing>,
     pub(super) date: RefCell<Date>,
-    /// Numbers requests.
+    /// The number of the last request.
     requests: Cell<u64>,
 }
 
-impl Shared {
+impl ServerState {
     pub(crate) fn new(router: Router, limits: Limits, ledger: Rc<Ledger>) -> Self {
         Self {
             router,

@@ -1,12 +1,11 @@
-//! One deadline for a connection: a field that moves, and a sleep that is re-armed only when it
-//! fires.
+//! A connection's deadline: a field that moves, and a sleep that is re-armed only when it fires.
 //!
-//! Moving the deadline away, which happens with every request, touches no timer. The sleep then
-//! fires at the old time, finds the deadline in the future and goes to sleep again.
+//! Every request moves the deadline later, which touches no timer. The sleep then fires at the old
+//! time, sees that the deadline is in the future, and sleeps again.
 //!
-//! Two rules say where the deadline lies, so that a client that moves a byte just in time gains
-//! nothing over one that moves none: [`head_deadline`] for heads, which are small, and [`Patience`]
-//! for bodies and answers, which may be of any size.
+//! Two rules set the deadline: [`head_deadline`] for heads, which are small, and [`RateLimit`] for
+//! bodies and answers of any size. By both, a client that sends a byte just in time gains nothing
+//! over one that sends none.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -14,20 +13,19 @@ use std::time::{Duration, Instant};
 
 use crate::time::{Sleep, now, sleep_until};
 
-/// How long the end of a connection may take: saying goodbye, and reading what a client that was
-/// told off goes on to send.
+/// The time that closing a connection may take, and reading what a refused client still sends.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Timer {
-    /// None while the connection waits for nothing.
+pub(super) struct ConnectionTimer {
+    /// Unset while the connection waits for nothing.
     deadline: Option<Instant>,
-    /// Made when the first deadline is waited for.
+    /// Created when the connection first waits for a deadline.
     sleep: Option<Sleep>,
 }
 
-impl Timer {
-    /// Sets the deadline this far away; a time beyond the range of `Instant` means no deadline.
+impl ConnectionTimer {
+    /// Sets the deadline to `limit` from now, or to none if that is beyond the range of `Instant`.
     pub(super) fn set(&mut self, limit: Duration) {
         self.set_at(now().checked_add(limit));
     }
@@ -40,7 +38,7 @@ impl Timer {
         self.deadline = None;
     }
 
-    /// Whether the deadline has passed; if not, the task is woken when it does.
+    /// Returns whether the deadline has passed; if not, it will wake the task.
     pub(super) fn expired(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.deadline else { return false };
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(deadline));
@@ -57,13 +55,13 @@ impl Timer {
     }
 }
 
-/// A rate in bytes a second, below which a client is cut off; 0 for none.
-pub(super) fn time_for(bytes: u64, rate: u32) -> Duration {
+/// Returns the time that `bytes` take at `rate` bytes per second: endless at rate 0.
+fn time_for(bytes: u64, rate: u32) -> Duration {
     Duration::try_from_secs_f64(bytes as f64 / f64::from(rate)).unwrap_or(Duration::MAX)
 }
 
-/// When a head that began at `since`, and of which `bytes` have come, must be complete: within
-/// `limit`, and, after a time of grace, not later than its bytes pay for.
+/// Returns when a head must be complete that began at `since` and has `bytes` so far: after `grace`
+/// it must keep the rate, and it may take no longer than `limit`.
 pub(super) fn head_deadline(
     since: Instant,
     bytes: usize,
@@ -74,37 +72,36 @@ pub(super) fn head_deadline(
     since.checked_add(time_for(bytes as u64, rate).max(grace).min(limit))
 }
 
-/// How much longer the server waits for a client: waiting uses the time up, bytes earn it back.
-///
-/// So any number of bytes may come, but not for long at less than the rate.
+/// The time the server still waits for a client: waiting uses it up, bytes earn it back. So a
+/// transfer may have any size, but may not stay below the rate for long.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct RateLimit {
     left: Duration,
-    /// The time at first, and the most it can become.
+    /// The initial and the largest value of `left`.
     most: Duration,
     rate: u32,
-    /// Set while it waits.
+    /// Set while the server waits.
     since: Option<Instant>,
 }
 
-impl Patience {
+impl RateLimit {
     pub(super) fn new(most: Duration, rate: u32) -> Self {
         Self { left: most, most, rate, since: None }
     }
 
-    /// Begins or continues to wait and returns the end of it. None: beyond the range of `Instant`.
+    /// Begins or continues to wait, and returns the deadline, unless it is beyond the range of
+    /// `Instant`.
     pub(super) fn deadline(&mut self) -> Option<Instant> {
         self.since.get_or_insert_with(now).checked_add(self.left)
     }
 
-    /// Stops waiting: from here on no time passes.
+    /// Stops waiting, which stops the loss of time.
     pub(super) fn pause(&mut self) {
         if let Some(since) = self.since.take() {
             self.left = self.left.saturating_sub(now().saturating_duration_since(since));
         }
     }
 
-    /// Bytes went over the wire.
     pub(super) fn earn(&mut self, bytes: u64) {
         self.pause();
         if self.left < self.most {
@@ -112,7 +109,7 @@ impl Patience {
         }
     }
 
-    /// Starts anew for another client.
+    /// Starts over for another client.
     pub(super) fn reset(&mut self) {
         (self.left, self.since) = (self.most, None);
     }
@@ -138,7 +135,7 @@ mod tests {
     fn waiting_uses_patience_up_and_bytes_earn_it_back_up_to_the_most() {
         let runtime = crate::Runtime::builder().paused_clock().build().unwrap();
         let waited = async {
-            let mut patience = Patience::new(10 * SECOND, 100);
+            let mut patience = RateLimit::new(10 * SECOND, 100);
             let start = now();
             assert_eq!(patience.deadline(), Some(start + 10 * SECOND));
             crate::time::sleep(4 * SECOND).await;
@@ -150,7 +147,7 @@ mod tests {
             assert_eq!(patience.deadline(), Some(now() + 7 * SECOND));
             patience.earn(1_000_000);
             assert_eq!(patience.deadline(), Some(now() + 10 * SECOND));
-            assert_eq!(Patience::new(Duration::MAX, 0).deadline(), None);
+            assert_eq!(RateLimit::new(Duration::MAX, 0).deadline(), None);
         };
         runtime.block_on(waited).unwrap();
     }

@@ -1,30 +1,26 @@
-//! Upgrades: a connection that goes on with another protocol, WebSocket for one.
-//!
-//! A handler answers [`Response::upgrade`]. If the client asked for that protocol the connection
-//! writes the 101 and hands its socket over, with the bytes read behind the request, to the
-//! function that came with the response; it runs in the connection's task and ends with it. If the
-//! client did not ask, the answer is 426, which names the protocol.
+//! Upgrades to another protocol, such as WebSocket: see [`Response::upgrade`]. The response's
+//! function runs in the connection's task.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
+use std::future::poll_fn;
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 
-use crate::http::app::request::Record;
-use crate::http::app::response::{Payload, Response};
+use crate::http::app::call::poll_caught;
+use crate::http::app::request::RequestRecord;
+use crate::http::app::response::{Response, ResponseBody};
 use crate::http::app::upgraded::{OnUpgrade, Upgraded};
-use crate::http::background::{discard, say, text_of};
+use crate::http::background::{discard, say};
 use crate::http::wire::parse::{Framing, Version};
 
-/// Whether the client asked for the protocol that the response offers.
-pub(super) fn was_asked(record: &Record, response: &Response) -> bool {
+/// Returns whether the client asked for the protocol that the response offers.
+pub(super) fn was_asked(record: &RequestRecord, response: &Response) -> bool {
     let Some(offered) = response.field("upgrade").map(HeaderValue::as_bytes) else { return false };
     let head = &record.head;
     let names = head.fields(&record.bytes).filter(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
     let mut protocols = names.flat_map(|(_, value)| value.split(|byte| *byte == b','));
     response.status == StatusCode::SWITCHING_PROTOCOLS
-        && matches!(response.payload, Payload::Upgrade(_))
+        && matches!(response.payload, ResponseBody::Upgrade(_))
         && head.method(&record.bytes) != "HEAD"
         && head.has_upgrade()
         && head.version() == Version::Http11
@@ -32,7 +28,7 @@ pub(super) fn was_asked(record: &Record, response: &Response) -> bool {
         && protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered))
 }
 
-/// The answer to a client that did not ask: it names the protocol to ask for.
+/// Creates the 426 for a client that did not ask.
 pub(super) fn required(mut response: Response) -> Response {
     let text = "this resource is served to clients that ask for an upgrade";
     let mut answer = Response::text(StatusCode::UPGRADE_REQUIRED, text);
@@ -41,25 +37,11 @@ pub(super) fn required(mut response: Response) -> Response {
     answer
 }
 
-/// Runs the upgrade's function on the socket; a panic of it ends here.
+/// Runs the upgrade's function on the socket, and reports its panic.
 pub(super) async fn run(on_upgrade: OnUpgrade, upgraded: Upgraded) {
-    let mut running = match catch_unwind(AssertUnwindSafe(|| on_upgrade(upgraded))) {
-        Ok(running) => Some(running),
-        Err(payload) => return tell(&text_of(payload)),
-    };
-    std::future::poll_fn(|cx| {
-        let Some(future) = &mut running else { return Poll::Ready(()) };
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => {}
-            Err(payload) => tell(&text_of(payload)),
-        }
-        discard(running.take());
-        Poll::Ready(())
-    })
-    .await;
-}
-
-fn tell(text: &str) {
-    say(format_args!("an upgraded connection panicked: {text}"));
+    // The call only makes a future, so it cannot panic: see `Response::upgrade`.
+    let mut running = Some(on_upgrade(upgraded));
+    if let Err(text) = poll_fn(|cx| poll_caught(&mut running, cx)).await {
+        say(format_args!("an upgraded connection panicked: {text}"));
+    }
 }

@@ -1,11 +1,11 @@
-//! Bytes in, bytes out: the syntax of HTTP/1.1, without I/O, without time, without the rest of the
-//! crate.
+//! Parses and writes the syntax of HTTP/1.1. It does no I/O, reads no clock and uses nothing else
+//! of the crate.
 //!
 //! | file | contents |
 //! | --- | --- |
-//! | `parse` | the head of a request, incrementally and in place |
-//! | `chunked` | the framing of a request body, and of a response's chunks |
-//! | `write` | the lines of a response's head |
+//! | `parse` | parses a request head, incrementally and in place |
+//! | `chunked` | decodes a request body, and writes a response's chunks |
+//! | `write` | writes the lines of a response's head |
 
 pub mod chunked;
 pub mod parse;

@@ -1,7 +1,6 @@
-//! Writing the head of a response: the status line and the header fields, appended to a buffer.
+//! Writes the head of a response into a buffer: the status line and the headers.
 //!
-//! Every function writes whole lines with their line ends, so a head is a sequence of calls and an
-//! empty line behind them.
+//! Each function writes complete lines, so a head is a sequence of calls and then an empty line.
 
 use std::time::SystemTime;
 
@@ -39,7 +38,7 @@ pub(crate) fn write_length(out: &mut Vec<u8>, mut length: u64) {
     write_field(out, "content-length", &digits[start..]);
 }
 
-/// The value of the `Date` field, formatted once a second for all connections.
+/// The value of the `Date` header, formatted once a second for all connections.
 #[derive(Debug)]
 pub(crate) struct Date {
     second: u64,
@@ -48,7 +47,7 @@ pub(crate) struct Date {
 
 impl Default for Date {
     fn default() -> Self {
-        // No clock shows this second, so the first write formats the text.
+        // No clock reaches this second, so the first write formats the text.
         Self { second: u64::MAX, text: String::new() }
     }
 }
