@@ -14,6 +14,8 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -25,13 +27,13 @@ use slab::Slab;
 use super::group::Members;
 use super::index::Index;
 use super::info::{AddError, Fault, Info, JobId, LaneStats, Limit, Outcome, Report, Stats, Status};
-use super::lane::{Kind, LaneBooks};
+use super::lane::{Kind, LOOP_LANE, LaneBooks, THREADS_LANE};
 use super::retry::Retry;
 use super::running::{Running, Shared};
 use super::voice::Voice;
-use super::work::{Make, TaskFuture, Work};
+use super::work::{self, Make, SendTaskOutput, TaskFuture, TaskOutput, Work};
 use crate::event_loop::context;
-use crate::executor::caught::{drop_silently, panic_text};
+use crate::executor::caught::{self, drop_payload, drop_silently, panic_text};
 use crate::executor::id::TaskKey;
 use crate::executor::local;
 use crate::sync::Notify;
@@ -151,8 +153,23 @@ impl Extra {
     }
 }
 
-/// A job that is about to be accepted.
-pub(super) struct NewJob {
+/// A job that is about to be added: for code that keeps jobs until their group is known.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use postlude::deferred::{NewJob, Outcome, Queue};
+/// postlude::run(async {
+///     let jobs = vec![NewJob::future(async {}), NewJob::blocking(|| {})];
+///     let queue = Queue::new();
+///     let group = queue.group("", 0);
+///     group.extend(jobs).unwrap();
+///     group.release(Outcome::Delivered);
+///     queue.idle().await;
+/// })
+/// # }
+/// ```
+#[must_use = "a job is added by `Group::extend`"]
+pub struct NewJob {
     pub(super) work: Work,
     pub(super) extra: Option<Box<Extra>>,
     pub(super) lane: u8,
@@ -161,8 +178,34 @@ pub(super) struct NewJob {
 }
 
 impl NewJob {
-    pub(super) fn future(future: TaskFuture, location: &'static Location<'static>) -> Self {
-        Self { work: Work::Future(future), extra: None, lane: 0, condition: Condition::Answer, location }
+    /// A future, for the loop's lane. Reports name it by this line of your code.
+    #[track_caller]
+    pub fn future<F, M>(future: F) -> Self
+    where
+        F: Future<Output: TaskOutput<M>> + 'static,
+        M: 'static,
+    {
+        Self::new(Work::Future(work::boxed(future)), LOOP_LANE, Location::caller())
+    }
+
+    /// A closure that blocks, for the lane of threads. Reports name it by this line of your code.
+    #[track_caller]
+    pub fn blocking<F, T, M>(closure: F) -> Self
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: SendTaskOutput<M>,
+    {
+        Self::new(work::once(move |_| closure().into_result()).0, THREADS_LANE, Location::caller())
+    }
+
+    pub(super) fn new(work: Work, lane: u8, location: &'static Location<'static>) -> Self {
+        Self { work, extra: None, lane, condition: Condition::Answer, location }
+    }
+}
+
+impl fmt::Debug for NewJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewJob").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
@@ -193,6 +236,7 @@ pub(super) struct Settings {
     pub(super) per_group: usize,
     pub(super) keep: (usize, Duration),
     pub(super) on_event: Option<EventHook>,
+    pub(super) on_fault: Option<EventHook>,
 }
 
 pub(super) struct Books {
@@ -202,7 +246,7 @@ pub(super) struct Books {
     rows: RefCell<Slab<Row>>,
     index: RefCell<Index>,
     /// Jobs that are over, and when they ended, oldest first.
-    over: RefCell<VecDeque<(JobId, u64)>>,
+    over: RefCell<VecDeque<(JobRef, u64)>>,
     last_id: Cell<u64>,
     /// Jobs that are not over.
     pending: Cell<usize>,
@@ -501,42 +545,51 @@ impl Books {
     /// A job is over. Its work must be gone, except where it never began.
     pub(super) fn end(&self, job: JobRef, status: Status, fault: Option<&Fault>) {
         let now = self.now();
-        let mut left = (Slot::EMPTY, None, None);
-        let mut key = None;
-        let is_over = self.with(job, |row| {
-            if row.status.is_final() {
-                return false;
-            }
-            let ran = if row.status == Status::Running { now.saturating_sub(row.began()) } else { 0 };
-            self.lanes[row.lane as usize].end(row.status, status, ran);
-            if row.status == Status::Waiting {
-                row.waited = u32::try_from(now.saturating_sub(row.added)).unwrap_or(u32::MAX);
-            }
-            row.status = status;
-            left.0 = std::mem::replace(&mut row.work, Slot::Number(ran));
-            if let Some(fault) = fault {
-                row.extra.get_or_insert_default().fault = Some(fault.to_string());
-            }
-            if let Some(extra) = &mut row.extra {
-                (left.1, left.2) = (extra.make.take(), extra.once.take());
-                key = extra.key.clone();
-            }
-            true
-        });
-        if is_over != Some(true) {
+        let mut rows = self.rows.borrow_mut();
+        let Some(row) = rows.get_mut(job.row as usize).filter(|row| row.id == job.id) else { return };
+        if row.status.is_final() {
             return;
         }
-        drop_silently(left);
-        if let Some(key) = key {
-            self.end_key(&key, job.id);
+        let before = std::mem::replace(&mut row.status, status);
+        let mut ran = 0;
+        if before == Status::Running {
+            ran = now.saturating_sub(row.began());
+        } else {
+            row.waited = u32::try_from(now.saturating_sub(row.added)).unwrap_or(u32::MAX);
+        }
+        self.lanes[row.lane as usize].end(before, status, ran);
+        let work = std::mem::replace(&mut row.work, Slot::Number(ran));
+        // A job that went well is found by its id; the memory of its group is free for the next one.
+        let group = if status == Status::Done && self.settings.on_event.is_none() { row.group.take() } else { None };
+        let rest = if row.extra.is_some() || fault.is_some() {
+            let extra = row.extra.get_or_insert_default();
+            if let Some(fault) = fault {
+                extra.fault = Some(fault.to_string());
+            }
+            Some((extra.make.take(), extra.once.take(), extra.key.clone()))
+        } else {
+            None
+        };
+        drop(rows);
+        if let Slot::Future(work) = work {
+            drop_silently(work);
+        }
+        if let Some((make, once, key)) = rest {
+            drop_silently((make, once));
+            if let Some(key) = key {
+                self.end_key(&key, job.id);
+            }
         }
         self.tell(job, fault);
-        // A job that went well is found by its id; its group's memory is free for the next.
-        let group = self.with(job, |row| if status == Status::Done { row.group.take() } else { None });
         drop(group);
         self.ended.set(self.ended.get() + 1);
-        self.over.borrow_mut().push_back((job.id, now));
-        self.forget_old(now);
+        let mut over = self.over.borrow_mut();
+        over.push_back((job, now));
+        let is_full = over.len() > self.settings.keep.0;
+        drop(over);
+        if is_full {
+            self.forget_old(now);
+        }
         self.pending.set(self.pending.get() - 1);
         if self.pending.get() == 0 {
             self.give_back_memory();
@@ -569,20 +622,17 @@ impl Books {
     /// Removes rows that are over, as far as there are too many or they are too old.
     fn forget_old(&self, now: u64) {
         let (most, longest) = self.settings.keep;
-        let longest = micros(longest);
+        let oldest = now.saturating_sub(micros(longest));
         loop {
             let mut over = self.over.borrow_mut();
-            let Some(&(id, ended)) = over.front() else { return };
-            if over.len() <= most && now.saturating_sub(ended) <= longest {
+            let Some(&(job, ended)) = over.front() else { return };
+            if over.len() <= most && ended >= oldest {
                 return;
             }
             over.pop_front();
             drop(over);
-            let mut index = self.index.borrow_mut();
-            let row = index.get(id);
-            index.remove(id);
-            drop(index);
-            let row = row.and_then(|row| self.rows.borrow_mut().try_remove(row as usize));
+            self.index.borrow_mut().remove(job.id);
+            let row = self.rows.borrow_mut().try_remove(job.row as usize);
             drop_silently(row);
         }
     }
@@ -604,26 +654,40 @@ impl Books {
 
     // -- telling
 
-    /// Tells the hook of a job's new status, and stderr of one that did not succeed if there is no
-    /// hook. `fault` is what is new about it.
+    /// Tells the hooks of a job's new status. Without a hook for them, stderr is told of failures
+    /// here, and of skipped jobs by their group, which knows how many there are.
+    #[inline]
     fn tell(&self, job: JobRef, fault: Option<&Fault>) {
-        if let Some(hook) = &self.settings.on_event {
-            let Some(info) = self.info(job) else { return };
-            if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(&info, fault))) {
-                self.voice.say(&format!("the hook of a deferred queue panicked: {}", panic_text(&payload)));
-                drop_silently(payload);
-            }
-        } else if fault.is_some() {
-            let failed = self.with(job, |row| row.status == Status::Failed).unwrap_or_default();
-            if let (true, Some(info)) = (failed, self.info(job)) {
-                self.voice.say(&info.to_string());
-            }
+        if self.settings.on_event.is_some() || fault.is_some() {
+            self.call_hooks(job, fault);
         }
     }
 
-    /// Whether a hook is told of everything, so that stderr is not.
+    #[inline(never)] // most jobs go well and are not watched
+    fn call_hooks(&self, job: JobRef, fault: Option<&Fault>) {
+        let Settings { on_event, on_fault, .. } = &self.settings;
+        let Some(info) = self.info(job) else { return };
+        if let Some(hook) = on_event {
+            self.call(hook, &info, fault);
+        }
+        let is_over = matches!(info.status, Status::Failed | Status::Skipped);
+        match on_fault {
+            Some(hook) if is_over => self.call(hook, &info, fault),
+            None if info.status == Status::Failed => self.voice.say(&info.to_string()),
+            _ => {}
+        }
+    }
+
+    fn call(&self, hook: &EventHook, info: &Info, fault: Option<&Fault>) {
+        if let Err(payload) = caught::call(|| hook(info, fault)) {
+            self.voice.say(&format!("the hook of a deferred queue panicked: {}", panic_text(&payload)));
+            drop_payload(payload);
+        }
+    }
+
+    /// Whether a hook is told of what goes wrong, so that stderr is not.
     pub(super) fn has_hook(&self) -> bool {
-        self.settings.on_event.is_some()
+        self.settings.on_fault.is_some()
     }
 
     pub(super) fn info(&self, job: JobRef) -> Option<Info> {
@@ -793,7 +857,7 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         let unfinished = std::mem::take(&mut *self.unfinished.borrow_mut());
-        if !unfinished.is_empty() && self.settings.on_event.is_none() {
+        if !unfinished.is_empty() {
             self.voice.say(&Report { unfinished, ended: self.ended.get() }.to_string());
         }
         let _ = QUEUES.try_with(|queues| queues.borrow_mut().remove(&self.number));
@@ -861,7 +925,7 @@ impl Row {
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
 }
 
 #[cfg(test)]

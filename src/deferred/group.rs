@@ -14,12 +14,13 @@ use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::books::{Books, JobRef, NewJob, Phase};
+use super::books::{Books, Condition, JobRef, NewJob, Phase};
 use super::info::{AddError, Fault, JobId, Limit, Outcome, Status};
+use super::lane::{LOOP_LANE, THREADS_LANE};
 use super::queue::Permit;
 use super::run::{Runner, spawn};
 use super::task::{InGroup, Once, Task};
-use super::work::{self, TaskOutput};
+use super::work::{SendTaskOutput, TaskOutput};
 use crate::event_loop::context;
 use crate::executor::id::TaskKey;
 
@@ -60,6 +61,8 @@ pub(super) struct Members {
     pub(super) outcome: Cell<Option<Outcome>>,
     pub(super) concurrent: Cell<bool>,
     stop_on_error: Cell<bool>,
+    /// Some job has a condition of its own.
+    chooses: Cell<bool>,
     /// The task that runs the group, if one does.
     pub(super) runner: Cell<TaskKey>,
     /// The job that runs as a task of its own while the runner waits for it.
@@ -109,6 +112,7 @@ impl Group {
             outcome: Cell::new(None),
             concurrent: Cell::new(false),
             stop_on_error: Cell::new(false),
+            chooses: Cell::new(false),
             runner: Cell::new(TaskKey::NONE),
             awaited: Cell::new(None),
             singles: Cell::new(0),
@@ -127,8 +131,39 @@ impl Group {
         F: Future<Output: TaskOutput<M>> + 'static,
         M: 'static,
     {
-        self.members.admit(0, 1)?;
-        Ok(self.members.enter(NewJob::future(work::boxed(future), Location::caller())))
+        self.members.admit(LOOP_LANE, 1)?;
+        Ok(self.members.enter(NewJob::future(future)))
+    }
+
+    /// Adds a closure that blocks, for the lane of threads. Reports name it by this line of your
+    /// code.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; the closure is dropped.
+    #[track_caller]
+    pub fn add_blocking<F, T, M>(&self, closure: F) -> Result<JobId, AddError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: SendTaskOutput<M>,
+    {
+        self.members.admit(THREADS_LANE, 1)?;
+        Ok(self.members.enter(NewJob::blocking(closure)))
+    }
+
+    /// Adds all of these jobs, or none if they do not all fit.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; the jobs are dropped.
+    pub fn extend(&self, jobs: Vec<NewJob>) -> Result<(), AddError> {
+        let blocking = jobs.iter().filter(|job| job.lane == THREADS_LANE).count();
+        self.members.admit(LOOP_LANE, jobs.len())?;
+        self.members.admit(THREADS_LANE, blocking)?;
+        jobs.into_iter().for_each(|job| {
+            self.members.enter(job);
+        });
+        Ok(())
     }
 
     /// Describes a job with a name, which `run` or `run_blocking` adds.
@@ -143,7 +178,7 @@ impl Group {
     ///
     /// See [`AddError`].
     pub fn reserve(&self, n: usize) -> Result<Permit, AddError> {
-        self.members.admit(0, n)?;
+        self.members.admit(LOOP_LANE, n)?;
         Ok(Permit::new(&self.members.books, Some(self.clone()), n))
     }
 
@@ -226,6 +261,9 @@ impl Members {
     /// Adds a job that was admitted.
     pub(super) fn enter(self: &Rc<Self>, job: NewJob) -> JobId {
         let condition = job.condition;
+        if condition != Condition::Answer {
+            self.chooses.set(true);
+        }
         let job = self.books.enter(job, Some(Rc::clone(self)));
         match self.outcome.get() {
             Some(outcome) if !condition.holds(outcome) => {
@@ -246,12 +284,15 @@ impl Members {
         }
         self.gate.set(Gate::Open);
         self.outcome.set(Some(outcome));
-        if self.line.borrow().len() == 0 {
-            self.close_if_over();
-            return;
+        if !outcome.is_answer() || self.chooses.get() {
+            self.skip_excluded(outcome);
         }
-        self.skip(|books, job| !books.condition(job).holds(outcome), &Fault::Condition(outcome));
         self.run();
+    }
+
+    #[inline(never)] // most groups run all of their jobs
+    fn skip_excluded(&self, outcome: Outcome) {
+        self.skip(|books, job| !books.condition(job).holds(outcome), &Fault::Condition(outcome));
     }
 
     /// Ends the waiting jobs that are meant, and says so in one line.

@@ -59,6 +59,10 @@ impl Index {
         if self.pages.back()?.number == number {
             return Some(self.pages.len() - 1);
         }
+        // Rows are mostly removed in the order in which they were added.
+        if self.pages.front()?.number == number {
+            return Some(0);
+        }
         self.pages.binary_search_by_key(&number, |page| page.number).ok()
     }
 

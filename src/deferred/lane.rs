@@ -12,6 +12,9 @@ use crate::sync::Semaphore;
 pub(super) const LOOP: &str = "loop";
 /// The lane of blocking jobs that name none.
 pub(super) const THREADS: &str = "threads";
+/// Their numbers.
+pub(super) const LOOP_LANE: u8 = 0;
+pub(super) const THREADS_LANE: u8 = 1;
 /// Threads of that lane, and of any thread lane that does not say.
 const DEFAULT_THREADS: usize = 4;
 /// How long a lane that is full may be still before that is reported.

@@ -23,6 +23,7 @@ mod work;
 use std::future::Future;
 use std::panic::Location;
 
+pub use books::NewJob;
 pub use group::Group;
 pub use info::{AddError, Fault, Histogram, Info, JobId, LaneStats, Limit, Outcome, Report, Stats, Status};
 pub use lane::Lane;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::books::{Books, NewJob, Phase, Settings, find};
 use super::group::Group;
 use super::info::{AddError, Fault, Info, JobId, Report, Stats};
-use super::lane::{LOOP, Lane, LaneBooks, THREADS};
+use super::lane::{Kind, LOOP, LOOP_LANE, Lane, LaneBooks, THREADS, THREADS_LANE};
 use super::retry::Retry;
 use super::run::{Single, spawn};
 use super::task::{InQueue, Once, Task};
-use super::work::{self, RunAgain, TaskOutput};
+use super::work::{self, RunAgain, SendTaskOutput, TaskOutput, Work};
 use crate::event_loop::context;
 use crate::event_loop::misuse::Misuse;
 use crate::runtime::{Handle, RemoteHandle};
@@ -72,17 +72,34 @@ impl QueueBuilder {
     }
 
     /// Adds a lane, or replaces the one of that name.
+    ///
+    /// # Panics
+    ///
+    /// If the one that it replaces takes another kind of work: "the lane `threads` is one of
+    /// threads".
     pub fn lane(mut self, lane: Lane) -> Self {
         match self.lanes.iter_mut().find(|one| one.name == lane.name) {
-            Some(one) => *one = lane,
+            Some(one) => {
+                let of = if one.kind == Kind::Threads { "threads" } else { "the loop" };
+                assert!(one.kind == lane.kind, "the lane `{}` is one of {of}", lane.name);
+                *one = lane;
+            }
             None => self.lanes.push(lane),
         }
         self
     }
 
+    /// Calls `hook` for each job that fails for good or is not run. By default stderr is told, in one
+    /// line for a job or, if several of a group are not run, for all of them.
+    ///
+    /// A panic of the hook is reported and ends there.
+    pub fn on_fault(mut self, hook: impl Fn(&Info, Option<&Fault>) + 'static) -> Self {
+        self.settings.on_fault = Some(Box::new(hook));
+        self
+    }
+
     /// Calls `hook` whenever a job is accepted, begins a try, waits for another one, or is over.
-    /// The [`Fault`] comes with the step that it caused. Nothing is printed on stderr then, except
-    /// for lanes that stall.
+    /// The [`Fault`] comes with the step that it caused. A plain future that begins is not told of.
     ///
     /// A panic of the hook is reported and ends there.
     pub fn on_event(mut self, hook: impl Fn(&Info, Option<&Fault>) + 'static) -> Self {
@@ -134,7 +151,7 @@ impl Queue {
 
     /// Configures a queue.
     pub fn builder() -> QueueBuilder {
-        let settings = Settings { pending: PENDING, per_group: PER_GROUP, keep: KEEP, on_event: None };
+        let settings = Settings { pending: PENDING, per_group: PER_GROUP, keep: KEEP, on_event: None, on_fault: None };
         QueueBuilder { settings, lanes: vec![Lane::on_loop(LOOP), Lane::on_threads(THREADS)] }
     }
 
@@ -157,8 +174,28 @@ impl Queue {
         F: Future<Output: TaskOutput<M>> + 'static,
         M: 'static,
     {
-        self.books.admit(0, 1)?;
-        Ok(self.enter(NewJob::future(work::boxed(future), Location::caller())))
+        self.books.admit(LOOP_LANE, 1)?;
+        Ok(self.enter(NewJob::future(future)))
+    }
+
+    /// Adds a closure that blocks, for the lane of threads. Reports name it by this line of your
+    /// code.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; the closure is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn add_blocking<F, T, M>(&self, closure: F) -> Result<JobId, AddError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: SendTaskOutput<M>,
+    {
+        self.books.admit(THREADS_LANE, 1)?;
+        Ok(self.enter(NewJob::blocking(closure)))
     }
 
     /// Adds a job that was admitted.
@@ -191,7 +228,7 @@ impl Queue {
     ///
     /// See [`AddError`].
     pub fn reserve(&self, n: usize) -> Result<Permit, AddError> {
-        self.books.admit(0, n)?;
+        self.books.admit(LOOP_LANE, n)?;
         Ok(Permit::new(&self.books, None, n))
     }
 
@@ -304,6 +341,14 @@ impl Queue {
         }
     }
 
+    /// Tells the jobs that the queue will end: see [`Running::stopping`](super::Running::stopping).
+    /// What waits for a delay or its next try is cut off. Jobs are still accepted.
+    pub fn begin_drain(&self) {
+        self.books.begin_drain();
+        let asleep = self.books.jobs_left().into_iter().filter(|&job| self.books.is_asleep(job));
+        asleep.for_each(|job| self.abort(job));
+    }
+
     /// Ends the queue: waits for the pending jobs, at most `limit`, then cuts off the rest.
     ///
     /// Jobs may add others meanwhile. What waits for a delay or its next try is not waited for.
@@ -315,9 +360,7 @@ impl Queue {
     pub async fn drain(&self, limit: Duration) -> Report {
         let books = &self.books;
         let before = books.ended();
-        books.begin_drain();
-        let asleep = books.jobs_left().into_iter().filter(|&job| books.is_asleep(job));
-        asleep.for_each(|job| self.abort(job));
+        self.begin_drain();
         let _in_time = time::timeout(limit, self.idle()).await;
         books.phase.set(Phase::Closed);
         self.release();
@@ -409,7 +452,7 @@ impl Permit {
         }
         self.left -= 1;
         self.books.reserved.set(self.books.reserved.get() - 1);
-        let job = NewJob::future(work::boxed(future), Location::caller());
+        let job = NewJob::future(future);
         Ok(match &self.group {
             Some(group) => group.members().enter(job),
             None => Queue { books: Rc::clone(&self.books) }.enter(job),
@@ -452,11 +495,11 @@ impl QueueHandle {
             let mut make = Some(make);
             poll_fn(move |_| {
                 let Some(books) = find(queue) else { return Poll::Ready(Err(AddError::ShuttingDown)) };
-                if let Err(error) = books.admit(0, 1) {
+                if let Err(error) = books.admit(LOOP_LANE, 1) {
                     return Poll::Ready(Err(error));
                 }
                 let Some(make) = make.take() else { return Poll::Pending };
-                let job = NewJob::future(work::boxed(make()), location);
+                let job = NewJob::new(Work::Future(work::boxed(make())), LOOP_LANE, location);
                 Poll::Ready(Ok(Queue { books }.enter(job)))
             })
         })

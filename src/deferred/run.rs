@@ -68,11 +68,13 @@ impl Drop for Ready {
 }
 
 /// True, and the task is woken later, if nothing may begin now.
+#[inline]
 fn is_held(books: &Books) -> bool {
-    if books.held.get() {
+    let is_held = books.held.get();
+    if is_held {
         books.held_up.borrow_mut().push(current_task());
     }
-    books.held.get()
+    is_held
 }
 
 /// Runs a group to the end of its line. Dropping it cuts off what has not ended.
@@ -156,7 +158,7 @@ impl Drop for Runner {
             drop_silently(future);
             cut(&self.members.books, job);
         }
-        self.members.give_up();
+        if self.members.waiting() > 0 { self.members.give_up() } else { self.members.close_if_over() }
     }
 }
 

@@ -268,7 +268,7 @@ where
 }
 
 /// A closure for a thread that is called once.
-fn once(closure: impl FnOnce(Running) -> Result<(), SendError> + Send + 'static) -> AnyWork {
+pub(super) fn once(closure: impl FnOnce(Running) -> Result<(), SendError> + Send + 'static) -> AnyWork {
     let mut closure = Some(closure);
     AnyWork(Work::Make(Make::OnThread(Box::new(move |running| match closure.take() {
         Some(closure) => Box::new(move || closure(running)),

@@ -37,6 +37,7 @@ mod conn;
 mod server;
 mod wire;
 
+pub use crate::deferred::AddError;
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use app::body::{Body, BodyError};
 pub use app::delivery::Delivery;
@@ -53,9 +54,7 @@ pub use app::router::Router;
 pub use app::sse::{Event, sse, sse_with};
 pub use app::upgraded::Upgraded;
 pub use app::{files, middleware};
-pub use background::{
-    AddError, BackgroundTasks, FailureKind, NewTask, TaskFailure, TaskOutput, TaskRef, UnfinishedTask,
-};
+pub use background::BackgroundTasks;
 pub use conn::limits::Limits;
 #[cfg(feature = "signal")]
 pub use server::serve;

@@ -5,25 +5,28 @@ use std::fmt;
 use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::app::router::Router;
-use super::background::{FailureHook, Ledger, TaskFailure, TaskLimits, UnfinishedTask, say};
+use super::background::say;
 use super::conn::closing::{self, Leftover};
 use super::conn::connection::Connection;
 use super::conn::limits::Limits;
 use super::conn::places::Places;
 use super::conn::shared::ServerState;
+use crate::deferred::{Fault, Info, Lane, Queue, Status};
 use crate::net::{TcpListener, TcpStream, ToAddress};
 #[cfg(feature = "signal")]
 use crate::signal::{self, Signal};
 use crate::{spawn, time};
 
 type Until = Pin<Box<dyn Future<Output = ()>>>;
+type TaskHook = Box<dyn Fn(&Info, Option<&Fault>)>;
 
 /// An HTTP/1.1 server on one address.
 ///
@@ -54,7 +57,8 @@ pub struct Server {
     listener: TcpListener,
     limits: Limits,
     router: Cell<Router>,
-    hook: Cell<Option<FailureHook>>,
+    hook: Cell<Option<TaskHook>>,
+    queue: Cell<Option<Queue>>,
     until: Option<Until>,
     /// Caught from `shutdown_on_signals` on. `run` reports an error.
     #[cfg(feature = "signal")]
@@ -99,6 +103,7 @@ impl Server {
             limits: Limits::default(),
             router: Cell::new(router),
             hook: Cell::new(None),
+            queue: Cell::new(None),
             until: None,
             #[cfg(feature = "signal")]
             signals: None,
@@ -113,12 +118,41 @@ impl Server {
         self
     }
 
-    /// Sets a function to call for each background task that fails or is not run. By default each
-    /// is a line on stderr.
+    /// Sets a function to call for each background task that fails or is not run, with the error
+    /// itself. By default stderr is told. Has no effect on a queue of your own, which has
+    /// [`on_fault`](crate::deferred::QueueBuilder::on_fault).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::deferred::{Fault, Status};
+    /// use postlude::http::{Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_task_error(|task, fault| match fault {
+    ///     Some(Fault::Panic(_)) => eprintln!("a bug: {task}"),
+    ///     _ if task.status == Status::Skipped => {}
+    ///     _ => eprintln!("{} of {} failed: {:?}", task.name, task.label, task.fault),
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn on_task_error(self, hook: impl Fn(&TaskFailure) + 'static) -> Self {
+    pub fn on_task_error(self, hook: impl Fn(&Info, Option<&Fault>) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
         self
+    }
+
+    /// Uses a queue of your own for background tasks: with lanes, limits and hooks. The limits of
+    /// background tasks in [`Limits`] have no effect then. A stop of the server drains it.
+    #[must_use]
+    pub fn queue(self, queue: Queue) -> Self {
+        self.queue.set(Some(queue));
+        self
+    }
+
+    /// Returns the queue of the server's background tasks: to ask for one by its id, cancel it, or
+    /// add others.
+    #[must_use]
+    pub fn tasks(&self) -> Queue {
+        self.shared().queue.clone()
     }
 
     /// Stops when this future is ready.
@@ -150,13 +184,17 @@ impl Server {
         self.shared.get_or_init(|| {
             let router = self.router.take().finished();
             let limits = self.limits.clone().normalised();
-            let tasks = TaskLimits {
-                per_server: limits.background_tasks,
-                per_request: limits.background_tasks_per_request,
-                threads: limits.background_threads,
-            };
-            let ledger = Rc::new(Ledger::new(tasks, self.hook.take()));
-            Rc::new(ServerState::new(router, limits, ledger))
+            let queue = self.queue.take().unwrap_or_else(|| {
+                let queue = Queue::builder()
+                    .pending(limits.background_tasks)
+                    .per_group(limits.background_tasks_per_request)
+                    .lane(Lane::on_threads("threads").at_once(limits.background_threads));
+                match self.hook.take() {
+                    Some(hook) => queue.on_fault(hook).build(),
+                    None => queue.build(),
+                }
+            });
+            Rc::new(ServerState::new(router, limits, queue))
         })
     }
 
@@ -295,19 +333,28 @@ impl Stop {
 }
 
 async fn drain(shared: &ServerState, stop: &mut Stop) -> ShutdownReport {
-    let (completed, failed) = (shared.ledger.completed(), shared.ledger.failed());
+    let queue = &shared.queue;
+    let before = queue.stats().total();
+    queue.begin_drain();
     let mut limit = time::sleep(shared.limits.drain_limit);
+    let mut idle = pin!(queue.idle());
     poll_fn(|cx| {
         shared.places.wait(cx);
-        let idle = shared.ledger.poll_idle(cx).is_ready() && shared.places.is_empty();
-        if idle || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
+        let is_quiet = idle.as_mut().poll(cx).is_ready();
+        if is_quiet {
+            // Handlers that still run may add others.
+            idle.set(queue.idle());
+        }
+        let is_over = is_quiet && shared.places.is_empty();
+        if is_over || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
     })
     .await;
     let connections_cut = shared.places.cut().await;
-    let unfinished = shared.ledger.close().await;
+    let unfinished = queue.drain(Duration::ZERO).await.unfinished;
+    let after = queue.stats().total();
     ShutdownReport {
-        completed: shared.ledger.completed() - completed,
-        failed: shared.ledger.failed() - failed,
+        completed: (after.done - before.done) as usize,
+        failed: (after.failed - before.failed) as usize,
         connections_cut,
         unfinished,
     }
@@ -334,7 +381,7 @@ pub struct ShutdownReport {
     /// Connections that were cut.
     pub connections_cut: usize,
     /// Background tasks that did not finish, in the order they were added.
-    pub unfinished: Vec<UnfinishedTask>,
+    pub unfinished: Vec<Info>,
 }
 
 impl fmt::Display for ShutdownReport {
@@ -346,7 +393,11 @@ impl fmt::Display for ShutdownReport {
             unfinished.len()
         )?;
         write!(f, "; {connections_cut} connections cut")?;
-        unfinished.iter().try_for_each(|task| write!(f, "\n  not finished: {task}"))
+        unfinished.iter().try_for_each(|task| {
+            let Info { name, label, group, age, .. } = task;
+            let state = if task.status == Status::Running { "running" } else { "not begun" };
+            write!(f, "\n  not finished: '{name}' ({label}, request {group}), {state}, {:.1} s old", age.as_secs_f64())
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::time::Duration;
 
+use postlude::deferred::{Limit, Status};
 use postlude::http::{
     AddError, BackgroundTasks, Error, FromRequest, Limits, Path, Request, Response, Result, Router, Server, StatusCode,
 };
@@ -33,7 +34,7 @@ impl Diary {
     /// A server that notes failures here.
     fn server(&self, router: Router) -> Server {
         let diary = self.clone();
-        server(router.state(self.clone())).on_task_error(move |failure| diary.note(format!("! {failure}")))
+        server(router.state(self.clone())).on_task_error(move |task, _| diary.note(format!("! {task}")))
     }
 
     async fn get(&self, router: Router, path: &str) -> String {
@@ -178,9 +179,11 @@ fn a_failure_says_in_what_way_and_why() {
             tasks.task("four").run(async || ())?;
             Err::<&str, _>(Error::new(422, "no"))
         });
-    let server = server(router).on_task_error(move |failure| {
-        let line = format!("{} {:?} {} {}", failure.name, failure.kind, failure.message, failure.request);
-        tell.borrow_mut().push((failure.id, failure.number, line));
+    let first = Cell::new(0);
+    let server = server(router).on_task_error(move |task, fault| {
+        first.set(if first.get() == 0 { task.id.get() } else { first.get() });
+        let line = format!("{} {} {} {}", task.name, task.status, fault.unwrap(), task.label);
+        tell.borrow_mut().push((task.id.get() - first.get() + 1, task.group, line));
     });
     paused(async {
         exchange_with(server, &format!("{}{}", get("/failed"), get("/"))).await;
@@ -188,10 +191,10 @@ fn a_failure_says_in_what_way_and_why() {
     });
     let told: Vec<_> = told.take().into_iter().map(|(id, number, line)| format!("{id} {number} {line}")).collect();
     let lines = [
-        "1 1 four Skipped the handler failed with 422 GET /failed",
-        "2 2 one Error no disk GET /",
-        "3 2 two Skipped 'one' failed GET /",
-        "4 2 three Skipped 'one' failed GET /",
+        "1 1 four skipped the handler failed with 422 GET /failed",
+        "2 2 one failed no disk GET /",
+        "3 2 two skipped 'one' failed before it GET /",
+        "4 2 three skipped 'one' failed before it GET /",
     ];
     assert_eq!(told, lines);
 }
@@ -241,7 +244,9 @@ fn a_response_whose_tasks_do_not_fit_is_a_503() {
 #[test]
 fn an_error_that_no_later_try_mends_does_not_ask_for_one() {
     use postlude::http::IntoResponse;
-    for (error, retries) in [(AddError::Full, true), (AddError::ShuttingDown, true), (AddError::Closed, false)] {
+    for (error, retries) in
+        [(AddError::Full(Limit::Queue), true), (AddError::ShuttingDown, true), (AddError::Closed, false)]
+    {
         for answer in [error.into_response(), Error::from(error).into_response()] {
             assert_eq!(
                 (answer.status(), answer.field("retry-after").is_some()),
@@ -651,7 +656,7 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
         let report = running.await.unwrap().unwrap();
         assert_eq!(diary.lines(), ["short"]);
         assert_eq!((time::now() - begin).as_secs(), 11);
-        let left: Vec<_> = report.unfinished.iter().map(|task| (task.name.as_str(), task.started)).collect();
+        let left: Vec<_> = report.unfinished.iter().map(|task| (&*task.name, task.status == Status::Running)).collect();
         assert_eq!(left, [("endless", true), ("behind it", false)]);
         assert_eq!((report.completed, report.connections_cut), (1, 0));
     });
@@ -768,7 +773,7 @@ fn a_stop_ends_a_concurrent_list_too_and_names_what_ran() {
         let client = TcpStream::connect(address).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let report = running.await.unwrap().unwrap();
-        let left: Vec<_> = report.unfinished.iter().map(|task| (task.name.as_str(), task.started)).collect();
+        let left: Vec<_> = report.unfinished.iter().map(|task| (&*task.name, task.status == Status::Running)).collect();
         assert_eq!(left, [("one", true), ("two", true)]);
     });
 }

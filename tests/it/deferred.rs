@@ -604,7 +604,7 @@ fn other_threads_add_ask_and_cancel() {
                 let limit = Duration::from_secs(60);
                 let mut add = handle.add(|| async {});
                 let id = add.wait(limit).unwrap().unwrap().unwrap();
-                let mut endless = handle.add(|| std::future::pending::<()>());
+                let mut endless = handle.add(std::future::pending::<()>);
                 let endless = endless.wait(limit).unwrap().unwrap().unwrap();
                 assert!(handle.get(endless).wait(limit).unwrap().unwrap().is_some());
                 assert!(handle.cancel(endless).wait(limit).unwrap().unwrap());
@@ -673,7 +673,9 @@ fn hooks_see_each_step_of_a_job_with_the_error_itself() {
         let told = steps.clone();
         let hook = move |info: &Info, fault: Option<&Fault>| {
             let kind = match fault {
-                Some(Fault::Error(error)) => format!(" {:?}", error.downcast_ref::<std::io::Error>().map(|e| e.kind())),
+                Some(Fault::Error(error)) => {
+                    format!(" {:?}", error.downcast_ref::<std::io::Error>().map(std::io::Error::kind))
+                }
                 Some(_) => " other".to_owned(),
                 None => String::new(),
             };

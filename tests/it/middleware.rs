@@ -263,7 +263,7 @@ fn the_answer_to_a_panic_can_be_shaped_and_background_tasks_do_not_run() {
     };
     let shape = middleware::catch_panic_with(|text| (StatusCode::BAD_GATEWAY, format!("sorry: {text}")));
     paused(async {
-        let server = server(Router::new().get("/", handler).with(shape)).on_task_error(|_| {});
+        let server = server(Router::new().get("/", handler).with(shape)).on_task_error(|_, _| {});
         let answer = exchange_with(server, &get("/")).await;
         assert!(answer.starts_with("HTTP/1.1 502") && answer.ends_with("sorry: number 7"), "{answer}");
         time::sleep(SECOND).await;
@@ -297,12 +297,7 @@ fn failing() -> Server {
         .get("/busy", async || Response::new(200).background(async {}))
         .post("/text", async |text: String| text)
         .get("/chosen", async || (StatusCode::NOT_FOUND, "chosen"));
-    server(app).limits(Limits {
-        background_tasks: 0,
-        background_tasks_per_request: 0,
-        max_body: 4,
-        ..Limits::default()
-    })
+    server(app).limits(Limits { background_tasks: 0, max_body: 4, ..Limits::default() })
 }
 
 #[test]

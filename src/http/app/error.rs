@@ -12,7 +12,8 @@ use super::body::BodyError;
 use super::call::UNANSWERED;
 use super::rejection::Rejection;
 use super::response::{IntoResponse, Response};
-use crate::http::background::{AddError, RETRY_AFTER, say};
+use crate::deferred::AddError;
+use crate::http::background::{RETRY_AFTER, say};
 
 /// The result of a handler that uses `?`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,6 +62,21 @@ impl Error {
 
     fn told(status: StatusCode, error: &dyn StdError) -> Self {
         Self { status, text: error.to_string(), is_temporary: false, source: None }
+    }
+}
+
+impl From<Error> for Box<dyn StdError> {
+    /// The error behind a 500, if it is one, else the text: so a background task may use `?` as a
+    /// handler does.
+    fn from(error: Error) -> Self {
+        error.source.unwrap_or_else(|| error.text.into())
+    }
+}
+
+impl From<Error> for Box<dyn StdError + Send + Sync> {
+    /// The text, for a blocking background task: the error behind a 500 need not be `Send`.
+    fn from(error: Error) -> Self {
+        error.source.map_or(error.text, |source| source.to_string()).into()
     }
 }
 

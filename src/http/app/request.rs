@@ -16,7 +16,8 @@ use super::body::Body;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
 use super::settings::{EndpointSettings, RouteSettings};
-use crate::http::background::{BackgroundTasks, Ledger};
+use crate::deferred::Queue;
+use crate::http::background::BackgroundTasks;
 use crate::http::wire::parse::Head;
 
 /// A request's head, its route, and its background tasks.
@@ -40,11 +41,11 @@ pub(crate) struct RequestRecord {
     /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,
     /// Counts the server's background tasks.
-    ledger: Rc<Ledger>,
+    queue: Queue,
 }
 
 impl RequestRecord {
-    pub(crate) fn new(ledger: Rc<Ledger>, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(queue: Queue, peer: Option<SocketAddr>) -> Self {
         Self {
             bytes: Vec::new(),
             head: Head::default(),
@@ -56,7 +57,7 @@ impl RequestRecord {
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
             answered: Cell::new(false),
-            ledger,
+            queue,
         }
     }
 
@@ -95,7 +96,7 @@ impl RequestRecord {
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);
-            BackgroundTasks::new(Rc::clone(&self.ledger), line, self.number)
+            BackgroundTasks::new(&self.queue, line, self.number)
         })
     }
 }

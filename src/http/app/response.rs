@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::upgraded::{OnUpgrade, Upgraded};
-use crate::http::background::{QueuedTask, TaskOutput};
+use crate::deferred::{NewJob, SendTaskOutput, TaskOutput};
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -74,7 +74,7 @@ pub struct Response {
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     pub(crate) payload: ResponseBody,
     /// The response's own background tasks, which run after those of extractors and handler.
-    pub(crate) tasks: Vec<QueuedTask>,
+    pub(crate) tasks: Vec<NewJob>,
     /// Whether the handler failed. A layer passes it on with the response.
     pub(crate) failed: bool,
 }
@@ -219,12 +219,12 @@ impl Response {
     /// If the list is full when the response is sent, the answer is a 503 instead.
     #[must_use]
     #[track_caller]
-    pub fn background<F>(mut self, task: F) -> Self
+    pub fn background<F, M>(mut self, task: F) -> Self
     where
-        F: Future + 'static,
-        F::Output: TaskOutput,
+        F: Future<Output: TaskOutput<M>> + 'static,
+        M: 'static,
     {
-        self.tasks.push(QueuedTask::future(task));
+        self.tasks.push(NewJob::future(task));
         self
     }
 
@@ -232,12 +232,12 @@ impl Response {
     /// server's background threads.
     #[must_use]
     #[track_caller]
-    pub fn background_blocking<F, T>(mut self, task: F) -> Self
+    pub fn background_blocking<F, T, M>(mut self, task: F) -> Self
     where
         F: FnOnce() -> T + Send + 'static,
-        T: TaskOutput,
+        T: SendTaskOutput<M>,
     {
-        self.tasks.push(QueuedTask::blocking(task));
+        self.tasks.push(NewJob::blocking(task));
         self
     }
 }

@@ -14,10 +14,11 @@ use super::buffer::{GrownBuffers, Input, OutputBuffer};
 use super::incoming::IncomingBody;
 use super::limits::Limits;
 use super::timer::RateLimit;
+use crate::deferred::Queue;
 use crate::http::app::delivery::Watch;
 use crate::http::app::request::RequestRecord;
 use crate::http::app::upgraded::OnUpgrade;
-use crate::http::background::{Ledger, Trigger};
+use crate::http::background::Trigger;
 use crate::http::wire::parse::HeadParser;
 
 /// The number of spare `Active`s that are kept.
@@ -38,13 +39,13 @@ pub(super) struct Active {
 }
 
 impl Active {
-    pub(super) fn new(limits: &Limits, ledger: &Rc<Ledger>) -> Self {
+    pub(super) fn new(limits: &Limits, queue: &Queue) -> Self {
         Self {
             input: Input::default(),
             output: OutputBuffer::new(limits.max_buffer, RateLimit::new(limits.write_timeout, limits.write_rate)),
             parser: HeadParser::new(limits.head),
             head_since: None,
-            record: Rc::new(RequestRecord::new(Rc::clone(ledger), None)),
+            record: Rc::new(RequestRecord::new(queue.clone(), None)),
             body: None,
             calling: false,
             on_upgrade: None,
@@ -53,7 +54,7 @@ impl Active {
 
     /// Creates the trigger of the request's tasks, if it has any.
     pub(super) fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
-        self.record.tasks.get().map(|tasks| Trigger::new(tasks.clone(), failed))
+        self.record.tasks.get().map(|tasks| Trigger::new(tasks, failed))
     }
 
     /// Returns whether another connection could use it.

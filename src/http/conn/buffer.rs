@@ -19,9 +19,10 @@ use std::time::Instant;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::timer::RateLimit;
+use crate::deferred::Outcome;
 use crate::http::app::delivery::Watch;
 use crate::http::app::response::ResponseBody;
-use crate::http::background::{AnswerOutcome, Trigger};
+use crate::http::background::Trigger;
 use crate::task::{has_budget, spend};
 
 /// The size of a read at first, and of spare buffers.
@@ -172,9 +173,9 @@ struct Mark {
 }
 
 impl Mark {
-    fn fire(self, outcome: AnswerOutcome, accepted: u64) {
+    fn fire(self, outcome: Outcome, accepted: u64) {
         if let Some(watch) = self.watch {
-            watch.end(outcome == AnswerOutcome::Delivered, accepted.min(self.end));
+            watch.end(outcome == Outcome::Delivered, accepted.min(self.end));
         }
         if let Some(trigger) = self.trigger {
             trigger.fire(outcome);
@@ -300,7 +301,7 @@ impl OutputBuffer {
             return;
         }
         if self.broken {
-            mark.fire(AnswerOutcome::Aborted, 0);
+            mark.fire(Outcome::Aborted, 0);
         } else {
             self.marks.push_back(mark);
             self.fire();
@@ -310,7 +311,7 @@ impl OutputBuffer {
     fn fire(&mut self) {
         while self.marks.front().is_some_and(|mark| mark.end <= self.flushed) {
             if let Some(mark) = self.marks.pop_front() {
-                mark.fire(AnswerOutcome::Delivered, self.flushed);
+                mark.fire(Outcome::Delivered, self.flushed);
             }
         }
     }
@@ -397,7 +398,7 @@ impl OutputBuffer {
         self.discard();
         let (marks, watch) = (std::mem::take(&mut self.marks), self.watch.take());
         for mark in marks {
-            mark.fire(AnswerOutcome::Aborted, accepted);
+            mark.fire(Outcome::Aborted, accepted);
         }
         if let Some(watch) = watch {
             watch.end(false, accepted);

@@ -45,6 +45,7 @@ use super::places::ConnectionPlace;
 use super::shared::ServerState;
 use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
 use super::upgrade;
+use crate::deferred::AddError;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
 use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, poll_caught, tell_of_panic};
 use crate::http::app::delivery::Watch;
@@ -53,7 +54,7 @@ use crate::http::app::request::{Request, RequestRecord};
 use crate::http::app::response::{IntoResponse, Pieces, Response, ResponseBody};
 use crate::http::app::route::RouteMatch;
 use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
-use crate::http::background::{AddError, Trigger, discard, say, text_of};
+use crate::http::background::{Trigger, discard, say, text_of};
 use crate::http::wire::chunked::{self, Decoder};
 use crate::http::wire::parse::{Framing, Version, begins_with_head_method};
 use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
@@ -113,7 +114,7 @@ impl<IO> Connection<IO> {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(RequestRecord::new(Rc::clone(&self.shared.ledger), self.peer)),
+            None => active.record = Rc::new(RequestRecord::new(self.shared.queue.clone(), self.peer)),
         }
     }
 
@@ -131,7 +132,7 @@ impl<IO> Connection<IO> {
         if self.active.0.is_none() {
             let shared = &self.shared;
             let lent = shared.places.spare.lend();
-            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.ledger)));
+            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.queue)));
             if let Some(record) = Rc::get_mut(&mut active.record) {
                 record.peer = self.peer;
             }
@@ -173,7 +174,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         // A client may pipeline hundreds of requests, so each one spends budget.
         poll_fn(poll_proceed).await;
         self.read_head().await?;
-        if self.shared.ledger.is_loaded() {
+        if self.shared.queue.is_loaded() {
             self.wait_for_room().await;
         }
         let mut begun = self.call().await;
@@ -187,15 +188,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// to run. It flushes first: no client should wait for an answer meanwhile, and a task counts
     /// as ready once its answer is out.
     async fn wait_for_room(&mut self) {
-        if self.active.output.holds_tasks() || self.shared.ledger.is_busy() {
+        if self.active.output.holds_tasks() || self.shared.queue.is_busy() {
             // A failed write does not end the request.
             let _ = self.flush().await;
         }
-        if !self.shared.ledger.is_busy() {
+        if !self.shared.queue.is_busy() {
             return;
         }
-        let ledger = Rc::clone(&self.shared.ledger);
-        let mut room = pin!(ledger.room());
+        let queue = self.shared.queue.clone();
+        let mut room = pin!(queue.room());
         self.timer.set(LONGEST_PAUSE);
         poll_fn(|cx| if self.timer.expired(cx) { Poll::Ready(()) } else { room.as_mut().poll(cx) }).await;
     }

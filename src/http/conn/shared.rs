@@ -6,14 +6,14 @@ use std::rc::Rc;
 use super::closing::Closing;
 use super::limits::Limits;
 use super::places::Places;
+use crate::deferred::Queue;
 use crate::http::app::router::Router;
-use crate::http::background::Ledger;
 use crate::http::wire::write::Date;
 
 pub(crate) struct ServerState {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
-    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) queue: Queue,
     pub(crate) places: Rc<Places>,
     pub(crate) closing: Rc<Closing>,
     pub(super) date: RefCell<Date>,
@@ -22,11 +22,11 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    pub(crate) fn new(router: Router, limits: Limits, ledger: Rc<Ledger>) -> Self {
+    pub(crate) fn new(router: Router, limits: Limits, queue: Queue) -> Self {
         Self {
             router,
             limits,
-            ledger,
+            queue,
             places: Rc::default(),
             closing: Rc::default(),
             date: RefCell::default(),
