@@ -212,6 +212,32 @@ pub struct Info {
     pub location: &'static Location<'static>,
 }
 
+#[cfg(feature = "http")]
+impl serde::Serialize for Info {
+    /// Times are in seconds, and progress is `{"done": 3, "of": 10}` or null.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        struct Progress(u64, u64);
+        impl serde::Serialize for Progress {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map([("done", self.0), ("of", self.1)])
+            }
+        }
+        let mut row = serializer.serialize_struct("Info", 10)?;
+        row.serialize_field("id", &self.id)?;
+        row.serialize_field("name", &self.name)?;
+        row.serialize_field("lane", self.lane)?;
+        row.serialize_field("status", self.status.name())?;
+        row.serialize_field("attempt", &self.attempt)?;
+        row.serialize_field("progress", &self.progress.map(|(done, of)| Progress(done, of)))?;
+        row.serialize_field("age", &self.age.as_secs_f64())?;
+        row.serialize_field("waited", &self.waited.as_secs_f64())?;
+        row.serialize_field("ran", &self.ran.as_secs_f64())?;
+        row.serialize_field("fault", &self.fault)?;
+        row.end()
+    }
+}
+
 impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, status, label, group, .. } = self;

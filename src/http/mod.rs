@@ -44,7 +44,7 @@ pub use app::delivery::Delivery;
 pub use app::endpoint::Endpoint;
 pub use app::error::{Error, Result};
 pub use app::extensions::Extensions;
-pub use app::extract::{Extension, Form, FromRequest, Json, Path, PeerAddr, Query, State};
+pub use app::extract::{Cached, Extension, Form, FromRequest, Json, Path, PeerAddr, Query, State};
 pub use app::handler::{Handler, Parameters, endpoint};
 pub use app::middleware::Next;
 pub use app::rejection::Rejection;
@@ -53,7 +53,7 @@ pub use app::response::{IntoResponse, Response};
 pub use app::router::Router;
 pub use app::sse::{Event, sse, sse_with};
 pub use app::upgraded::Upgraded;
-pub use app::{files, middleware};
+pub use app::{files, jobs, middleware};
 pub use background::BackgroundTasks;
 pub use conn::limits::Limits;
 #[cfg(feature = "signal")]

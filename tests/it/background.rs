@@ -8,9 +8,10 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::time::Duration;
 
-use postlude::deferred::{Limit, Status};
+use postlude::deferred::{Info, Limit, Running, Status};
 use postlude::http::{
-    AddError, BackgroundTasks, Error, FromRequest, Limits, Path, Request, Response, Result, Router, Server, StatusCode,
+    AddError, BackgroundTasks, Cached, Error, FromRequest, Limits, Next, Path, Request, Response, Result, Router,
+    Server, StatusCode, jobs,
 };
 use postlude::net::{TcpStream, UnixStream};
 use postlude::task::yield_now;
@@ -776,4 +777,178 @@ fn a_stop_ends_a_concurrent_list_too_and_names_what_ran() {
         let left: Vec<_> = report.unfinished.iter().map(|task| (&*task.name, task.status == Status::Running)).collect();
         assert_eq!(left, [("one", true), ("two", true)]);
     });
+}
+
+/// Adds a note to the diary in a task of the response.
+fn noting(diary: &Diary, text: &'static str) -> Response {
+    let diary = diary.clone();
+    Response::new(200).with_body("inner").background(async move { diary.note(text) })
+}
+
+#[test]
+fn a_layer_that_answers_something_else_loses_no_task_of_the_response_it_replaces() {
+    let diary = Diary::default();
+    let (inner, outer) = (diary.clone(), diary.clone());
+    let router = Router::new().get("/", async move || noting(&inner, "inner")).with(
+        async move |request: Request, next: Next| {
+            drop(next.run(request).await);
+            noting(&outer, "outer").with_body("replaced")
+        },
+    );
+    let answer = paused(diary.get(router, "/"));
+    assert!(answer.ends_with("replaced"));
+    assert_eq!(diary.lines(), ["inner", "outer"]);
+}
+
+#[test]
+fn the_handler_s_own_outcome_decides_whatever_a_layer_makes_of_it() {
+    // The handler, the layer, and what is noted.
+    for (path, layered, expected) in [
+        ("/fails", true, "! background task 'task' not run: the handler failed with 404 (GET /fails, request 1)"),
+        ("/panics", false, "! background task 'task' not run: the handler failed with 500 (GET /panics, request 1)"),
+        ("/slow", false, "! background task 'task' not run: the handler failed with 503 (GET /slow, request 1)"),
+        ("/teapot", true, "ran"),
+    ] {
+        let diary = Diary::default();
+        let notes = diary.clone();
+        let add = async move |tasks: &BackgroundTasks| {
+            let notes = notes.clone();
+            tasks.task("task").run(async move || notes.note("ran")).map(drop)
+        };
+        let (one, two, three) = (add.clone(), add.clone(), add.clone());
+        let router = Router::new()
+            .get("/fails", async move |tasks: BackgroundTasks| {
+                one(&tasks).await?;
+                Err::<(), _>(Error::new(404, "no"))
+            })
+            .get("/panics", async move |tasks: BackgroundTasks| {
+                two(&tasks).await.unwrap();
+                if true { panic!("on purpose") } else { "never" }
+            })
+            .get("/slow", async move |tasks: BackgroundTasks| {
+                three(&tasks).await.unwrap();
+                std::future::pending::<&str>().await
+            })
+            .get("/teapot", async move |tasks: BackgroundTasks| {
+                add(&tasks).await.unwrap();
+                (StatusCode::IM_A_TEAPOT, "an answer all the same")
+            })
+            .with(postlude::http::middleware::timeout(Duration::from_secs(5)))
+            .with(postlude::http::middleware::catch_panic());
+        let router = if layered {
+            router.with(async |request: Request, next: Next| {
+                drop(next.run(request).await);
+                Response::new(200).with_body("a page of its own")
+            })
+        } else {
+            router
+        };
+        let _answer = paused(diary.get(router, path));
+        assert_eq!(diary.lines(), [expected], "{path}");
+    }
+}
+
+#[test]
+fn an_extractor_that_two_parameters_share_runs_once_as_cached() {
+    #[derive(Clone)]
+    struct Counted;
+    impl FromRequest for Counted {
+        type Rejection = Error;
+
+        async fn from_request(request: &mut Request) -> Result<Self> {
+            Adds::from_request(request).await.map(|_| Self)
+        }
+    }
+    let diary = Diary::default();
+    let router = Router::new().get("/", async |_: Cached<Counted>, _: Cached<Counted>| "cached");
+    let _answer = paused(diary.get(router, "/"));
+    assert_eq!(diary.lines(), ["extractor"]);
+    let router = Router::new().get("/", async |_: Counted, _: Counted| "not cached");
+    let _answer = paused(diary.get(router, "/"));
+    assert_eq!(diary.lines(), ["extractor"; 3]);
+}
+
+#[test]
+fn task_locals_of_a_layer_reach_the_task() {
+    static TENANT: postlude::task::Local<u32> = postlude::task::Local::new();
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new()
+        .get("/", async move |tasks: BackgroundTasks| {
+            let notes = notes.clone();
+            tasks.add(async move { notes.note(format!("{:?}", TENANT.get())) })?;
+            Ok::<_, Error>("answer")
+        })
+        .with(async |request: Request, next: Next| TENANT.scope(7, next.run(request)).await);
+    let _answer = paused(diary.get(router, "/"));
+    assert_eq!(diary.lines(), ["Some(7)"]);
+}
+
+#[test]
+fn an_accepted_job_can_be_followed_and_cancelled_at_its_location() {
+    let diary = Diary::default();
+    let allowed = async |request: &Request, _: &Info| request.field("x-key") == Some(b"secret");
+    let router = Router::new()
+        .post("/files", async |tasks: BackgroundTasks| {
+            let id = tasks.task("index").run(async |job: Running| {
+                job.progress(3, 10);
+                time::sleep(Duration::from_secs(5)).await;
+            })?;
+            Ok::<_, Error>(Response::accepted(id, "/jobs/{id}"))
+        })
+        .get("/jobs/{id}", jobs::status(allowed))
+        .delete("/jobs/{id}", jobs::cancel(allowed))
+        .get("/jobs", jobs::list(allowed));
+    paused(async {
+        let server = Rc::new(diary.server(router));
+        let ask = async |method: &str, path: &str, key: &str| {
+            let client = connect(&server);
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\nConnection: close\r\n\r\n");
+            client.write_all(head.as_bytes()).await.unwrap();
+            read_to_end(&client).await
+        };
+        let answer = ask("POST", "/files", "").await;
+        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+        let location = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned();
+        let id = location.strip_prefix("/jobs/").unwrap();
+        assert!(answer.ends_with(&format!("{{\"id\":\"{id}\"}}")), "{answer}");
+        time::sleep(Duration::from_secs(1)).await;
+        let running = ask("GET", &location, "secret").await;
+        assert!(running.contains("retry-after: 1\r\n") && running.contains("cache-control: no-store"), "{running}");
+        assert!(
+            running.contains(&format!("\"id\":\"{id}\",\"name\":\"index\",\"lane\":\"loop\",\"status\":\"running\""))
+        );
+        assert!(running.contains("\"progress\":{\"done\":3,\"of\":10}"), "{running}");
+        assert!(ask("GET", &location, "wrong").await.starts_with("HTTP/1.1 404"), "the guard says no");
+        assert!(ask("GET", "/jobs/17", "secret").await.starts_with("HTTP/1.1 404"));
+        assert!(ask("GET", "/jobs/x", "secret").await.starts_with("HTTP/1.1 404"));
+        assert!(ask("GET", "/jobs", "wrong").await.ends_with("[]"));
+        assert!(ask("DELETE", &location, "secret").await.starts_with("HTTP/1.1 202"));
+        time::sleep(Duration::from_secs(1)).await;
+        let over = ask("DELETE", &location, "secret").await;
+        assert!(over.starts_with("HTTP/1.1 409") && over.ends_with("the job is cancelled"), "{over}");
+        assert!(ask("GET", "/jobs", "secret").await.contains("\"status\":\"cancelled\""));
+        assert_eq!(server.tasks().stats().total().cancelled, 1);
+    });
+}
+
+#[test]
+fn one_line_reports_a_thousand_tasks_that_do_not_run() {
+    let told = Rc::new(Cell::new(0));
+    let events = Rc::clone(&told);
+    let queue = postlude::deferred::Queue::builder()
+        .on_event(move |job, _| events.set(events.get() + u32::from(job.status == Status::Skipped)))
+        .build();
+    let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+        for _ in 0..1000 {
+            tasks.add(async {})?;
+        }
+        Err::<(), _>(Error::new(500, "no"))
+    });
+    paused(async {
+        exchange_with(server(router).queue(queue), &get("/")).await;
+        time::sleep(Duration::from_secs(1)).await;
+    });
+    // One line on stderr, which `reports` looks at; here each is on the books.
+    assert_eq!(told.get(), 1000);
 }

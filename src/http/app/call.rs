@@ -32,6 +32,18 @@ impl Answer {
         Self { response: answer.into_response(), failed }
     }
 
+    /// Notes on the request how its handler ended, and adds the response's tasks to the request's
+    /// list, before any layer sees the response. If they do not fit, the error is the answer.
+    pub(super) fn settle(mut self, record: &RequestRecord) -> Self {
+        if !self.response.tasks.is_empty() {
+            if let Err(full) = record.tasks().extend(std::mem::take(&mut self.response.tasks)) {
+                self = Self::failed(full.into_response());
+            }
+        }
+        record.failed.set(self.failed.then_some(self.response.status));
+        self
+    }
+
     /// Converts it into a response that remembers the failure, for the layers around.
     pub(super) fn for_layers(self) -> Response {
         let Self { mut response, failed } = self;

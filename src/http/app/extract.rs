@@ -16,6 +16,7 @@ use super::path;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use crate::deferred::Queue;
 use crate::http::background::BackgroundTasks;
 
 /// Extracts a value from a request, as a handler's parameter. An implementation writes
@@ -270,6 +271,62 @@ impl FromRequest for BackgroundTasks {
 
     async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
         Ok(request.tasks())
+    }
+}
+
+/// Extracts the queue of the server's background tasks: to ask for a job by its id, or to add one
+/// that does not wait for this answer.
+impl FromRequest for Queue {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.record.queue.clone())
+    }
+}
+
+/// Runs an extractor once for a request: others that take it as `Cached`, too, get a clone.
+///
+/// An extractor that adds a background task, opens a transaction or asks a database should be taken
+/// so by all that share it. (FastAPI caches dependencies by itself; here it is said.)
+///
+/// ```
+/// use postlude::http::{self, BackgroundTasks, Cached, FromRequest, Request};
+/// #[derive(Clone)]
+/// struct User(String);
+/// impl FromRequest for User {
+///     type Rejection = http::Error;
+///     async fn from_request(request: &mut Request) -> http::Result<Self> {
+///         let tasks = BackgroundTasks::from_request(request).await?;
+///         tasks.add(async { println!("noted once, although two parameters are made of it") })?;
+///         Ok(Self("ann".into()))
+///     }
+/// }
+/// struct Admin(User);
+/// impl FromRequest for Admin {
+///     type Rejection = http::Error;
+///     async fn from_request(request: &mut Request) -> http::Result<Self> {
+///         let Cached(user) = Cached::<User>::from_request(request).await?;
+///         Ok(Self(user))
+///     }
+/// }
+/// async fn handler(Cached(user): Cached<User>, admin: Admin) -> String {
+///     format!("{} and {}", user.0, admin.0.0)
+/// }
+/// # let _ = http::Router::new().get("/", handler);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cached<T>(pub T);
+
+impl<T: FromRequest + Clone + 'static> FromRequest for Cached<T> {
+    type Rejection = T::Rejection;
+
+    async fn from_request(request: &mut Request) -> Result<Self, T::Rejection> {
+        if let Some(Self(value)) = request.extensions().get::<Self>() {
+            return Ok(Self(value.clone()));
+        }
+        let value = T::from_request(request).await?;
+        request.extensions_mut().insert(Self(value.clone()));
+        Ok(Self(value))
     }
 }
 

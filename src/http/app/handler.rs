@@ -8,6 +8,8 @@
 
 use std::rc::Rc;
 
+use http::StatusCode;
+
 use super::call::Answer;
 use super::endpoint::Endpoint;
 use super::extract::FromRequest;
@@ -46,15 +48,19 @@ pub trait Handler<P>: Sized + 'static {
         Self::Output: IntoResponse,
     {
         let handler = Rc::new(self);
-        Endpoint::new(Rc::new(move |mut request| {
+        Endpoint::new(Rc::new(move |mut request: Request| {
             let handler = Rc::clone(&handler);
             Box::pin(async move {
-                let parameters = match P::take(&mut request).await {
-                    Ok(parameters) => parameters,
-                    Err(rejection) => return Answer::failed(rejection),
+                let record = Rc::clone(&request.record);
+                record.failed.set(Some(StatusCode::SERVICE_UNAVAILABLE));
+                let answer = match P::take(&mut request).await {
+                    Ok(parameters) => {
+                        drop(request);
+                        Answer::of(handler.call(parameters).await)
+                    }
+                    Err(rejection) => Answer::failed(rejection),
                 };
-                drop(request);
-                Answer::of(handler.call(parameters).await)
+                answer.settle(&record)
             })
         }))
     }

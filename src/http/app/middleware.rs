@@ -74,8 +74,8 @@ impl Next {
 
     /// Runs the layers inside and the handler, and returns the response.
     ///
-    /// The response remembers whether the handler failed: background tasks then do not run, unless
-    /// the layer returns another response.
+    /// The request remembers whether the handler failed: background tasks then do not run, whatever
+    /// the layer returns. Tasks that the response carried are on the request's list already.
     ///
     /// # Cancel safety
     ///
@@ -143,6 +143,7 @@ where
         let mut running = Some(Box::pin(next.run(request)));
         poll_fn(|cx| poll_caught(&mut running, cx)).await.unwrap_or_else(|text| {
             tell_of_panic(&text, &record);
+            record.failed.set(Some(StatusCode::INTERNAL_SERVER_ERROR));
             Answer::failed(answer(&text).into_response()).for_layers()
         })
     }

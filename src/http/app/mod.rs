@@ -8,6 +8,7 @@
 //! | `call`, `middleware`, `endpoint`, `handler` | handlers, the layers around them, and their settings |
 //! | `pattern`, `route`, `router` | from a path to a handler |
 //! | `problem` | the form of error responses |
+//! | `jobs` | the status of background tasks |
 //! | `files`, `conditional`, `sse` | files, conditional and range requests, server-sent events |
 //!
 //! This folder knows no connections: `conn/` calls a handler and sends its response.
@@ -22,6 +23,7 @@ pub(super) mod extensions;
 pub(super) mod extract;
 pub mod files;
 pub(super) mod handler;
+pub mod jobs;
 pub mod middleware;
 mod path;
 mod pattern;

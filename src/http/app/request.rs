@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::body::Body;
 use super::delivery::{Callback, Delivery};
@@ -38,10 +38,13 @@ pub(crate) struct RequestRecord {
     pub(crate) tasks: OnceCell<BackgroundTasks>,
     /// The delivery callbacks. The connection takes them when the answer begins.
     watchers: RefCell<Vec<Callback>>,
+    /// The status with which the handler failed, whatever layers make of it. Set from the call of the
+    /// handler until it has answered: one that is dropped before has failed.
+    pub(crate) failed: Cell<Option<StatusCode>>,
     /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,
-    /// Counts the server's background tasks.
-    queue: Queue,
+    /// The queue of the server's background tasks.
+    pub(crate) queue: Queue,
 }
 
 impl RequestRecord {
@@ -56,6 +59,7 @@ impl RequestRecord {
             number: 0,
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
+            failed: Cell::new(None),
             answered: Cell::new(false),
             queue,
         }
@@ -68,6 +72,7 @@ impl RequestRecord {
         (self.route, self.endpoint) = (None, None);
         self.parameters.clear();
         self.tasks = OnceCell::new();
+        self.failed.set(None);
         self.answered.set(false);
     }
 

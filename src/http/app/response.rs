@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::upgraded::{OnUpgrade, Upgraded};
-use crate::deferred::{NewJob, SendTaskOutput, TaskOutput};
+use crate::deferred::{JobId, NewJob, SendTaskOutput, TaskOutput};
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -93,6 +93,24 @@ impl Response {
 
     pub(crate) fn of(status: StatusCode) -> Self {
         Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false }
+    }
+
+    /// Creates a 202 for work that a background task does: its `Location` is `path` with `{id}`
+    /// replaced by the task's id, and its body the id as JSON.
+    ///
+    /// [`jobs::status`](crate::http::jobs::status) answers at that path.
+    ///
+    /// # Panics
+    ///
+    /// "`path` cannot be a header" if it cannot.
+    #[must_use]
+    #[track_caller]
+    pub fn accepted(id: JobId, path: &str) -> Self {
+        let location = HeaderValue::try_from(path.replace("{id}", &id.to_string())).expect("`path` cannot be a header");
+        Self::new(202)
+            .with_field("location", location)
+            .with_field("content-type", "application/json")
+            .with_body(format!("{{\"id\":\"{id}\"}}"))
     }
 
     /// Creates an error's answer: see `problem`.

@@ -298,6 +298,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let caught = self.drive(move |cx| poll_caught(&mut running, cx), || None).await;
         let answer = caught.unwrap_or_else(|text| {
             tell_of_panic(&text, &self.active.record);
+            self.active.record.failed.set(Some(StatusCode::INTERNAL_SERVER_ERROR));
             Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
         });
         self.begin_answer(answer)
