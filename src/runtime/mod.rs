@@ -68,9 +68,10 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 ///
 /// It stays on the thread it was made on. Other threads reach it through a [`Handle`].
 ///
-/// Dropping it drops every task, while `spawn`, wakers and sockets still work in their destructors (what they spawn is dropped
-/// too), then cancels blocking jobs that have not started; those that run are not waited for, and what they return is dropped. To
-/// wait for them, use [`shutdown`](Self::shutdown).
+/// Dropping it cancels blocking jobs that have not started, then drops every task. `spawn`, wakers
+/// and sockets still work in the destructors, and what they spawn is dropped too. Blocking jobs
+/// that run are not waited for, and what they return is dropped; to wait for them, use
+/// [`shutdown`](Self::shutdown).
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -370,8 +371,6 @@ impl Runtime {
         for waker in wakers {
             parts.guarded(|| drop(waker));
         }
-        // Refused jobs are dropped here, and their destructors may spawn as well.
-        parts.pool.shutdown(Duration::ZERO);
         self.drop_late();
     }
 
@@ -403,6 +402,9 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         let _entered = context::enter(&self.parts);
         self.parts.entered.set(None);
+        // Before the tasks, whose drop cancels their jobs: a pool thread that found a cancelled job
+        // would drop its closure over there.
+        self.parts.pool.shutdown(Duration::ZERO);
         self.drop_tasks();
         self.drop_parts();
     }

@@ -249,6 +249,37 @@ fn jobs_that_wait_when_their_runtime_ends_are_cancelled_and_their_closures_dropp
 }
 
 #[test]
+fn a_job_that_waits_is_dropped_at_home_though_a_thread_becomes_free_while_its_runtime_ends() {
+    struct OnDrop<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            self.0();
+        }
+    }
+    let runtime = with_threads(1);
+    let (gate, busy) = gate();
+    let (sender, dropped_on) = mpsc::channel();
+    run_on(&runtime, async {
+        let running = spawn_blocking(busy);
+        gate.wait_until_entered();
+        let held = OnDrop(move || sender.send(thread::current().id()).unwrap());
+        drop((running, spawn_blocking(move || drop(held))));
+        let frees_the_thread = OnDrop(move || {
+            gate.release.send(()).unwrap();
+            // Time for the thread to look for another job.
+            thread::sleep(ms(50));
+        });
+        drop(spawn(async move {
+            let _held = frees_the_thread;
+            std::future::pending::<()>().await;
+        }));
+        yield_now().await;
+    });
+    drop(runtime);
+    assert_eq!(dropped_on.recv_timeout(PATIENCE).unwrap(), thread::current().id());
+}
+
+#[test]
 fn a_job_spawned_while_its_runtime_ends_is_cancelled_and_its_closure_dropped() {
     struct SpawnOnDrop<F: FnOnce()>(Option<F>);
     impl<F: FnOnce()> Drop for SpawnOnDrop<F> {
