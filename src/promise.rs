@@ -20,8 +20,8 @@ pub(crate) struct Promise<T> {
 /// | state     | set by    | left by |
 /// |-----------|-----------|---------|
 /// | Waiting   | `new`     | `finish`, `abandon` |
-/// | Done      | `finish`  | `poll`, `wait`, `abandon` |
-/// | Taken     | `poll`, `wait`, `abandon` | |
+/// | Done      | `finish`  | `poll`, `take_if_finished`, `wait`, `abandon` |
+/// | Taken     | `poll`, `take_if_finished`, `wait`, `abandon` | |
 /// | Abandoned | `abandon` | `finish` |
 enum State<T> {
     /// Nothing has come. The waker is that of the handle, once it was polled. `is_blocked` tells
@@ -100,6 +100,18 @@ impl<T> Promise<T> {
             State::Done(result, _) => Some(result),
             State::Waiting { .. } | State::Taken | State::Abandoned => None,
         }
+    }
+
+    /// Takes the result if there is one. Leaves no waker: the caller learns in another way when to
+    /// look.
+    pub(crate) fn take_if_finished(&self) -> Option<Result<T, JoinError>> {
+        let mut state = self.lock();
+        if matches!(*state, State::Waiting { .. }) { None } else { Self::take(&mut state) }
+    }
+
+    /// The result, if nobody has taken it.
+    pub(crate) fn into_result(self) -> Option<Result<T, JoinError>> {
+        Self::take(&mut self.state.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the result, or leaves the waker.
