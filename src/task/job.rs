@@ -106,7 +106,7 @@ struct Work<F, T> {
 impl<F, T> Job for Work<F, T>
 where
     F: FnOnce() -> T + Send,
-    T: Send,
+    T: Send + 'static,
 {
     fn run(&mut self) {
         let Some(closure) = self.closure.take() else { return };
@@ -117,9 +117,10 @@ where
         }
     }
 
-    fn deliver(self: Box<Self>) {
+    fn deliver(self: Box<Self>) -> Option<Box<dyn Send>> {
         let Self { result, promise, home, .. } = *self;
-        drop_silently(end(promise, home, result.unwrap_or_else(|| Err(JoinError::cancelled()))));
+        let unclaimed = end(promise, home, result.unwrap_or_else(|| Err(JoinError::cancelled())));
+        unclaimed.map(|result| Box::new(result) as Box<dyn Send>)
     }
 
     fn refuse(self: Box<Self>, reason: JoinError) {
