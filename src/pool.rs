@@ -202,9 +202,10 @@ impl Pool {
         books.running
     }
 
-    /// Queues a job, or refuses it.
-    pub(crate) fn enqueue(&self, job: Box<dyn Job>) {
-        if let Err((job, reason)) = self.shared.enqueue(job) {
+    /// Queues a job, or refuses it. `process` is the number of this process: asking for it is a
+    /// system call, which the caller need not make for each job.
+    pub(crate) fn enqueue(&self, job: Box<dyn Job>, process: u32) {
+        if let Err((job, reason)) = self.shared.enqueue(job, process) {
             job.refuse(reason);
         }
     }
@@ -222,8 +223,8 @@ impl Shared {
     }
 
     /// Queues a job and sees to it that a thread will take it; gives it back if none will.
-    fn enqueue(self: &Arc<Self>, job: Box<dyn Job>) -> Result<(), (Box<dyn Job>, JoinError)> {
-        if self.is_forked() {
+    fn enqueue(self: &Arc<Self>, job: Box<dyn Job>, process: u32) -> Result<(), (Box<dyn Job>, JoinError)> {
+        if process != self.process {
             let error =
                 "this process was forked after the pool was made, and has none of its threads; make a runtime in it";
             return Err((job, JoinError::not_started(io::Error::other(error))));
@@ -416,7 +417,7 @@ mod tests {
     }
 
     fn enqueue(pool: &Pool, job: Plain) {
-        pool.enqueue(Box::new(job));
+        pool.enqueue(Box::new(job), std::process::id());
     }
 
     /// Runs a job and waits for its result. Returns the thread it ran on.

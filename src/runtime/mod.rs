@@ -128,6 +128,7 @@ impl Runtime {
             share: Cell::new(Share::new()),
             running: Cell::new(None),
             jobs: Cell::new(0),
+            process: Cell::new((0, std::process::id())),
             woken: RefCell::new(Vec::new()),
             entered: Cell::new(None),
             deadlock_reported: Cell::new(false),

@@ -42,7 +42,7 @@ pub(crate) fn spawn<T: Send + 'static>(
         return handle;
     }
     parts.jobs.set(parts.jobs.get() + 1);
-    pool.enqueue(work);
+    pool.enqueue(work, parts.process());
     handle
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn submit<T: Send + 'static>(
     let promise = Arc::new(Promise::new());
     let (work_control, work_promise) = (control.clone(), Arc::clone(&promise));
     let work = Work { closure: Some(closure), result: None, control: work_control, promise: work_promise, home: None };
-    pool.enqueue(Box::new(work));
+    pool.enqueue(Box::new(work), std::process::id());
     (promise, control)
 }
 
