@@ -20,12 +20,13 @@ pub(crate) struct Promise<T> {
 /// | state     | set by    | left by |
 /// |-----------|-----------|---------|
 /// | Waiting   | `new`     | `finish`, `abandon` |
-/// | Done      | `finish`  | `poll`, `wait`, `abandon` |
-/// | Taken     | `poll`, `wait`, `abandon` | |
+/// | Done      | `finish`  | `poll`, `take_if_finished`, `wait`, `abandon` |
+/// | Taken     | `poll`, `take_if_finished`, `wait`, `abandon` | |
 /// | Abandoned | `abandon` | `finish` |
 enum State<T> {
-    /// Nothing has come. The waker is that of the handle, once it was polled.
-    Waiting(Option<Waker>),
+    /// Nothing has come. The waker is that of the handle, once it was polled. `is_blocked` tells
+    /// that a thread is in `wait`: a signal is a system call even if no thread is there.
+    Waiting { waker: Option<Waker>, is_blocked: bool },
     /// The result, and the task it is of, if that panicked.
     Done(Result<T, JoinError>, Option<Current>),
     /// The handle has had it, or has left it to be dropped.
@@ -36,7 +37,7 @@ enum State<T> {
 
 impl<T> Promise<T> {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State::Waiting(None)), finished: Condvar::new() }
+        Self { state: Mutex::new(State::Waiting { waker: None, is_blocked: false }), finished: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -47,8 +48,8 @@ impl<T> Promise<T> {
     /// dropped here.
     pub(crate) fn finish(&self, result: Result<T, JoinError>, failed: Option<Current>) -> Option<Result<T, JoinError>> {
         let mut state = self.lock();
-        let waker = match &mut *state {
-            State::Waiting(waker) => waker.take(),
+        let (waker, is_blocked) = match &mut *state {
+            State::Waiting { waker, is_blocked } => (waker.take(), *is_blocked),
             State::Abandoned => {
                 *state = State::Taken;
                 return Some(result);
@@ -61,7 +62,9 @@ impl<T> Promise<T> {
         };
         *state = State::Done(result, failed);
         drop(state);
-        self.finished.notify_all();
+        if is_blocked {
+            self.finished.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -72,14 +75,14 @@ impl<T> Promise<T> {
     pub(crate) fn abandon(&self) -> Option<(JoinError, Option<Current>)> {
         let mut state = self.lock();
         let before = std::mem::replace(&mut *state, State::Taken);
-        if matches!(before, State::Waiting(_)) {
+        if matches!(before, State::Waiting { .. }) {
             *state = State::Abandoned;
         }
         drop(state);
         match before {
             State::Done(Err(error), task) if error.is_panic() => Some((error, task)),
             State::Done(result, task) => drop_caught(result).map(|panic| (JoinError::panicked(panic), task)),
-            State::Waiting(waker) => {
+            State::Waiting { waker, .. } => {
                 drop_silently(waker);
                 None
             }
@@ -95,15 +98,27 @@ impl<T> Promise<T> {
     fn take(state: &mut State<T>) -> Option<Result<T, JoinError>> {
         match std::mem::replace(state, State::Taken) {
             State::Done(result, _) => Some(result),
-            State::Waiting(_) | State::Taken | State::Abandoned => None,
+            State::Waiting { .. } | State::Taken | State::Abandoned => None,
         }
+    }
+
+    /// Takes the result if there is one. Leaves no waker: the caller learns in another way when to
+    /// look.
+    pub(crate) fn take_if_finished(&self) -> Option<Result<T, JoinError>> {
+        let mut state = self.lock();
+        if matches!(*state, State::Waiting { .. }) { None } else { Self::take(&mut state) }
+    }
+
+    /// The result, if nobody has taken it.
+    pub(crate) fn into_result(self) -> Option<Result<T, JoinError>> {
+        Self::take(&mut self.state.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the result, or leaves the waker.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
-        if let State::Waiting(place) = &mut *state {
+        if let State::Waiting { waker: place, .. } = &mut *state {
             let before = place.replace(waker);
             drop(state);
             drop(before);
@@ -118,8 +133,9 @@ impl<T> Promise<T> {
     pub(crate) fn wait(&self, limit: Duration) -> Option<Result<T, JoinError>> {
         let deadline = Instant::now().checked_add(limit);
         let mut state = self.lock();
-        while matches!(*state, State::Waiting(_)) {
+        while let State::Waiting { is_blocked, .. } = &mut *state {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            *is_blocked = left != Some(Duration::ZERO);
             state = match left {
                 Some(Duration::ZERO) => return None,
                 Some(left) => self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,

@@ -52,8 +52,8 @@ pub(crate) enum Message {
     Close(reactor::SourceKey, Box<dyn Send>),
     /// The panic of a task whose `RemoteHandle` was dropped without having asked for it.
     Panicked(Option<Current>, JoinError),
-    /// A blocking job has ended.
-    JobEnded,
+    /// A blocking job has ended; the task awaits it.
+    JobEnded(TaskKey),
 }
 
 /// The outside of an inbox, one per runtime.

@@ -42,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) running: Cell<TaskKey>,
     /// Blocking jobs handed out and not yet reported back.
     pub(crate) jobs: Cell<usize>,
+    /// The number of this process, and before it the turn that has asked for it.
+    pub(crate) process: Cell<(u64, u32)>,
     /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.
     pub(crate) woken: RefCell<Vec<Waker>>,
     /// Where the `block_on` or `turn` in progress was entered.
@@ -65,6 +67,16 @@ pub(crate) struct Spawned {
 }
 
 impl Parts {
+    /// The number of this process. Asking is a system call and made once a turn at most, so a fork
+    /// later in a turn is noticed in the next one.
+    pub(crate) fn process(&self) -> u32 {
+        let turn = self.insight.turns.get();
+        if self.process.get().0 != turn {
+            self.process.set((turn, std::process::id()));
+        }
+        self.process.get().1
+    }
+
     /// Moves a task into the table, with the task-locals that are in force. A runtime that is being dropped takes none: the key is then
     /// `TaskKey::NONE`.
     #[inline]

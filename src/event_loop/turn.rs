@@ -236,7 +236,10 @@ impl Parts {
                 self.guarded(|| drop(source));
             }
             Message::Panicked(task, panic) => self.report_error(task.as_ref(), panic),
-            Message::JobEnded => self.jobs.set(self.jobs.get().saturating_sub(1)),
+            Message::JobEnded(key) => {
+                self.jobs.set(self.jobs.get().saturating_sub(1));
+                self.wake(key);
+            }
         }
     }
 

@@ -72,9 +72,9 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 ///
 /// It stays on the thread that made it. Other threads reach it through a [`Handle`].
 ///
-/// Dropping it first drops every task. `spawn`, wakers and sockets still work in their destructors;
-/// tasks spawned there are dropped too. Then it cancels blocking jobs that have not started. It
-/// does not wait for running ones, and drops their outputs; [`shutdown`](Self::shutdown) waits.
+/// Dropping it first cancels blocking jobs that have not started. Then it drops every task: `spawn`,
+/// wakers and sockets still work in their destructors, and tasks spawned there are dropped too. It
+/// does not wait for running jobs, and drops their outputs; [`shutdown`](Self::shutdown) waits.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -122,6 +122,7 @@ impl Runtime {
             share: Cell::new(Share::new()),
             running: Cell::new(TaskKey::NONE),
             jobs: Cell::new(0),
+            process: Cell::new((0, std::process::id())),
             woken: RefCell::new(Vec::new()),
             entered: Cell::new(None),
             deadlock_reported: Cell::new(false),
@@ -363,8 +364,6 @@ impl Runtime {
         for waker in wakers {
             parts.guarded(|| drop(waker));
         }
-        // This drops refused jobs, and their destructors may spawn as well.
-        parts.pool.shutdown(Duration::ZERO);
         self.drop_late();
     }
 
@@ -398,6 +397,9 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         let _entered = context::enter(&self.parts);
         self.parts.entered.set(None);
+        // Before the tasks, whose drop cancels their jobs: a pool thread that found a cancelled job
+        // would drop its closure over there.
+        self.parts.pool.shutdown(Duration::ZERO);
         self.drop_tasks();
         self.drop_parts();
     }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use super::JoinHandle;
 use crate::event_loop::context::{self, Home};
@@ -17,6 +17,7 @@ use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::caught::{Payload, drop_payload, drop_silently};
 use crate::executor::error::JoinError;
+use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::{Output, Task};
 use crate::pool::{Job, Pool};
@@ -34,13 +35,14 @@ pub(crate) fn spawn<T: Send + 'static>(
     let task = Waiting { promise: Arc::clone(&promise), control: control.clone(), output: None };
     let task = parts.spawn(Box::pin(task), QueueId::FOREGROUND, None, location);
     let handle = JoinHandle::new(task).with_job(control.clone());
-    let work = Box::new(Work { closure: Some(closure), result: None, control, promise, home: Some(parts.home) });
+    let home = Some((parts.home, task.key));
+    let work = Box::new(Work { closure: Some(closure), result: None, control, promise, home });
     if parts.tasks.borrow().is_closed() {
         work.refuse(JoinError::cancelled());
         return handle;
     }
     parts.jobs.set(parts.jobs.get() + 1);
-    pool.enqueue(work);
+    pool.enqueue(work, parts.process());
     handle
 }
 
@@ -61,13 +63,8 @@ pub(crate) fn submit<T: Send + 'static>(
     let control = JobControl::new();
     let promise = Arc::new(Promise::new());
     let (work_control, work_promise) = (control.clone(), Arc::clone(&promise));
-    pool.enqueue(Box::new(Work {
-        closure: Some(closure),
-        result: None,
-        control: work_control,
-        promise: work_promise,
-        home: None,
-    }));
+    let work = Work { closure: Some(closure), result: None, control: work_control, promise: work_promise, home: None };
+    pool.enqueue(Box::new(work), std::process::id());
     (promise, control)
 }
 
@@ -102,14 +99,14 @@ struct Work<F, T> {
     result: Option<Result<T, JoinError>>,
     control: JobControl,
     promise: Arc<Promise<T>>,
-    /// The loop that counts this job, if one does.
-    home: Option<Home>,
+    /// The loop that counts this job, and its task that awaits the result; `None` for `submit`.
+    home: Option<(Home, TaskKey)>,
 }
 
 impl<F, T> Job for Work<F, T>
 where
     F: FnOnce() -> T + Send,
-    T: Send,
+    T: Send + 'static,
 {
     fn run(&mut self) {
         let Some(closure) = self.closure.take() else { return };
@@ -120,28 +117,35 @@ where
         }
     }
 
-    fn deliver(self: Box<Self>) {
+    fn deliver(self: Box<Self>) -> Option<Box<dyn Send>> {
         let Self { result, promise, home, .. } = *self;
-        end(promise, home, result.unwrap_or_else(|| Err(JoinError::cancelled())));
+        let unclaimed = end(promise, home, result.unwrap_or_else(|| Err(JoinError::cancelled())));
+        unclaimed.map(|result| Box::new(result) as Box<dyn Send>)
     }
 
     fn refuse(self: Box<Self>, reason: JoinError) {
         let Self { closure, promise, home, .. } = *self;
         drop_silently(closure);
-        end(promise, home, Err(reason));
+        drop_silently(end(promise, home, Err(reason)));
     }
 }
 
-/// The result goes first: the loop must not learn that the job has ended before its task is woken. If nobody is left to fetch it, it is
-/// dropped here. Neither that nor a foreign waker may end the thread by a panic.
-fn end<T>(promise: Arc<Promise<T>>, home: Option<Home>, result: Result<T, JoinError>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(promise.finish(result, None)))) {
+/// Keeps the promise, and tells the loop in one message that the job has ended and its task can go
+/// on. Returns the result if nobody is left to fetch it. Lets no panic of a foreign waker out.
+fn end<T>(
+    promise: Arc<Promise<T>>,
+    home: Option<(Home, TaskKey)>,
+    result: Result<T, JoinError>,
+) -> Option<Result<T, JoinError>> {
+    let unclaimed = catch_unwind(AssertUnwindSafe(|| promise.finish(result, None))).unwrap_or_else(|panic| {
         drop_payload(panic);
+        None
+    });
+    if let Some((home, task)) = home {
+        home.send(Message::JobEnded(task));
     }
-    if let Some(home) = home {
-        home.send(Message::JobEnded);
-    }
-    drop_silently(promise);
+    // If the other side has gone without the result, it is still in the promise.
+    unclaimed.or_else(|| Arc::into_inner(promise)?.into_result())
 }
 
 /// The task that stands for a job in the table.
@@ -155,9 +159,10 @@ struct Waiting<T> {
 impl<T> Unpin for Waiting<T> {}
 
 impl<T: 'static> Task for Waiting<T> {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.output = Some(ready!(self.promise.poll(cx)));
-        Poll::Ready(())
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        // No waker is left: `Message::JobEnded` names this task.
+        self.output = self.promise.take_if_finished();
+        if self.output.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn cancel(mut self: Pin<&mut Self>) {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,12 +113,14 @@ fn the_panic_of_a_job_nobody_waits_for_is_reported_once() {
 #[test]
 fn no_more_jobs_run_at_a_time_than_the_limit_and_that_many_do() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let three_run = Arc::new(Barrier::new(3));
     run_on(&with_threads(3), async {
         let jobs = (0..60).map(|_| {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            let three_run = Arc::clone(&three_run);
             spawn_blocking(move || {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                thread::sleep(ms(2));
+                three_run.wait();
                 running.fetch_sub(1, Ordering::SeqCst);
             })
         });
@@ -245,6 +247,37 @@ fn jobs_that_wait_when_their_runtime_ends_are_cancelled_and_their_closures_dropp
     assert!(result.unwrap_err().is_cancelled());
     gate.open();
     assert!(!ran.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_job_that_waits_is_dropped_at_home_though_a_thread_becomes_free_while_its_runtime_ends() {
+    struct OnDrop<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            self.0();
+        }
+    }
+    let runtime = with_threads(1);
+    let (gate, busy) = gate();
+    let (sender, dropped_on) = mpsc::channel();
+    run_on(&runtime, async {
+        let running = spawn_blocking(busy);
+        gate.wait_until_entered();
+        let held = OnDrop(move || sender.send(thread::current().id()).unwrap());
+        drop((running, spawn_blocking(move || drop(held))));
+        let frees_the_thread = OnDrop(move || {
+            gate.release.send(()).unwrap();
+            // Time for the thread to look for another job.
+            thread::sleep(ms(50));
+        });
+        drop(spawn(async move {
+            let _held = frees_the_thread;
+            std::future::pending::<()>().await;
+        }));
+        yield_now().await;
+    });
+    drop(runtime);
+    assert_eq!(dropped_on.recv_timeout(PATIENCE).unwrap(), thread::current().id());
 }
 
 #[test]
@@ -461,14 +494,54 @@ fn an_idle_pool_has_no_threads_before_its_first_job_and_serves_many_with_one() {
     run_on(&Runtime::new().unwrap(), async {
         let pool = Pool::new(8);
         assert_eq!(pool.threads(), 0);
-        for _ in 0..50 {
+        for _ in 0..500 {
             pool.spawn(|| ()).await.unwrap();
-            // The thread books itself as idle a moment after its job has ended.
-            sleep(ms(1)).await;
         }
-        assert!(pool.threads() <= 2, "{} threads for one job at a time", pool.threads());
+        assert_eq!(pool.threads(), 1, "for one job at a time");
         assert_eq!(Pool::new(0).spawn(|| 1).await.unwrap(), 1, "no threads counts as one");
     });
+}
+
+#[test]
+fn results_that_come_while_the_loop_is_awake_wake_it_with_no_system_call() {
+    let runtime = Runtime::new().unwrap();
+    run_on(&runtime, async {
+        let pool = Pool::new(4);
+        let jobs: Vec<_> = (0..64).map(|n| pool.spawn(move || n)).collect();
+        // The loop stays in this poll until every result was sent.
+        while pool.queued() > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(pool.shutdown(PATIENCE), 0);
+        let sum: usize = join_all(jobs).await.into_iter().map(Result::unwrap).sum();
+        assert_eq!(sum, 64 * 63 / 2);
+        // The turn that follows has taken the messages.
+        yield_now().await;
+    });
+    let stats = runtime.stats();
+    assert_eq!((stats.wake_calls, stats.messages), (0, 64));
+}
+
+#[test]
+fn a_job_costs_one_message_and_a_sleep_of_the_loop_at_most_one_wake_up_call() {
+    const JOBS: u64 = 5000;
+    let runtime = Runtime::new().unwrap();
+    run_on(&runtime, async {
+        let in_flight = (0..64).map(|task| {
+            spawn(async move {
+                for job in (task..JOBS).step_by(64) {
+                    assert_eq!(spawn_blocking(move || job).await.unwrap(), job);
+                }
+            })
+        });
+        for task in join_all(in_flight).await {
+            task.unwrap();
+        }
+    });
+    let stats = runtime.stats();
+    // A result that its task has found already leaves a message that may not have been taken.
+    assert!(stats.messages <= JOBS && stats.messages + 64 >= JOBS, "{stats:?}");
+    assert!(stats.wake_calls <= stats.parks, "{stats:?}");
 }
 
 #[test]
