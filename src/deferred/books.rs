@@ -658,7 +658,7 @@ impl Books {
     /// here, and of skipped jobs by their group, which knows how many there are.
     #[inline]
     fn tell(&self, job: JobRef, fault: Option<&Fault>) {
-        if self.settings.on_event.is_some() || fault.is_some() {
+        if self.settings.on_event.is_some() || fault.is_some() || self.settings.on_fault.is_some() {
             self.call_hooks(job, fault);
         }
     }
@@ -666,13 +666,16 @@ impl Books {
     #[inline(never)] // most jobs go well and are not watched
     fn call_hooks(&self, job: JobRef, fault: Option<&Fault>) {
         let Settings { on_event, on_fault, .. } = &self.settings;
+        let goes_well = || self.with(job, |row| !row.status.is_bad()).unwrap_or(true);
+        if on_event.is_none() && goes_well() {
+            return;
+        }
         let Some(info) = self.info(job) else { return };
         if let Some(hook) = on_event {
             self.call(hook, &info, fault);
         }
-        let is_over = matches!(info.status, Status::Failed | Status::Skipped);
         match on_fault {
-            Some(hook) if is_over => self.call(hook, &info, fault),
+            Some(hook) if info.status.is_bad() => self.call(hook, &info, fault),
             None if info.status == Status::Failed => self.voice.say(&info.to_string()),
             _ => {}
         }
@@ -857,7 +860,7 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         let unfinished = std::mem::take(&mut *self.unfinished.borrow_mut());
-        if !unfinished.is_empty() {
+        if !unfinished.is_empty() && !self.has_hook() {
             self.voice.say(&Report { unfinished, ended: self.ended.get() }.to_string());
         }
         let _ = QUEUES.try_with(|queues| queues.borrow_mut().remove(&self.number));

@@ -94,6 +94,11 @@ impl Status {
         !matches!(self, Self::Waiting | Self::Running)
     }
 
+    /// Whether the job did not do what it was accepted for, and was not cancelled.
+    pub(super) const fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Skipped | Self::Unfinished)
+    }
+
     /// The name in lower case, as status routes give it.
     #[must_use]
     pub const fn name(self) -> &'static str {

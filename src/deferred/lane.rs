@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::info::{LaneStats, Status};
 use crate::blocking::Pool;
+use crate::event_loop::context;
 use crate::sync::Semaphore;
 
 /// The lane of futures that name none.
@@ -138,7 +139,13 @@ impl LaneBooks {
     }
 
     pub(super) fn pool(&self) -> &Pool {
-        self.pool.get_or_init(|| Pool::new(self.places.as_ref().map_or(DEFAULT_THREADS, |(_, jobs)| *jobs)))
+        self.pool.get_or_init(|| {
+            let pool = Pool::new(self.places.as_ref().map_or(DEFAULT_THREADS, |(_, jobs)| *jobs));
+            if let Some(parts) = context::current() {
+                parts.other_pools.borrow_mut().push(pool.clone());
+            }
+            pool
+        })
     }
 
     #[inline]

@@ -81,7 +81,8 @@ impl Retry {
         }
         let doubled = self.first.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
         let wait = doubled.min(self.most);
-        let random = spread(id.0.wrapping_add(u64::from(attempt) << 40));
+        // The count alone: a seeded run waits as long as the one before.
+        let random = spread(id.0 & u64::from(u32::MAX) | u64::from(attempt) << 32);
         Some(wait.mul_f64(1.0 - self.jitter * random))
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Parts {
     pub(crate) wheel: RefCell<Wheel>,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
+    /// Pools that parts of this runtime made for themselves: `shutdown` waits for their jobs, too.
+    pub(crate) other_pools: RefCell<Vec<Pool>>,
     pub(crate) insight: Insight,
     /// What the deferred class gets of a turn beside ready foreground tasks. Read and written by phase 2.
     pub(crate) share: Cell<Share>,

@@ -118,6 +118,7 @@ impl Runtime {
             wheel: RefCell::new(Wheel::new()),
             clock: Clock::new(config.paused_clock),
             pool: Pool::new(config.max_blocking_threads),
+            other_pools: RefCell::default(),
             insight: Insight::new(&config),
             share: Cell::new(Share::new()),
             running: Cell::new(TaskKey::NONE),
@@ -215,7 +216,7 @@ impl Runtime {
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// let mut runtime = postlude::Runtime::new()?;
     /// let task = runtime.spawn(postlude::time::sleep(Duration::from_millis(1)));
     /// drop(task);
@@ -296,7 +297,8 @@ impl Runtime {
     }
 
     /// Ends the runtime as its drop does, and then waits for running blocking jobs, at most
-    /// `limit`.
+    /// `limit`: those of `spawn_blocking`, and those of the thread lanes of deferred queues. A
+    /// [`Pool`](crate::blocking::Pool) of your own is not waited for.
     ///
     /// # Errors
     ///
@@ -304,16 +306,18 @@ impl Runtime {
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// let runtime = postlude::Runtime::new()?;
     /// runtime.block_on(async { drop(postlude::spawn_blocking(|| ())) })?;
     /// runtime.shutdown(Duration::from_secs(10))
     /// # }
     /// ```
     pub fn shutdown(self, limit: Duration) -> io::Result<()> {
-        let pool = self.parts.pool.clone();
+        let mut pools = vec![self.parts.pool.clone()];
+        pools.append(&mut self.parts.other_pools.borrow_mut());
         drop(self);
-        match pool.shutdown(limit) {
+        let began = Instant::now();
+        match pools.iter().map(|pool| pool.shutdown(limit.saturating_sub(began.elapsed()))).sum::<usize>() {
             0 => Ok(()),
             running => Err(io::Error::new(
                 io::ErrorKind::TimedOut,

@@ -655,7 +655,8 @@ fn a_stop_drains_tasks_until_the_limit_and_names_the_rest() {
         let client = TcpStream::connect(address).await.unwrap();
         client.write_all(get("/").as_bytes()).await.unwrap();
         let report = running.await.unwrap().unwrap();
-        assert_eq!(diary.lines(), ["short"]);
+        let unfinished = |name: &str| format!("! background task '{name}' unfinished (GET /, request 1)");
+        assert_eq!(diary.lines(), ["short".to_owned(), unfinished("endless"), unfinished("behind it")]);
         assert_eq!((time::now() - begin).as_secs(), 11);
         let left: Vec<_> = report.unfinished.iter().map(|task| (&*task.name, task.status == Status::Running)).collect();
         assert_eq!(left, [("endless", true), ("behind it", false)]);
@@ -951,4 +952,32 @@ fn one_line_reports_a_thousand_tasks_that_do_not_run() {
     });
     // One line on stderr, which `reports` looks at; here each is on the books.
     assert_eq!(told.get(), 1000);
+}
+
+#[test]
+fn tasks_that_the_end_of_the_runtime_cuts_off_are_told_however_the_server_ended() {
+    for (way, runs) in [("run", true), ("single connections", false)] {
+        let diary = Diary::default();
+        let router = Router::new().get("/", async |tasks: BackgroundTasks| {
+            tasks.task("endless").run(async || std::future::pending::<()>().await)?;
+            tasks.task("behind").run(async || ())?;
+            Ok::<_, Error>("answer")
+        });
+        let server = diary.server(router);
+        paused(async {
+            if runs {
+                let address = server.local_addr().unwrap();
+                let running = spawn(time::timeout(Duration::from_secs(5), server.run()));
+                let client = TcpStream::connect(address).await.unwrap();
+                client.write_all(get("/").as_bytes()).await.unwrap();
+                assert!(running.await.unwrap().is_err(), "the server's future is dropped");
+            } else {
+                let (client, wire) = UnixStream::pair().unwrap();
+                client.write_all(get("/").as_bytes()).await.unwrap();
+                server.serve_connection(wire).await;
+            }
+        });
+        let unfinished = |name: &str| format!("! background task '{name}' unfinished (GET /, request 1)");
+        assert_eq!(diary.lines(), [unfinished("endless"), unfinished("behind")], "{way}");
+    }
 }

@@ -733,3 +733,81 @@ fn a_panicking_hook_or_destructor_harms_no_other_job() {
         assert_eq!(status(&queue, fine), Status::Done);
     });
 }
+
+#[test]
+fn a_runtime_s_shutdown_waits_for_the_thread_of_a_job_that_the_drain_cut_off() {
+    let runtime = postlude::Runtime::new().unwrap();
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&has_ended);
+    let (begun, has_begun) = mpsc::channel();
+    runtime
+        .block_on(async {
+            let queue = Queue::new();
+            queue
+                .add_blocking(move || {
+                    begun.send(()).unwrap();
+                    std::thread::sleep(Duration::from_millis(300));
+                    ended.store(true, Ordering::SeqCst);
+                })
+                .unwrap();
+            while has_begun.try_recv().is_err() {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+            let report = queue.drain(Duration::from_millis(1)).await;
+            assert_eq!(report.unfinished[0].status, Status::Running);
+            assert!(!has_ended.load(Ordering::SeqCst));
+        })
+        .unwrap();
+    runtime.shutdown(Duration::from_secs(60)).unwrap();
+    assert!(has_ended.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_burst_leaves_no_memory_behind_in_one_group_or_in_many() {
+    run(async || {
+        let queue = Queue::builder().pending(200_000).per_group(200_000).keep_finished(100, SECOND).build();
+        let group = queue.group("one", 1);
+        for _ in 0..50_000 {
+            group.add(async {}).unwrap();
+        }
+        group.release(Outcome::Delivered);
+        for n in 0..50_000 {
+            let group = queue.group("GET /many", n);
+            group.add(async {}).unwrap();
+            group.release(Outcome::Delivered);
+        }
+        queue.idle().await;
+        assert_eq!((queue.stats().total().done, queue.list().len()), (100_000, 100));
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn a_seed_replays_the_order_of_a_thousand_jobs() {
+    let order = |seed| {
+        let runtime = postlude::Runtime::builder().paused_clock().seed(seed).build().unwrap();
+        let log = Log::default();
+        let noted = log.clone();
+        runtime
+            .block_on(async move {
+                let queue = Queue::new();
+                for n in 0..1000_u64 {
+                    let log = noted.clone();
+                    let retry = Retry::times(2).first(Duration::from_millis(n % 7));
+                    let work = async move |job: Running| {
+                        yield_now().await;
+                        log.say(format!("{n}.{}", job.attempt()));
+                        if n % 3 == 0 && job.attempt() == 1 { Err("once more") } else { Ok(()) }
+                    };
+                    queue.task("x").retry(retry).run(work).unwrap();
+                }
+                queue.idle().await;
+            })
+            .unwrap();
+        log.take()
+    };
+    let (one, again, other) = (order(7), order(7), order(8));
+    assert_eq!(one.len(), 1000 + 334);
+    assert_eq!(one, again);
+    assert_ne!(one, other);
+}
