@@ -12,18 +12,23 @@ use super::info::{Fault, Status};
 use super::lane::{Kind, LaneBooks};
 use super::work::{Make, TaskFuture, ThreadJob};
 use crate::event_loop::context;
+use crate::event_loop::misuse::Misuse;
 use crate::executor::caught::{self, Caught, Payload, drop_payload, drop_silently, panic_text};
 use crate::executor::error::JoinError;
 use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
-use crate::task::{JoinHandle, is_woken, spawn_task};
+use crate::task::is_woken;
 use crate::time;
 
-/// Spawns a task of the queue in the deferred class.
+/// Spawns a task of the queue in the deferred class, without a handle.
+#[track_caller]
 pub(super) fn spawn(future: impl Future<Output = ()> + 'static) -> TaskKey {
-    let task = spawn_task(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller(), "deferred::Queue::add");
-    drop(JoinHandle::<()>::new(task));
+    let Some(parts) = context::current() else {
+        panic!("{}", Misuse::no_runtime("a job was added to a `deferred::Queue`"))
+    };
+    let task = parts.spawn(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller());
+    parts.detach(task.key);
     task.key
 }
 
