@@ -1,11 +1,11 @@
-//! Using a part of this crate in the wrong place: a text that says what was done where, and where to do it instead.
+//! Error texts for use outside a runtime, or inside another one, with the remedy.
 
 use std::fmt;
 use std::thread;
 
 use super::context::current;
 
-/// What was done in the wrong place, and what to do instead.
+/// An error text: the call, the thread and its runtime, and the remedy.
 pub(crate) struct Misuse {
     what: String,
     place: &'static str,
@@ -13,13 +13,13 @@ pub(crate) struct Misuse {
 }
 
 impl Misuse {
-    /// Nothing runs here, and any runtime will do.
+    /// `what` needs a runtime, and this thread runs none.
     pub(crate) fn no_runtime(what: &str) -> Self {
         let right_place = "inside `postlude::run` or `Runtime::block_on`";
         Self { what: what.to_owned(), place: "which runs no runtime", right_place }
     }
 
-    /// `what` belongs to a runtime that is alive, but not the current one.
+    /// `what` belongs to a live runtime that is not the current one.
     pub(crate) fn elsewhere(what: &str) -> Self {
         let place = if current().is_some() { "which runs another runtime" } else { "which runs no runtime" };
         Self { what: what.to_owned(), place, right_place: "inside the `Runtime::block_on` it belongs to" }

@@ -167,7 +167,7 @@ impl Runtime {
     ///
     /// For a host with a loop of its own: wait until the runtime's descriptor ([`AsFd`]) is
     /// readable or [`next_deadline`](Self::next_deadline) has come, then call this until
-    /// [`Turn::has_more`] is false. Wakes between turns, also from this thread, make the descriptor
+    /// [`Turn::more`] is false. Wakes between turns, also from this thread, make the descriptor
     /// readable. On a paused clock a turn without work jumps to the next deadline whatever the
     /// `timeout`, which is real time.
     ///

@@ -249,7 +249,7 @@ fn a_turn_polls_no_more_tasks_than_it_is_told_to() {
     for _ in 0..20 {
         drop(runtime.spawn(async {}));
     }
-    let polls: Vec<_> = (0..4).map(|_| runtime.turn(Some(Duration::ZERO)).unwrap().polls()).collect();
+    let polls: Vec<_> = (0..4).map(|_| runtime.turn(Some(Duration::ZERO)).unwrap().polls).collect();
     assert_eq!(polls, [8, 8, 4, 0]);
 }
 

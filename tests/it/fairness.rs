@@ -78,7 +78,7 @@ fn every_way_to_spawn_leads_to_one_queue_and_counts_alike() {
         set.detach_all();
     }));
     drop(runtime.spawn(note(Rc::clone(&list), 0)));
-    let polls: Vec<_> = (0..3).map(|_| runtime.turn(NOW).unwrap().polls()).collect();
+    let polls: Vec<_> = (0..3).map(|_| runtime.turn(NOW).unwrap().polls).collect();
     assert_eq!(polls, [4, 3, 0]);
     assert_eq!(*list.borrow(), [0, 1, 2, 3, 4, 5]);
 }
@@ -92,7 +92,7 @@ fn tasks_from_other_threads_join_the_end_of_the_same_queue() {
         let sender = sender.clone();
         drop(handle.spawn(move || async move { sender.send(number).unwrap() }));
     }
-    let polls: Vec<_> = (0..4).map(|_| runtime.turn(NOW).unwrap().polls()).collect();
+    let polls: Vec<_> = (0..4).map(|_| runtime.turn(NOW).unwrap().polls).collect();
     assert_eq!(polls, [0, 4, 2, 0], "they arrive with the inbox of the first turn");
     assert_eq!(order.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
 }
@@ -508,11 +508,11 @@ fn a_chain_of_wakes_inside_one_turn_is_cut_off() {
             link.send(token).unwrap();
         }
     }));
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     first.send(()).unwrap();
     for _ in 0..5 {
         let turn = runtime.turn(NOW).unwrap();
-        assert!(turn.polls() <= 64 && turn.has_more(), "{turn:?}");
+        assert!(turn.polls <= 64 && turn.more, "{turn:?}");
     }
 }
 

@@ -95,11 +95,11 @@ fn each_turn_polls_a_task_that_wakes_itself_once() {
     drop(runtime.spawn(trace.task("a", 2)));
     drop(runtime.spawn(trace.task("b", 1)));
     let first = runtime.turn(NOW).unwrap();
-    assert_eq!((trace.take().as_str(), first.polls(), first.has_more()), ("a b", 2, true));
+    assert_eq!((trace.take().as_str(), first.polls, first.more), ("a b", 2, true));
     assert_eq!(turn(&mut runtime, &trace), "a b");
     let last = runtime.turn(NOW).unwrap();
-    assert_eq!((trace.take().as_str(), last.polls(), last.has_more()), ("a", 1, false));
-    assert_eq!(runtime.turn(NOW).unwrap().polls(), 0);
+    assert_eq!((trace.take().as_str(), last.polls, last.more), ("a", 1, false));
+    assert_eq!(runtime.turn(NOW).unwrap().polls, 0);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn two_tasks_that_wake_each_other_share_a_turn_until_its_polls_are_used_up() {
     }
     for _ in 0..3 {
         let turn = runtime.turn(NOW).unwrap();
-        assert_eq!((turn.polls(), turn.has_more()), (10, true));
+        assert_eq!((turn.polls, turn.more), (10, true));
     }
 }
 
@@ -193,7 +193,7 @@ fn a_turn_polls_sixty_four_tasks_and_leaves_the_rest_to_the_next() {
     for _ in 0..150 {
         drop(runtime.spawn(async {}));
     }
-    let polls: Vec<_> = (0..4).map(|_| runtime.turn(NOW).unwrap().polls()).collect();
+    let polls: Vec<_> = (0..4).map(|_| runtime.turn(NOW).unwrap().polls).collect();
     assert_eq!(polls, [64, 64, 22, 0]);
 }
 
@@ -204,9 +204,9 @@ fn a_turn_that_leaves_work_does_not_sleep() {
         drop(runtime.spawn(async {}));
     }
     let before = Instant::now();
-    assert!(runtime.turn(Some(GENEROUS)).unwrap().has_more());
+    assert!(runtime.turn(Some(GENEROUS)).unwrap().more);
     drop(runtime.defer(Trace::default().task("deferred", 1)));
-    assert!(runtime.turn(Some(GENEROUS)).unwrap().has_more());
+    assert!(runtime.turn(Some(GENEROUS)).unwrap().more);
     assert!(before.elapsed() < GENEROUS);
     assert_eq!(runtime.stats().parks, 0, "nothing is registered, so the system has nothing to tell");
 }
@@ -219,7 +219,7 @@ fn deferred_tasks_run_after_the_foreground_ones_and_all_of_them_while_none_of_th
     }
     drop(runtime.spawn(trace.task("f", 0)));
     assert_eq!(turn(&mut runtime, &trace), format!("f{}", " d".repeat(40)));
-    assert_eq!(runtime.turn(NOW).unwrap().polls(), 0);
+    assert_eq!(runtime.turn(NOW).unwrap().polls, 0);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn deferred_tasks_that_take_long_leave_the_loop_after_a_millisecond() {
     for _ in 0..100 {
         drop(runtime.defer(async { spin(Duration::from_millis(2)) }));
     }
-    let polls: Vec<_> = (0..5).map(|_| runtime.turn(NOW).unwrap().polls()).collect();
+    let polls: Vec<_> = (0..5).map(|_| runtime.turn(NOW).unwrap().polls).collect();
     assert_eq!(polls, [1; 5], "one poll has used the phase up, and the next waits until the system was asked");
 }
 
@@ -315,7 +315,7 @@ fn no_single_look_at_the_clock_lets_a_deferred_phase_take_more_than_twice_its_ti
         drop(runtime.defer(async { spin(Duration::from_micros(100)) }));
     }
     for _ in 0..10 {
-        let polls = runtime.turn(NOW).unwrap().polls();
+        let polls = runtime.turn(NOW).unwrap().polls;
         assert!((1..=16).contains(&polls), "{polls} polls of 100 µs");
     }
 }
@@ -332,7 +332,7 @@ fn beside_a_busy_foreground_the_deferred_phase_takes_no_longer_than_the_foregrou
     for _ in 0..1000 {
         drop(runtime.defer(async { spin(Duration::from_micros(50)) }));
     }
-    let mut polls: Vec<_> = (0..41).map(|_| runtime.turn(NOW).unwrap().polls()).collect();
+    let mut polls: Vec<_> = (0..41).map(|_| runtime.turn(NOW).unwrap().polls).collect();
     polls.sort_unstable();
     // The median, as a turn may be longer than it is meant to be where others use the processor.
     assert_eq!(polls[20], 2, "one of each, however much the share has grown: {polls:?}");
@@ -703,13 +703,13 @@ fn a_turn_takes_a_bounded_number_of_messages_and_of_timers() {
     let mut runtime = paused();
     let place = Rc::new(RefCell::new(None));
     drop(runtime.spawn(parked(&place)));
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     let waker = place.borrow_mut().take().unwrap();
     // Between turns the runtime is not current, so these go through the inbox.
     (0..1000).for_each(|_| waker.wake_by_ref());
     let mut turns = 0;
     let mut before = runtime.stats().messages;
-    while runtime.turn(NOW).unwrap().has_more() {
+    while runtime.turn(NOW).unwrap().more {
         let now = runtime.stats().messages;
         assert!(now - before <= 256);
         (before, turns) = (now, turns + 1);

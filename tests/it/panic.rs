@@ -522,7 +522,7 @@ fn a_turn_lets_no_panic_out() {
     drop(runtime.spawn(async { quietly("first") }));
     let task = runtime.spawn(async { quietly("second") });
     drop(runtime.defer(async { quietly("third") }));
-    assert_eq!(runtime.turn(NOW).unwrap().polls(), 3);
+    assert_eq!(runtime.turn(NOW).unwrap().polls, 3);
     assert_eq!(reports.take(), ["first", "third"]);
     assert_eq!(text(runtime.block_on(task).unwrap().unwrap_err()), "second");
 }

@@ -240,7 +240,7 @@ fn an_event_is_reported_once_and_a_turn_of_no_time_does_not_wait() {
 fn a_loop_can_wait_for_the_descriptor_of_another() {
     let (outer, mut inner) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let descriptor = Async::new(inner.as_fd().try_clone_to_owned().unwrap());
-    while inner.turn(NOW).unwrap().has_more() {}
+    while inner.turn(NOW).unwrap().more {}
     for round in 0..3 {
         let nothing = descriptor.read_with(|_| Err::<(), _>(ErrorKind::WouldBlock.into()));
         run_in(&outer, async { timeout(MOMENT, nothing).await.unwrap_err() });
@@ -248,7 +248,7 @@ fn a_loop_can_wait_for_the_descriptor_of_another() {
         let thread = thread::spawn(move || handle.spawn(move || async move { round }));
         run_in(&outer, descriptor.readable()).unwrap();
         let mut task = thread.join().unwrap();
-        while inner.turn(NOW).unwrap().has_more() {}
+        while inner.turn(NOW).unwrap().more {}
         assert_eq!(task.wait(Duration::ZERO).unwrap().unwrap(), round);
     }
 }

@@ -169,7 +169,7 @@ fn a_runtime_driven_by_hand_runs_what_other_threads_spawn_wake_and_abort() {
         runtime.turn(Some(Duration::from_millis(20))).unwrap();
     }
     assert_eq!(remote.join().unwrap(), (0..500).sum::<u64>());
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     assert_eq!(runtime.stats().tasks, 0);
 }
 
@@ -685,7 +685,7 @@ fn a_remote_handle_can_be_aborted_before_and_after_its_task_has_begun() {
         panic!("it was polled");
     });
     elsewhere(|| before.abort());
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     assert!(before.wait(Duration::ZERO).unwrap().unwrap_err().is_cancelled());
     assert_eq!(dropped.try_recv(), Ok(thread::current().id()));
     let guard = Where(sender);
@@ -693,16 +693,16 @@ fn a_remote_handle_can_be_aborted_before_and_after_its_task_has_begun() {
         let _held = guard;
         pending::<()>().await;
     });
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     assert!(!after.is_finished());
     elsewhere(|| after.abort());
     assert_eq!(dropped.try_recv(), Err(mpsc::TryRecvError::Empty));
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     assert!(after.wait(Duration::ZERO).unwrap().unwrap_err().is_cancelled());
     assert_eq!(dropped.try_recv(), Ok(thread::current().id()));
     // And long after: nothing.
     after.abort();
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     assert_eq!(runtime.stats().tasks, 0);
 }
 
@@ -714,7 +714,7 @@ fn a_remote_handle_that_is_dropped_lets_its_task_run_on() {
         yield_now().await;
         sender.send(()).unwrap();
     }));
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     assert_eq!(done.try_recv(), Ok(()));
 }
 
@@ -755,7 +755,7 @@ fn entering_a_runtime_inside_a_runtime_is_an_error_that_names_where_the_outer_on
     assert_eq!(sum.unwrap(), 42);
     // None of that has harmed either of them.
     assert_eq!(other.borrow().block_on(async { spawn(async { 5 }).await.unwrap() }).unwrap(), 5);
-    assert_eq!(other.borrow_mut().turn(NOW).unwrap().polls(), 0);
+    assert_eq!(other.borrow_mut().turn(NOW).unwrap().polls, 0);
 }
 
 #[test]
@@ -821,7 +821,7 @@ fn between_turns_the_descriptor_is_readable_once_there_is_something_to_do() {
     let polls = Arc::new(AtomicUsize::new(0));
     let (task, place) = parked(&polls);
     drop(runtime.spawn(task));
-    while runtime.turn(NOW).unwrap().has_more() {}
+    while runtime.turn(NOW).unwrap().more {}
     let mut host = mio::Poll::new().unwrap();
     let fd = std::os::fd::AsFd::as_fd(&runtime).as_raw_fd();
     let interest = mio::Interest::READABLE;
@@ -843,7 +843,7 @@ fn between_turns_the_descriptor_is_readable_once_there_is_something_to_do() {
         assert!(readable(&mut host, GENEROUS));
         assert!(runtime.next_deadline().is_some_and(|deadline| deadline <= Instant::now()));
         let before = polls.load(Ordering::SeqCst);
-        while runtime.turn(NOW).unwrap().has_more() {}
+        while runtime.turn(NOW).unwrap().more {}
         assert_eq!(polls.load(Ordering::SeqCst), before + 1);
     }
 }

@@ -698,13 +698,13 @@ fn a_turn_fires_each_due_timer_once_and_its_task_runs_in_the_next_one() {
     for _ in 0..3 {
         drop(runtime.spawn(sleep(ms(2))));
     }
-    assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls(), 3);
+    assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 3);
     assert_eq!(runtime.stats().timers_set, 3);
     thread::sleep(ms(10));
     let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
-    assert_eq!((turn.polls(), turn.has_more(), runtime.stats().timers), (0, true, 3));
+    assert_eq!((turn.polls, turn.more, runtime.stats().timers), (0, true, 3));
     let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
-    assert_eq!((turn.polls(), turn.has_more(), runtime.stats().timers), (3, false, 3));
+    assert_eq!((turn.polls, turn.more, runtime.stats().timers), (3, false, 3));
     assert_eq!((runtime.stats().tasks, runtime.stats().timers_set), (0, 0));
 }
 

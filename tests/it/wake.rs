@@ -103,7 +103,7 @@ fn waking_oneself_many_times_in_a_poll_gives_one_poll() {
         Poll::<()>::Pending
     })));
     for _ in 0..3 {
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls(), 1);
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polls, 1);
     }
 }
 
@@ -213,7 +213,7 @@ fn a_hundred_thousand_wakes_of_a_sleeping_loop_make_one_system_call_and_are_not_
     let mut runtime = Runtime::new().unwrap();
     let parked = Parked::default();
     drop(runtime.spawn(parked.clone()));
-    while runtime.turn(Some(Duration::ZERO)).unwrap().has_more() {}
+    while runtime.turn(Some(Duration::ZERO)).unwrap().more {}
     let (calls, polls) = (runtime.stats().wake_calls, parked.polls.get());
     let waker = parked.waker();
     std::thread::spawn(move || (0..100_000).for_each(|_| waker.wake_by_ref())).join().unwrap();
@@ -224,7 +224,7 @@ fn a_hundred_thousand_wakes_of_a_sleeping_loop_make_one_system_call_and_are_not_
     assert!(before.elapsed() < GENEROUS, "the loop was woken");
     assert!(parked.polls.get() > polls);
     // The second time works as the first: the call was taken note of.
-    while runtime.turn(Some(Duration::ZERO)).unwrap().has_more() {}
+    while runtime.turn(Some(Duration::ZERO)).unwrap().more {}
     let (calls, polls) = (runtime.stats().wake_calls, parked.polls.get());
     let waker = parked.waker();
     std::thread::spawn(move || waker.wake()).join().unwrap();
@@ -313,7 +313,7 @@ fn a_waker_wakes_its_own_runtime_from_inside_another() {
     let mut home = paused();
     let parked = Parked::default();
     drop(home.spawn(parked.clone()));
-    while home.turn(Some(Duration::ZERO)).unwrap().has_more() {}
+    while home.turn(Some(Duration::ZERO)).unwrap().more {}
     let bystander = Parked::default();
     let other = paused();
     other
