@@ -48,7 +48,7 @@ async fn fetch_all(addresses: &[String]) -> io::Result<usize> {
     });
     match all.await {
         Ok(()) => Ok(total.get()),
-        Err(failed) => Err(failed.into_first().into_error().unwrap_or_else(|| Error::other("a child panicked"))),
+        Err(failed) => Err(failed.first.into_error().unwrap_or_else(|| Error::other("a child panicked"))),
     }
 }
 

@@ -156,7 +156,7 @@ fn a_destructor_may_cancel_the_token_by_which_it_was_reached() {
             yield_now().await;
             Err("over")
         });
-        assert!(failed.await.unwrap_err().others().is_empty());
+        assert!(failed.await.unwrap_err().others.is_empty());
         assert!(token.is_cancelled());
     });
 }

@@ -691,7 +691,7 @@ fn no_policy_ends_the_loop_for_a_panic_that_is_handed_out() {
                     s.spawn(async { quietly("observed") });
                     pending().await
                 });
-                scope.await.unwrap_err().into_first().into_panic().is_some()
+                scope.await.unwrap_err().first.into_panic().is_some()
             })
         }),
     ];

@@ -137,9 +137,9 @@ fn a_child_that_fails_before_its_first_await_ends_the_scope() {
         })
         .await
         .unwrap_err();
-        assert_eq!(error.first().error(), Some(&"no"));
-        assert_eq!(error.first().child().unwrap().name(), Some("bad"));
-        assert!(error.others().is_empty());
+        assert_eq!(error.first.error(), Some(&"no"));
+        assert_eq!(error.first.child.as_ref().unwrap().name(), Some("bad"));
+        assert!(error.others.is_empty());
         assert_eq!(*drops.borrow(), ["first", "second", "body"]);
     });
 }
@@ -159,7 +159,7 @@ fn a_body_that_fails_ends_the_scope() {
         })
         .await
         .unwrap_err();
-        assert!(error.first().child().is_none());
+        assert!(error.first.child.is_none());
         assert_eq!(error.to_string(), "the scope's body failed: no");
         assert_eq!(*drops.borrow(), ["child"]);
     });
@@ -177,8 +177,8 @@ fn a_child_that_panics_ends_the_scope() {
         })
         .await
         .unwrap_err();
-        assert!(error.first().child().unwrap().location().unwrap().file().ends_with("scope.rs"));
-        assert_eq!(error.into_first().into_panic().unwrap().to_string(), "the task panicked: `oh`");
+        assert!(error.first.child.as_ref().unwrap().location().unwrap().file().ends_with("scope.rs"));
+        assert_eq!(error.first.into_panic().unwrap().to_string(), "the task panicked: `oh`");
     });
 }
 
@@ -267,7 +267,7 @@ fn a_child_cancels_the_scope_in_its_first_poll_and_nothing_else() {
         })
         .await
         .unwrap_err();
-        assert!(error.first().is_cancelled() && matches!(error.first().cause(), Cause::Cancelled));
+        assert!(error.first.is_cancelled() && matches!(error.first.cause, Cause::Cancelled));
         assert_eq!(*drops.borrow(), ["child"]);
         sleep(Duration::from_secs(1)).await;
         assert_eq!(other.await.unwrap(), 5);
@@ -289,7 +289,7 @@ fn a_scope_that_waits_is_cancelled_from_another_task() {
                 })
                 .await
                 .unwrap_err()
-                .first()
+                .first
                 .is_cancelled()
             });
             sleep(Duration::from_secs(1)).await;
@@ -322,7 +322,7 @@ fn an_inner_scope_that_fails_leaves_the_outer_one_running() {
                     pending().await
                 })
                 .await;
-                *error.unwrap_err().first().error().unwrap()
+                *error.unwrap_err().first.error().unwrap()
             });
             outer.spawn(async {
                 sleep(Duration::from_secs(2)).await;
@@ -379,7 +379,7 @@ fn a_panic_in_a_childs_drop_is_a_failure_or_attached_to_one() {
         })
         .await
         .unwrap_err();
-        assert!(matches!(error.first().cause(), Cause::Panicked(_)));
+        assert!(matches!(error.first.cause, Cause::Panicked(_)));
         let error = scope::<(), _, _>(async |s| {
             let held = PanicsInDrop;
             s.named("drops").spawn(async move {
@@ -391,9 +391,9 @@ fn a_panic_in_a_childs_drop_is_a_failure_or_attached_to_one() {
         })
         .await
         .unwrap_err();
-        assert_eq!(error.first().error(), Some(&"first"));
-        assert_eq!(error.others().len(), 1);
-        assert_eq!(error.others()[0].child().unwrap().name(), Some("drops"));
+        assert_eq!(error.first.error(), Some(&"first"));
+        assert_eq!(error.others.len(), 1);
+        assert_eq!(error.others[0].child.as_ref().unwrap().name(), Some("drops"));
         assert_eq!(error.to_string(), "the scope's body failed: first (and 1 more)");
     });
 }
@@ -432,11 +432,11 @@ fn a_second_failure_of_the_same_child_is_attached_to_its_first() {
                 })
                 .await
                 .unwrap_err();
-                assert_eq!(error.first().error().copied(), (!panics).then_some("no"));
-                assert_eq!(error.first().child().unwrap().name(), Some("bad"));
-                let others: Vec<_> = error.others().iter().map(|other| other.child().unwrap().name()).collect();
+                assert_eq!(error.first.error().copied(), (!panics).then_some("no"));
+                assert_eq!(error.first.child.as_ref().unwrap().name(), Some("bad"));
+                let others: Vec<_> = error.others.iter().map(|other| other.child.as_ref().unwrap().name()).collect();
                 assert_eq!(others, [Some("bad"), Some("other")]);
-                assert!(error.others().iter().all(|other| matches!(other.cause(), Cause::Panicked(_))));
+                assert!(error.others.iter().all(|other| matches!(other.cause, Cause::Panicked(_))));
                 assert!(error.to_string().ends_with(" (and 2 more)"), "{error}");
             }
         })
@@ -743,8 +743,8 @@ fn a_scope_without_budget_says_pending_before_its_end_and_keeps_what_it_came_to(
             // Nobody but the scope itself wakes this task.
             match ends.as_mut().await {
                 Ok(value) => assert!(number < 2 && value == 7, "scope {number}"),
-                Err(error) if number < 4 => assert_eq!(error.first().error(), Some(&"no"), "scope {number}"),
-                Err(error) => assert!(error.first().is_cancelled(), "scope {number}"),
+                Err(error) if number < 4 => assert_eq!(error.first.error(), Some(&"no"), "scope {number}"),
+                Err(error) => assert!(error.first.is_cancelled(), "scope {number}"),
             }
         }
     });
@@ -765,7 +765,7 @@ fn a_scope_that_keeps_its_failure_leaves_the_group_it_gave_back_alone() {
         let told = Arc::new(Told::default());
         let waker = Waker::from(Arc::clone(&told));
         assert!(other.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        assert_eq!(failed.await.unwrap_err().into_first().into_error(), Some("no"));
+        assert_eq!(failed.await.unwrap_err().first.into_error(), Some("no"));
         sleep(Duration::from_secs(2)).await;
         assert!(told.0.load(Ordering::SeqCst), "its owner waits on");
         assert!(other.await.unwrap());
@@ -1117,8 +1117,8 @@ fn a_panic_in_the_drop_of_an_aborted_child_is_a_failure_of_the_scope() {
                 pending().await
             });
             let failed = failed.await.unwrap_err();
-            assert_eq!(failed.first().child().unwrap().name(), Some("loud"));
-            assert!(failed.into_first().into_panic().is_some());
+            assert_eq!(failed.first.child.as_ref().unwrap().name(), Some("loud"));
+            assert!(failed.first.into_panic().is_some());
         })
         .unwrap();
 }
@@ -1140,7 +1140,7 @@ fn a_scope_is_cancelled_from_outside_whatever_of_it_still_runs() {
             handle.take().unwrap().cancel();
             let ended = timeout(Duration::from_secs(3600), owner).await;
             let ended = ended.unwrap_or_else(|_| panic!("body ends: {body_ends}, child runs: {child_runs}"));
-            assert!(ended.unwrap().unwrap_err().first().is_cancelled());
+            assert!(ended.unwrap().unwrap_err().first.is_cancelled());
         });
     }
 }
