@@ -80,14 +80,6 @@ pub(crate) fn wake_here(id: WakeId) -> bool {
     true
 }
 
-/// Whether the task being polled on this thread was woken since its poll began.
-pub(crate) fn running_is_woken() -> bool {
-    CURRENT.with(|current| {
-        let Some(parts) = &*current.borrow() else { return false };
-        parts.tasks.borrow_mut().is_queued(parts.running.get())
-    })
-}
-
 /// The effect of a wake on this thread.
 enum WakeResult {
     Elsewhere,

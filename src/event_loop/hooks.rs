@@ -33,7 +33,7 @@ pub struct Stats {
     pub polls: u64,
     /// Tasks spawned, including deferred tasks and scopes' children.
     pub spawned: u64,
-    /// Times a waiting task became ready.
+    /// Times a task became ready: a waiting one, or a running one that is to be polled again.
     pub wakes: u64,
     /// Messages taken from the inbox: wakes, spawns and drops from elsewhere.
     pub messages: u64,
@@ -178,7 +178,7 @@ impl Parts {
     }
 
     /// Calls a hook, if there are hooks. Nothing may be borrowed.
-    fn tell(&self, event: impl FnOnce(&dyn Hooks)) {
+    pub(crate) fn tell(&self, event: impl FnOnce(&dyn Hooks)) {
         if let Some(hooks) = &self.config.hooks {
             self.guarded(|| event(&**hooks));
         }
@@ -207,22 +207,10 @@ impl Parts {
         }
     }
 
-    /// Call it only if there are hooks, and with nothing borrowed.
-    #[cold]
-    pub(crate) fn tell_woken(&self, task: TaskId) {
-        self.tell(|hooks| hooks.woken(task));
-    }
-
     /// Call it only if there are hooks, and before the task's slot is freed.
     #[cold]
     pub(crate) fn tell_ended(&self, key: TaskKey, how: TaskEnd) {
         self.tell_of(key, |hooks, task| hooks.ended(task, how));
-    }
-
-    /// Like [`tell_ended`](Self::tell_ended), for a task whose slot is freed.
-    #[cold]
-    pub(crate) fn tell_ended_id(&self, task: TaskId, how: TaskEnd) {
-        self.tell(|hooks| hooks.ended(task, how));
     }
 
     pub(crate) fn poll_begins(&self, key: TaskKey) {

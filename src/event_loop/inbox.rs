@@ -20,9 +20,9 @@
 //! loop is awake.
 //!
 //! A waker names its runtime by number only, so a process-wide registry maps numbers to inboxes.
-//! Numbers are reused, oldest first. The next runtime of a number continues with its predecessor's
-//! generations, so the predecessor's wakers miss. Every other value that can outlive a runtime
-//! ([`Home`]) also carries the runtime's serial, which is never reused.
+//! The next runtime of a number continues with its predecessor's generations, so the predecessor's
+//! wakers miss. Every other value that can outlive a runtime ([`Home`]) also carries the runtime's
+//! serial, which is never reused.
 
 use std::collections::VecDeque;
 use std::io;

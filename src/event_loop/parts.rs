@@ -10,8 +10,9 @@ use std::panic::Location;
 use std::task::Waker;
 
 use super::config::Config;
+use super::context;
 use super::hooks::Insight;
-use super::inbox::{Home, Inbox};
+use super::inbox::{Home, Inbox, Message};
 use super::panics::TaskPanic;
 use super::share::Share;
 use super::waker;
@@ -65,6 +66,23 @@ pub(crate) struct Spawned {
     pub(crate) id: TaskId,
 }
 
+impl Spawned {
+    /// Aborts the task, from any thread.
+    pub(crate) fn abort(&self) {
+        match context::current_of(self.home) {
+            Some(parts) => parts.abort(self.key),
+            None => self.home.send(Message::Abort(self.key)),
+        }
+    }
+}
+
+/// Panics: every slot is taken.
+#[cold]
+#[track_caller]
+pub(crate) fn table_is_full() -> ! {
+    panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+}
+
 impl Parts {
     /// Moves a task into the table, with the current task-locals. A runtime that is being dropped
     /// accepts no task: the key is then `TaskKey::NONE`.
@@ -94,7 +112,7 @@ impl Parts {
     fn spawn_late(&self, task: Boxed) -> Spawned {
         if !self.tasks.borrow().is_closed() {
             drop(task);
-            panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+            table_is_full()
         }
         self.doomed.borrow_mut().push(task);
         Spawned { key: TaskKey::NONE, home: self.home, id: TaskId(0) }
@@ -118,7 +136,7 @@ impl Parts {
         loop {
             let (woken, owner) = self.tasks.borrow_mut().wake_and_tell(key);
             if let Some(task) = woken {
-                self.tell_woken(task);
+                self.tell(|hooks| hooks.woken(task));
             }
             match owner {
                 Some(WakeTarget::Task(owner)) => key = owner,

@@ -5,9 +5,7 @@
 //! is ready, the phase ends after a *share* of polls, or when it has taken as long as phase 1.
 //!
 //! The share follows demand: it doubles when a phase leaves ready tasks over and halves when it
-//! leaves none. A fixed share fails at one end. One poll a turn lets 64 busy connections pile up
-//! tasks faster than they run. A large share makes a single client wait for work without urgency.
-//! `cargo run --release --example load` shows both ends.
+//! leaves none. docs/design.md says why no fixed share will do.
 //!
 //! With `seed` or `paused_clock` the phase reads no clock and counts alone decide, so that a seed
 //! replays.

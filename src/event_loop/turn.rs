@@ -1,4 +1,4 @@
-//! The loop.
+//! The event loop.
 //!
 //! [`Parts::turn`] is one turn of it, in five phases. `block_on` calls it until its future is
 //! ready. A host with a loop of its own calls it through [`Runtime::turn`](crate::Runtime::turn).
@@ -231,7 +231,7 @@ impl Parts {
                 };
                 let owner = self.tasks.borrow_mut().remove_queue(queue, &members);
                 self.guarded(|| drop(owner));
-                ids.into_iter().for_each(|member| self.tell_ended_id(member, TaskEnd::Aborted));
+                ids.into_iter().for_each(|member| self.tell(|hooks| hooks.ended(member, TaskEnd::Aborted)));
             }
             Message::Spawn(spawn) => self.guarded(spawn),
             Message::CancelTimer(key) => {

@@ -1,12 +1,9 @@
 //! The waker: an integer, and the crate's one `unsafe` block.
 //!
 //! A [`Waker`] is a data pointer and a table of four functions. Here the pointer *is* the
-//! [`WakeId`]. Nothing is allocated, counted or locked: a clone is a copy, a drop does nothing, and
-//! `will_wake` compares two integers. This is sound because a wake can miss. The id names a
-//! runtime, a slot and a generation, and the id of a task that is gone finds another generation in
-//! the slot.
-//!
-//! On the task's own thread a wake is a lookup and a push. Elsewhere it is a message to the
+//! [`WakeId`]: a clone is a copy, a drop does nothing, and `will_wake` compares two integers. This
+//! is sound because a wake can miss: the id of a task that is gone finds another generation in its
+//! slot. On the task's own thread a wake is a lookup and a push. Elsewhere it is a message to the
 //! runtime's inbox, or nothing if that runtime has ended.
 
 use std::ptr;
@@ -25,7 +22,7 @@ fn clone(data: *const ()) -> RawWaker {
 }
 
 fn wake(data: *const ()) {
-    let id = WakeId::from_bits(data.addr() as u64);
+    let id = WakeId(data.addr() as u64);
     if !context::wake_here(id) {
         inbox::send_to(id.runtime(), Message::Wake(id.key()));
     }
@@ -36,13 +33,13 @@ fn wake(data: *const ()) {
 #[inline]
 pub(crate) fn copy(waker: &Waker) -> Option<Waker> {
     let is_ours = ptr::eq(waker.vtable(), &VTABLE);
-    is_ours.then(|| self::waker(WakeId::from_bits(waker.data().addr() as u64)))
+    is_ours.then(|| self::waker(WakeId(waker.data().addr() as u64)))
 }
 
 /// The task that a waker wakes, if it is a task of this runtime.
 #[inline]
 pub(crate) fn task_of(waker: &Waker, home: Home) -> Option<TaskKey> {
-    let id = WakeId::from_bits(waker.data().addr() as u64);
+    let id = WakeId(waker.data().addr() as u64);
     (ptr::eq(waker.vtable(), &VTABLE) && id.runtime() == home.number()).then(|| id.key())
 }
 
@@ -55,7 +52,7 @@ pub(crate) fn target(waker: &Waker, home: Home) -> WakeTarget {
 /// The waker of a task.
 #[allow(unsafe_code, reason = "std offers no safe way to make a waker without an allocation")]
 pub(crate) fn waker(id: WakeId) -> Waker {
-    let data = ptr::without_provenance(id.bits() as usize);
+    let data = ptr::without_provenance(id.0 as usize);
     // SAFETY: `RawWaker`'s contract asks that the four functions are thread-safe and that the data
     // stays valid until its last use. The data is an integer that is never dereferenced. So it is
     // valid for ever, and may be copied, woken and forgotten on any thread in any order. The four

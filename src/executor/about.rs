@@ -65,8 +65,8 @@ impl fmt::Display for Current {
     }
 }
 
-/// The index of a task's cold facts: a site shared with all tasks spawned there, or a record of its
-/// own.
+/// The index of a task's cold facts: a site shared with all tasks spawned there, a record of its
+/// own, or a member's record.
 #[derive(Clone, Copy)]
 pub(super) struct About(pub(super) u32);
 

@@ -15,6 +15,7 @@ use super::caught::{self, Payload};
 ///     let error = postlude::spawn(async { panic!("oh") }).await.unwrap_err();
 ///     assert!(error.is_panic());
 ///     assert_eq!(error.to_string(), "the task panicked: `oh`");
+///     assert_eq!(*error.into_panic().unwrap().downcast::<&str>().unwrap(), "oh");
 /// })
 /// # }
 /// ```
@@ -55,16 +56,6 @@ impl JoinError {
     }
 
     /// The panic's payload, for [`std::panic::resume_unwind`]; `None` if the task did not panic.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # std::panic::set_hook(Box::new(|_| {}));
-    /// postlude::run(async {
-    ///     let error = postlude::spawn(async { panic!("oh") }).await.unwrap_err();
-    ///     assert_eq!(*error.into_panic().unwrap().downcast::<&str>().unwrap(), "oh");
-    /// })
-    /// # }
-    /// ```
     #[must_use]
     pub fn into_panic(mut self) -> Option<Box<dyn Any + Send + 'static>> {
         self.take_panic()

@@ -40,19 +40,11 @@ impl TaskKey {
 
 /// A task of any runtime of the process, in one integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WakeId(u64);
+pub(crate) struct WakeId(pub(crate) u64);
 
 impl WakeId {
     pub(crate) const fn new(runtime: u16, key: TaskKey) -> Self {
         Self((runtime as u64) << (GENERATION_BITS + SLOT_BITS) | (key.generation as u64) << SLOT_BITS | key.slot as u64)
-    }
-
-    pub(crate) const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
     }
 
     pub(crate) const fn runtime(self) -> u16 {
@@ -101,7 +93,7 @@ mod tests {
             for generation in [0, 1, GENERATION_MASK] {
                 for slot in [0, 1, MAX_TASKS - 1] {
                     let key = TaskKey { slot, generation };
-                    let id = WakeId::from_bits(WakeId::new(runtime, key).bits());
+                    let id = WakeId::new(runtime, key);
                     assert_eq!((id.runtime(), id.key()), (runtime, key));
                 }
             }

@@ -114,7 +114,7 @@ impl<T: 'static> Local<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops `future`, with the loss that causes.
+    /// Dropping it drops `future`, whose own cancel safety applies.
     pub fn scope<F: Future>(&self, value: T, future: F) -> Scoped<F> {
         Scoped::new(self.map_with(value), future)
     }

@@ -484,7 +484,7 @@ impl Table {
         self.slots.last_generation()
     }
 
-    /// Ends all queueing: the runtime is being dropped.
+    /// Refuses new tasks and ignores wakes from now on: the runtime is being dropped.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }

@@ -3,9 +3,8 @@
 //! Every registered descriptor has a [`Source`] in a slab. Its token in the selector is the slab
 //! index and a generation, so an event for a descriptor closed meanwhile finds another generation
 //! and is dropped. The selector is edge-triggered: it reports once that a socket became readable,
-//! and the source remembers that until a read would block. So an operation does not poll first and
-//! then read. It reads, and only if that would block, registers and waits. A socket whose reads
-//! always succeed is never registered.
+//! and the source remembers that until a read would block. An operation registers its descriptor
+//! only when it would block for the first time.
 //!
 //! ```text
 //!     source.rs    one descriptor: its readiness and its waiters
@@ -94,9 +93,14 @@ impl Reactor {
     ///
     /// `AlreadyExists` if the descriptor is registered already; that registration stays as it is.
     pub(crate) fn register(&mut self, fd: RawFd) -> Result<SourceKey> {
+        // Every event: a source is registered once, for both directions. Priority makes urgent data
+        // visible.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let interest = interest | Interest::PRIORITY;
         let entry = self.sources.vacant_entry();
         let key = SourceKey { slot: entry.key() as u32, generation: self.next_generation };
-        self.poll.registry().register(&mut SourceFd(&fd), key.token(), interest())?;
+        self.poll.registry().register(&mut SourceFd(&fd), key.token(), interest)?;
         self.next_generation = self.next_generation.wrapping_add(1);
         entry.insert(Entry { generation: key.generation, fd, source: Source::default() });
         Ok(key)
@@ -163,13 +167,4 @@ impl Reactor {
         }
         wakers
     }
-}
-
-/// Every event: a source is registered once, for both directions. Priority makes urgent data
-/// visible.
-fn interest() -> Interest {
-    let both = Interest::READABLE | Interest::WRITABLE;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let both = both | Interest::PRIORITY;
-    both
 }

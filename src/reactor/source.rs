@@ -96,7 +96,7 @@ impl Source {
         }
     }
 
-    /// Adds a waiter.
+    /// Adds a waiter, and returns the ticket under which it is known.
     pub(crate) fn wait(&mut self, direction: Direction, waker: Waker) -> Ticket {
         let side = self.side(direction);
         let ticket = Ticket(side.next_ticket);

@@ -1,11 +1,11 @@
 //! Several futures in one task: [`join`] waits for all, [`try_join`] for all or the first error,
 //! [`race`] for the first.
 //!
-//! Each poll begins with the branch after the one that the last poll began with. If the budget runs
-//! out, the next poll goes on with the first branch not polled. So a branch that is always ready
-//! never keeps another from being polled. The first poll begins with a pseudo-random branch. So
-//! where two branches are always ready and race again and again, each wins about half of the races,
-//! whatever other races run in between.
+//! Each poll begins one branch later than the poll before. If the budget runs out, the next poll
+//! goes on with the first branch not polled. So a branch that is always ready never keeps another
+//! from being polled. The first poll begins with a pseudo-random branch. So if two branches are
+//! always ready and race in a loop, each wins about half of the races, whatever other races run in
+//! between.
 //!
 //! # How it works
 //!
@@ -40,7 +40,7 @@ use crate::executor::random::{GOLDEN_RATIO, scramble};
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch, with the loss that causes, and the outputs that are there.
+/// Dropping it drops every branch, whose own cancel safety applies, and the outputs already there.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -101,8 +101,8 @@ pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch, with the loss that causes. So does the end of the race, for the
-/// losers.
+/// Dropping it drops every branch, whose own cancel safety applies. The end of the race drops the
+/// losers in the same way.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -253,14 +253,6 @@ fn spread(race: u64, count: usize) -> usize {
     ((u128::from(place) * count as u128) >> u64::BITS) as usize
 }
 
-fn never<T>(_: &T) -> bool {
-    false
-}
-
-fn always<T>(_: &T) -> bool {
-    true
-}
-
 #[cold]
 fn lost() -> ! {
     unreachable!("a branch that has ended has left its output")
@@ -294,7 +286,7 @@ macro_rules! tuple {
             type Output = ($($F::Output,)+);
 
             async fn join(self) -> Self::Output {
-                settle_tuple!(let _ = self, $count, never, $($number $F),+);
+                settle_tuple!(let _ = self, $count, |_| false, $($number $F),+);
                 ($($F.as_mut().take().unwrap_or_else(|| lost()),)+)
             }
         }
@@ -319,7 +311,7 @@ macro_rules! tuple {
             type Output = Output;
 
             async fn race(self) -> (usize, Output) {
-                settle_tuple!(let winner = self, $count, always, $($number $F),+);
+                settle_tuple!(let winner = self, $count, |_| true, $($number $F),+);
                 let outputs = [$($F.as_mut().take()),+];
                 match (winner, outputs.into_iter().flatten().next()) {
                     (Some(number), Some(output)) => (number, output),
@@ -352,7 +344,7 @@ async fn settle<F: Future>(branches: &mut [Boxed<F>], decides: fn(&F::Output) ->
 }
 
 async fn settle_race<F: Future>(branches: &mut [Boxed<F>]) -> (usize, F::Output) {
-    let Some(winner) = settle(branches, always).await else { return std::future::pending().await };
+    let Some(winner) = settle(branches, |_| true).await else { return std::future::pending().await };
     (winner, branches[winner].as_mut().take().unwrap_or_else(|| lost()))
 }
 
@@ -380,7 +372,7 @@ impl<F: Future> Join for Vec<F> {
 
     async fn join(self) -> Self::Output {
         let mut branches: Vec<_> = self.into_iter().map(boxed).collect();
-        settle(&mut branches, never).await;
+        settle(&mut branches, |_| false).await;
         branches.into_iter().map(output).collect()
     }
 }
@@ -411,7 +403,7 @@ impl<F: Future, const N: usize> Join for [F; N] {
 
     async fn join(self) -> Self::Output {
         let mut branches = self.map(boxed);
-        settle(&mut branches, never).await;
+        settle(&mut branches, |_| false).await;
         branches.map(output)
     }
 }

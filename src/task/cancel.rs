@@ -117,7 +117,8 @@ impl CancelToken {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the call drops `future`, with the loss that causes.
+    /// Dropping the call drops `future`, whose own cancel safety applies. So does cancelling the
+    /// token.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -192,18 +193,13 @@ pub struct Cancelled {
 impl Cancelled {
     /// Enters the list of waiters with this waker, or replaces the waker there.
     fn wait(&mut self, cx: &Context<'_>) {
-        if self.is_known(cx.waker()) {
-            return;
-        }
-        let waker = cx.waker().clone();
         let waiter = *self.waiter.get_or_insert_with(|| self.node.next_waiter.replace(self.node.next_waiter.get() + 1));
-        let before = self.node.waiters.borrow_mut().insert(waiter, waker);
-        discard(before);
-    }
-
-    fn is_known(&self, waker: &Waker) -> bool {
-        let waiters = self.node.waiters.borrow();
-        self.waiter.and_then(|waiter| waiters.get(&waiter)).is_some_and(|known| known.will_wake(waker))
+        let is_known = self.node.waiters.borrow().get(&waiter).is_some_and(|known| known.will_wake(cx.waker()));
+        if !is_known {
+            let waker = cx.waker().clone();
+            let before = self.node.waiters.borrow_mut().insert(waiter, waker);
+            discard(before);
+        }
     }
 }
 

@@ -8,7 +8,6 @@
 //! its runtime cannot reach into the table of another. Away from its loop (on another thread, or
 //! between turns) `abort` and drop go through the inbox.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -49,9 +48,10 @@ use crate::executor::table::JoinState;
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// postlude::run(async {
-///     let task = postlude::spawn(std::future::pending::<()>());
-///     task.abort();
-///     assert!(task.await.unwrap_err().is_cancelled());
+///     assert_eq!(postlude::spawn(async { 5 }).await.unwrap(), 5);
+///     let endless = postlude::spawn(std::future::pending::<()>());
+///     std::thread::scope(|s| { s.spawn(|| endless.abort()); });
+///     assert!(endless.await.unwrap_err().is_cancelled());
 /// })
 /// # }
 /// ```
@@ -93,24 +93,11 @@ impl<T> JoinHandle<T> {
     /// aborts itself and returns a value from the same poll has finished with that value. A
     /// finished task stays as it is. A blocking job (`spawn_blocking`) is cancelled only if it has
     /// not started.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(std::future::pending::<()>());
-    ///     std::thread::scope(|s| { s.spawn(|| task.abort()); });
-    ///     assert!(task.await.unwrap_err().is_cancelled());
-    /// })
-    /// # }
-    /// ```
     pub fn abort(&self) {
         if self.is_taken() || self.job.as_ref().is_some_and(|job| !job.cancel()) {
             return;
         }
-        match context::current_of(self.task.home) {
-            Some(parts) => parts.abort(self.task.key),
-            None => self.task.home.send(Message::Abort(self.task.key)),
-        }
+        self.task.abort();
     }
 
     /// Whether the task's future is gone: it returned, panicked or was aborted.
@@ -180,13 +167,8 @@ impl<T: 'static> JoinHandle<T> {
     #[track_caller]
     pub(crate) fn poll_output(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
         assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
-        let output = match ready!(poll_task(self.task.key, self.task.home, waker)) {
-            Some(mut task) => {
-                let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
-                output.and_then(Option::take)
-            }
-            None => None,
-        };
+        let task = ready!(poll_task(self.task.key, self.task.home, waker));
+        let output = task.and_then(|mut task| task.as_mut().output()?.downcast_mut::<Output<T>>()?.take());
         self.task.key = TaskKey::TAKEN;
         Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
     }
@@ -251,11 +233,7 @@ impl<T> AbortOnDrop<T> {
         self.handle.abort();
     }
 
-    /// Like [`JoinHandle::is_finished`].
-    ///
-    /// # Panics
-    ///
-    /// As [`JoinHandle::is_finished`] does.
+    /// Like [`JoinHandle::is_finished`], with the same panic.
     #[must_use]
     #[track_caller]
     pub fn is_finished(&self) -> bool {

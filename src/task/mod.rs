@@ -20,7 +20,6 @@ mod branches;
 mod cancel;
 pub(crate) mod job;
 pub(crate) mod join;
-
 mod scope;
 mod set;
 
@@ -37,7 +36,6 @@ pub use crate::executor::local::{Local, Scoped};
 pub use branches::{Join, Race, TryJoin, join, race, try_join};
 pub use cancel::{CancelGuard, CancelToken, Cancelled};
 pub use join::{AbortOnDrop, JoinHandle};
-
 pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
 pub use set::JoinSet;
 
@@ -126,11 +124,7 @@ impl Builder {
         self
     }
 
-    /// Spawns the task, like [`spawn`].
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`] does.
+    /// Spawns the task, like [`spawn`], with the same panics.
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
     where
@@ -141,11 +135,7 @@ impl Builder {
         JoinHandle::new(spawn_task(task, QueueId::FOREGROUND, self.name, caller, "task::Builder::spawn"))
     }
 
-    /// Spawns the task as a deferred one, like [`defer`](crate::defer).
-    ///
-    /// # Panics
-    ///
-    /// As [`defer`](crate::defer) does.
+    /// Spawns the task as a deferred one, like [`defer`](crate::defer), with the same panics.
     #[track_caller]
     pub fn defer<F>(self, future: F) -> JoinHandle<F::Output>
     where
@@ -190,7 +180,7 @@ pub fn current() -> Option<Current> {
 /// ```
 #[must_use]
 pub fn is_woken() -> bool {
-    context::running_is_woken()
+    context::current().is_some_and(|parts| parts.tasks.borrow_mut().is_queued(parts.running.get()))
 }
 
 /// Lets the other tasks run: the caller is polled again in the next turn, after the operating

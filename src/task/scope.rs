@@ -13,11 +13,7 @@
 //! ```
 //!
 //! The body has such a slot as well, so a child's wake does not poll the body, nor the other way
-//! round. Another thread wakes a child as it wakes a task. An output goes through an `Rc` to the
-//! [`Child`] that awaits it.
-//!
-//! A scope works under any poller inside a runtime: a task, `block_on`, a `select`, another scope.
-//! But **a scope that is not polled does not progress**, nor do its children.
+//! round. An output goes through an `Rc` to the [`Child`] that awaits it.
 //!
 //! # Fairness
 //!
@@ -48,14 +44,14 @@ use crate::event_loop::context::{self, Home};
 use crate::event_loop::hooks::TaskEnd;
 use crate::event_loop::inbox::Message;
 use crate::event_loop::misuse::Misuse;
-use crate::event_loop::parts::Parts;
+use crate::event_loop::parts::{Parts, Spawned, table_is_full};
 use crate::event_loop::wake::{discard, wake_all};
 use crate::event_loop::waker;
 use crate::executor::about::Current;
 use crate::executor::budget;
-use crate::executor::caught::{Payload, drop_caught, drop_payload};
+use crate::executor::caught::{Payload, drop_caught};
 use crate::executor::error::JoinError;
-use crate::executor::id::{MAX_TASKS, TaskId, TaskKey, WakeId};
+use crate::executor::id::{TaskId, TaskKey, WakeId};
 use crate::executor::local::{self, Scoped};
 use crate::executor::queue::QueueId;
 use crate::executor::table::{BODY, Visit};
@@ -73,8 +69,9 @@ const POLLS: usize = 64;
 /// cancelled. A panic of the body, or of the closure that makes it, drops the children and goes on
 /// to the caller.
 ///
-/// Children run only while this future is polled. Each poll polls only children that were woken, 64
-/// at most.
+/// The scope works under any poller inside a runtime: a task, `block_on`, a `select`, another
+/// scope. **Its children run only while this future is polled.** Each poll polls only children that
+/// were woken, 64 at most.
 ///
 /// # Errors
 ///
@@ -192,12 +189,12 @@ impl<'env, E: 'env> Scope<'env, E> {
         let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`task::scope` was called")) };
         let mut tasks = parts.tasks.borrow_mut();
         let queue = tasks.add_queue();
-        let inserted = tasks.insert_member(queue, BODY, Location::caller(), None);
-        if inserted.is_none() {
+        let Some((body, _)) = tasks.insert_member(queue, BODY, Location::caller(), None) else {
             tasks.remove_queue(queue, &[]);
-        }
+            drop(tasks);
+            table_is_full()
+        };
         drop(tasks);
-        let (body, _) = inserted.unwrap_or_else(|| full());
         Self {
             shared: Rc::new(Shared {
                 home: parts.home,
@@ -228,11 +225,8 @@ impl<'env, E: 'env> Scope<'env, E> {
         self.add(boxed(future, Ok), None, Location::caller())
     }
 
-    /// Runs a future as a child whose `Err` ends the scope, which returns that error.
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](Self::spawn) does.
+    /// Runs a future as a child whose `Err` ends the scope, which returns that error. Panics like
+    /// [`spawn`](Self::spawn).
     #[track_caller]
     pub fn try_spawn<T, F>(&self, future: F) -> Child<T>
     where
@@ -269,8 +263,7 @@ impl<'env, E: 'env> Scope<'env, E> {
             None => job,
             Some(map) => Box::pin(Scoped::new(map, job)),
         };
-        let (key, id) = self.shared.add(job, name, location);
-        Child { key, home: self.shared.home, id, outlet }
+        Child { task: self.shared.add(job, name, location), outlet }
     }
 }
 
@@ -280,25 +273,20 @@ impl<'env, E> Shared<'env, E> {
     }
 
     /// Adds a child, or drops it if the scope or the runtime has ended.
-    fn add(
-        &self,
-        job: BoxedJob<'env, E>,
-        name: Option<Box<str>>,
-        location: &'static Location<'static>,
-    ) -> (TaskKey, TaskId) {
+    fn add(&self, job: BoxedJob<'env, E>, name: Option<Box<str>>, location: &'static Location<'static>) -> Spawned {
         let parts = context::current_of(self.home);
         if parts.is_none() && !self.ended.get() && self.home.is_alive() {
             panic!("{}", Misuse::elsewhere("`task::Scope::spawn` was called"));
         }
         let open = parts.filter(|parts| !self.ended.get() && !parts.tasks.borrow().is_closed());
-        let Some(parts) = open else { return (TaskKey::NONE, TaskId(0)) };
+        let Some(parts) = open else { return Spawned { key: TaskKey::NONE, home: self.home, id: TaskId(0) } };
         let mut children = self.children.borrow_mut();
         grow_gently(&mut children);
         let vacant = children.vacant_entry();
         let inserted = parts.tasks.borrow_mut().insert_member(self.queue, vacant.key() as u32, location, name);
         let Some((key, id)) = inserted else {
             drop(children);
-            full()
+            table_is_full()
         };
         vacant.insert(Entry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
         drop(children);
@@ -308,7 +296,7 @@ impl<'env, E> Shared<'env, E> {
             parts.wake_target(owner);
         }
         parts.spawned(key);
-        (key, id)
+        Spawned { key, home: self.home, id }
     }
 
     /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure; if the
@@ -357,8 +345,12 @@ impl<'env, E> Shared<'env, E> {
         let child = if has_failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
         self.children.borrow_mut().try_remove(index as usize);
         parts.tasks.borrow_mut().remove(key);
-        let causes = result.err().into_iter().chain(dropped);
-        let mut failures = causes.map(|cause| Failure { child: child.clone(), cause });
+        if has_failed { Self::failed(child.as_ref(), result.err().into_iter().chain(dropped)) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn failed(child: Option<&Current>, causes: impl Iterator<Item = Cause<E>>) -> Result<(), ScopeError<E>> {
+        let mut failures = causes.map(|cause| Failure { child: child.cloned(), cause });
         failures.next().map_or(Ok(()), |first| Err(ScopeError { first, others: failures.collect() }))
     }
 
@@ -372,28 +364,23 @@ impl<'env, E> Shared<'env, E> {
         let mut entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
         entries.sort_unstable_by_key(|entry| entry.id);
         let keys: Vec<_> = entries.iter().map(|entry| entry.key).chain([self.body]).collect();
-        let mut described = Vec::new();
-        match context::current_of(self.home) {
-            Some(parts) => {
-                let mut tasks = parts.tasks.borrow_mut();
-                described.extend(keys.iter().map(|&key| tasks.describe_key(key)));
-                let owner = tasks.remove_queue(self.queue, &keys);
-                drop(tasks);
-                parts.guarded(|| drop(owner));
-            }
-            None => self.home.send(Message::EndScope(self.queue, keys)),
-        }
-        let mut described = described.into_iter();
-        let panicked = |entry: Entry<'env, E>| {
-            let child = described.next().flatten();
-            let failure = drop_caught(entry.job).map(|panic| Failure::panicked(child, panic));
-            if let Some(parts) = context::current_of(self.home) {
-                let how = if failure.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
-                parts.tell_ended_id(TaskId(entry.id.get()), how);
-            }
-            failure
+        let Some(parts) = context::current_of(self.home) else {
+            self.home.send(Message::EndScope(self.queue, keys));
+            let panics = entries.into_iter().filter_map(|entry| drop_caught(entry.job));
+            return panics.map(|panic| Failure::panicked(None, panic)).collect();
         };
-        entries.into_iter().filter_map(panicked).collect()
+        let mut tasks = parts.tasks.borrow_mut();
+        let described: Vec<_> = keys.iter().map(|&key| tasks.describe_key(key)).collect();
+        let owner = tasks.remove_queue(self.queue, &keys);
+        drop(tasks);
+        parts.guarded(|| drop(owner));
+        let drop_child = |(entry, child): (Entry<'env, E>, _)| {
+            let panic = drop_caught(entry.job);
+            let how = if panic.is_some() { TaskEnd::Panicked } else { TaskEnd::Aborted };
+            parts.tell(|hooks| hooks.ended(TaskId(entry.id.get()), how));
+            panic.map(|panic| Failure::panicked(child, panic))
+        };
+        entries.into_iter().zip(described).filter_map(drop_child).collect()
     }
 }
 
@@ -443,11 +430,11 @@ where
             tasks.take_owner(queue)
         };
         parts.guarded(|| drop(owner));
-        for _ in 0..POLLS {
+        for polls in 0.. {
             if self.as_mut().is_over() {
                 return self.say(cx);
             }
-            let next = if budget::has_budget() { next_member(&parts, queue) } else { None };
+            let next = if polls < POLLS && budget::has_budget() { next_member(&parts, queue) } else { None };
             let Some((key, index, is_aborted)) = next else { break };
             let visited = if index == BODY {
                 self.as_mut().poll_body(&parts, key)
@@ -458,9 +445,6 @@ where
                 self.as_mut().fail(failure);
                 return self.say(cx);
             }
-        }
-        if self.as_mut().is_over() {
-            return self.say(cx);
         }
         let owner = waker::target(cx.waker(), home);
         let (unused, is_ready) = parts.tasks.borrow_mut().set_owner(queue, owner);
@@ -517,11 +501,6 @@ fn next_member(parts: &Parts, queue: QueueId) -> Option<(TaskKey, u32, bool)> {
     let mut tasks = parts.tasks.borrow_mut();
     let Visit { key, is_aborted, .. } = tasks.pop(queue)?;
     tasks.member_index(key).map(|index| (key, index, is_aborted))
-}
-
-#[cold]
-fn full() -> ! {
-    panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
 }
 
 /// The output of a child, on its way to the handle.
@@ -610,9 +589,7 @@ where
 /// # }
 /// ```
 pub struct Child<T> {
-    key: TaskKey,
-    home: Home,
-    id: TaskId,
+    task: Spawned,
     outlet: Rc<Outlet<T>>,
 }
 
@@ -620,7 +597,7 @@ impl<T> Child<T> {
     /// The child's number, among those of the runtime's tasks.
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.id
+        self.task.id
     }
 
     /// Aborts the child: the scope drops its future in its next poll, and the handle returns a
@@ -629,10 +606,7 @@ impl<T> Child<T> {
     /// This call drops nothing itself. A child that aborts itself and is ready in the same poll has
     /// finished. A finished child stays as it is.
     pub fn abort(&self) {
-        match context::current_of(self.home) {
-            Some(parts) => parts.abort(self.key),
-            None => self.home.send(Message::Abort(self.key)),
-        }
+        self.task.abort();
     }
 
     /// Whether the child's future is gone.
@@ -661,7 +635,7 @@ impl<T> Future for Child<T> {
 
 impl<T> fmt::Debug for Child<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Child").field("id", &self.id.get()).finish_non_exhaustive()
+        f.debug_struct("Child").field("id", &self.task.id.get()).finish_non_exhaustive()
     }
 }
 
@@ -686,11 +660,7 @@ pub struct NamedChild<'s, 'env, E> {
 }
 
 impl<'env, E: 'env> NamedChild<'_, 'env, E> {
-    /// Like [`Scope::spawn`].
-    ///
-    /// # Panics
-    ///
-    /// As [`Scope::spawn`] does.
+    /// Like [`Scope::spawn`], with the same panics.
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> Child<F::Output>
     where
@@ -700,11 +670,7 @@ impl<'env, E: 'env> NamedChild<'_, 'env, E> {
         self.scope.add(boxed(future, Ok), Some(self.name), Location::caller())
     }
 
-    /// Like [`Scope::try_spawn`].
-    ///
-    /// # Panics
-    ///
-    /// As [`Scope::spawn`] does.
+    /// Like [`Scope::try_spawn`], with the same panics.
     #[track_caller]
     pub fn try_spawn<T, F>(self, future: F) -> Child<T>
     where
@@ -806,16 +772,16 @@ impl<E> Failure<E> {
     /// Reports a panic that a dropped scope cannot return: the cause, or the drop of the error.
     #[cold]
     fn report(self, home: Home) {
-        let payload = match self.cause {
-            Cause::Panicked(error) => error.into_panic(),
-            Cause::Error(error) => drop_caught(error),
+        let error = match self.cause {
+            Cause::Panicked(error) => Some(error),
+            Cause::Error(error) => drop_caught(error).map(JoinError::panicked),
             Cause::Cancelled => None,
         };
-        let Some(payload) = payload else { return };
-        if let Some(parts) = context::current_of(home) {
-            parts.report(self.child.as_ref(), &payload);
+        let Some(error) = error else { return };
+        match context::current_of(home) {
+            Some(parts) => parts.report_error(self.child.as_ref(), error),
+            None => home.send(Message::Panicked(self.child, error)),
         }
-        drop_payload(payload);
     }
 
     /// The returned error, if that was the cause.

@@ -70,31 +70,24 @@ impl<T: 'static> JoinSet<T> {
         Self { handles: Slab::new(), shared: Rc::default() }
     }
 
-    /// Spawns a task into the set: like [`spawn`](crate::spawn).
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](crate::spawn).
+    /// Spawns a task into the set, like [`spawn`](crate::spawn), with the same panics.
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
-        self.insert(task, None, Location::caller(), "JoinSet::spawn")
+        self.insert(self.boxed(future), None, Location::caller(), "JoinSet::spawn")
     }
 
-    /// Spawns a task with a name, for reports and logs.
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](crate::spawn).
+    /// Spawns a task with a name, for reports and logs. Panics like [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
-        self.insert(task, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
+        let name = name.into().into_boxed_str();
+        self.insert(self.boxed(future), Some(name), Location::caller(), "JoinSet::spawn_named")
     }
 
-    /// The notice of the next task to be inserted.
-    fn notice(&self) -> Notice {
-        Notice { number: self.handles.vacant_key(), shared: Rc::clone(&self.shared) }
+    /// Boxes the next task to be inserted, with its notice.
+    #[inline(always)] // a call by value copies the future
+    fn boxed<F: Future<Output = T> + 'static>(&self, future: F) -> Boxed {
+        let notice = Notice { number: self.handles.vacant_key(), shared: Rc::clone(&self.shared) };
+        Stage::boxed(Member { future, notice })
     }
 
     /// Spawns a task on behalf of the public function `what`, called at `location`.
@@ -104,11 +97,10 @@ impl<T: 'static> JoinSet<T> {
         location: &'static Location<'static>,
         what: &str,
     ) {
-        let task = Stage::boxed(Member { future, notice: self.notice() });
-        self.insert(task, None, location, what);
+        self.insert(self.boxed(future), None, location, what);
     }
 
-    /// Spawns a boxed member, whose `notice` has the next number.
+    /// Spawns a task made by `boxed`.
     fn insert(
         &mut self,
         task: Boxed,

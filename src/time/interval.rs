@@ -46,11 +46,8 @@ pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
 }
 
-/// Ticks every `period`, for the first time at `start`.
-///
-/// # Panics
-///
-/// As [`interval`].
+/// Ticks every `period`, for the first time at `start`. Otherwise like [`interval`], with the same
+/// panics.
 #[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(

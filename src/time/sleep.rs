@@ -44,15 +44,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(deadline_after(now(), duration))
 }
 
-/// Waits until `deadline`; ready at the first poll if that has passed.
-///
-/// # Cancel safety
-///
-/// As [`sleep`].
-///
-/// # Panics
-///
-/// As [`sleep`].
+/// Waits until `deadline`; ready at the first poll if that has passed. Otherwise like [`sleep`],
+/// with the same cancel safety and panics.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, timer: None }
 }

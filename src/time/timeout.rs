@@ -28,7 +28,7 @@ use crate::executor::budget;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the future, with the loss that causes. So does the end of the time.
+/// Dropping it drops the future, whose own cancel safety applies. So does the end of the time.
 ///
 /// # Panics
 ///
@@ -48,19 +48,8 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep(limit), put_off: false }
 }
 
-/// Runs a future until `deadline` at most; otherwise like [`timeout`].
-///
-/// # Errors
-///
-/// [`Elapsed`] if the deadline comes first.
-///
-/// # Cancel safety
-///
-/// As [`timeout`].
-///
-/// # Panics
-///
-/// As [`timeout`].
+/// Runs a future until `deadline` at most. Otherwise like [`timeout`], with the same errors, cancel
+/// safety and panics.
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep_until(deadline), put_off: false }
 }

@@ -1,9 +1,7 @@
 //! The clock: the system's monotonic one, or a virtual one that moves only on request.
 //!
-//! The wheel counts ticks since the runtime was made. On the real clock a tick is 2¹⁶ ns: the
-//! selector waits in whole milliseconds anyway, and a power of two makes the conversion a shift. On
-//! the virtual clock a tick is 1 ns, so that a jump to a deadline is exact. Deadlines are rounded
-//! up to ticks and the time is rounded down, so no timer fires early.
+//! The wheel counts ticks since the runtime was made. Deadlines are rounded up to ticks and the
+//! time is rounded down, so no timer fires early.
 //!
 //! The monotonic clock (`CLOCK_MONOTONIC` on Linux, clock_gettime(2)) stands still while the
 //! machine is suspended.
@@ -18,9 +16,10 @@ const NEVER_AFTER: Duration = Duration::from_secs(30 * YEAR);
 const END_OF_TIME: Duration = Duration::from_secs(290 * YEAR);
 const YEAR: u64 = 365 * 24 * 60 * 60;
 
-/// 2¹⁶ ns, 65.5 µs. Since the selector waits in whole milliseconds, timers are up to 1.1 ms late;
-/// with ticks of 1 ms they would be up to 2 ms late.
+/// A tick of the real clock is 2¹⁶ ns, 65.5 µs, and the conversion a shift. Since the selector
+/// waits in whole milliseconds, timers are up to 1.1 ms late; with ticks of 1 ms it would be 2 ms.
 const REAL_TICK_SHIFT: u32 = 16;
+/// A tick of the virtual clock is 1 ns, so that a jump to a deadline is exact.
 const VIRTUAL_TICK_SHIFT: u32 = 0;
 
 /// The tick of a deadline that never comes.
