@@ -62,6 +62,15 @@ impl<F> Caught<F> {
     pub(crate) fn new(future: F) -> Self {
         Self { future: Some(future) }
     }
+
+    /// In place of a future that has ended.
+    pub(crate) fn over() -> Self {
+        Self { future: None }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.future.is_none()
+    }
 }
 
 impl<F: Future> Future for Caught<F> {
