@@ -30,6 +30,7 @@ use super::info::{AddError, Fault, Info, JobId, LaneStats, Limit, Outcome, Repor
 use super::lane::{Kind, LOOP_LANE, LaneBooks, THREADS_LANE};
 use super::retry::Retry;
 use super::running::{Running, Shared};
+use super::trace;
 use super::voice::Voice;
 use super::work::{self, Make, SendTaskOutput, TaskFuture, TaskOutput, Work};
 use crate::event_loop::context;
@@ -373,6 +374,7 @@ impl Books {
             None => work,
             Some(locals) => work.with_locals(locals),
         };
+        let work = trace::carry(work);
         let id = JobId(self.last_id.get() + 1);
         self.last_id.set(id.0);
         self.pending.set(self.pending.get() + 1);
@@ -663,7 +665,7 @@ impl Books {
     /// here, and of skipped jobs by their group, which knows how many there are.
     #[inline]
     fn tell(&self, job: JobRef, fault: Option<&Fault>) {
-        if self.settings.on_event.is_some() || fault.is_some() || self.settings.on_fault.is_some() {
+        if self.settings.on_event.is_some() || self.settings.on_fault.is_some() || fault.is_some() || trace::is_on() {
             self.call_hooks(job, fault);
         }
     }
@@ -672,10 +674,11 @@ impl Books {
     fn call_hooks(&self, job: JobRef, fault: Option<&Fault>) {
         let Settings { on_event, on_fault, .. } = &self.settings;
         let goes_well = || self.with(job, |row| !row.status.is_bad()).unwrap_or(true);
-        if on_event.is_none() && goes_well() {
+        if on_event.is_none() && !trace::is_on() && goes_well() {
             return;
         }
         let Some(info) = self.info(job) else { return };
+        trace::step(&info);
         if let Some(hook) = on_event {
             self.call(hook, &info, fault);
         }

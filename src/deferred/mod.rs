@@ -15,6 +15,11 @@ mod retry;
 mod run;
 mod running;
 mod task;
+#[cfg(feature = "tracing")]
+mod trace;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_trace.rs"]
+mod trace;
 mod voice;
 mod work;
 
