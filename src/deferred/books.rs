@@ -348,12 +348,21 @@ impl Books {
 
     /// Whether so many more jobs may be added.
     pub(super) fn admit(&self, lane: u8, more: usize) -> Result<(), AddError> {
+        self.admit_anywhere(more)?;
+        self.admit_to(lane, more)
+    }
+
+    /// [`admit`](Self::admit), as far as it has nothing to do with a lane.
+    pub(super) fn admit_anywhere(&self, more: usize) -> Result<(), AddError> {
         if self.phase.get() == Phase::Closed {
             return Err(AddError::ShuttingDown);
         }
-        if self.pending.get() + self.reserved.get() + more > self.settings.pending {
-            return Err(AddError::Full(Limit::Queue));
-        }
+        let taken = self.pending.get() + self.reserved.get();
+        if taken.saturating_add(more) > self.settings.pending { Err(AddError::Full(Limit::Queue)) } else { Ok(()) }
+    }
+
+    /// [`admit`](Self::admit), as far as it has to do with this lane.
+    pub(super) fn admit_to(&self, lane: u8, more: usize) -> Result<(), AddError> {
         if self.lanes[lane as usize].has_room_for(more) { Ok(()) } else { Err(AddError::Full(Limit::Lane)) }
     }
 

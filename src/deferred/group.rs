@@ -158,8 +158,9 @@ impl Group {
     /// See [`AddError`]; the jobs are dropped.
     pub fn extend(&self, jobs: Vec<NewJob>) -> Result<(), AddError> {
         let blocking = jobs.iter().filter(|job| job.lane == THREADS_LANE).count();
-        self.members.admit(LOOP_LANE, jobs.len())?;
-        self.members.admit(THREADS_LANE, blocking)?;
+        self.members.admit_anywhere(jobs.len())?;
+        self.members.books.admit_to(LOOP_LANE, jobs.len() - blocking)?;
+        self.members.books.admit_to(THREADS_LANE, blocking)?;
         jobs.into_iter().for_each(|job| {
             self.members.enter(job);
         });
@@ -249,13 +250,27 @@ impl Members {
 
     /// Whether so many more jobs may be added.
     pub(super) fn admit(&self, lane: u8, more: usize) -> Result<(), AddError> {
+        self.admit_anywhere(more)?;
+        self.books.admit_to(lane, more)
+    }
+
+    /// [`admit`](Self::admit), as far as it has nothing to do with a lane.
+    fn admit_anywhere(&self, more: usize) -> Result<(), AddError> {
         if self.gate.get() == Gate::Closed {
             return Err(AddError::Closed);
         }
-        if self.line.borrow().len() + more > self.books.per_group() {
+        if self.line.borrow().len().saturating_add(more) > self.books.per_group() {
             return Err(AddError::Full(Limit::Group));
         }
-        self.books.admit(lane, more)
+        self.books.admit_anywhere(more)
+    }
+
+    /// Adds a job in a place that was kept for it, also when the last of the others is over.
+    pub(super) fn enter_reserved(self: &Rc<Self>, job: NewJob) -> JobId {
+        if self.gate.get() == Gate::Closed {
+            self.gate.set(Gate::Open);
+        }
+        self.enter(job)
     }
 
     /// Adds a job that was admitted.

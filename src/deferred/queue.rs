@@ -455,7 +455,7 @@ impl Permit {
         self.books.reserved.set(self.books.reserved.get() - 1);
         let job = NewJob::future(future);
         Ok(match &self.group {
-            Some(group) => group.members().enter(job),
+            Some(group) => group.members().enter_reserved(job),
             None => Queue { books: Rc::clone(&self.books) }.enter(job),
         })
     }

@@ -811,3 +811,47 @@ fn a_seed_replays_the_order_of_a_thousand_jobs() {
     assert_eq!(one, again);
     assert_ne!(one, other);
 }
+
+#[test]
+fn a_place_that_was_reserved_in_a_group_is_good_after_the_group_has_closed() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let group = queue.group("", 0);
+        let mut place = group.reserve(1).unwrap();
+        group.release(Outcome::Delivered);
+        assert_eq!(group.add(async {}), Err(AddError::Closed));
+        let noted = log.clone();
+        place.add(async move { noted.say("ran") }).unwrap();
+        time::timeout(SECOND, queue.idle()).await.expect("an accepted job runs");
+        assert_eq!(log.take(), ["ran"]);
+        assert_eq!(group.add(async {}), Err(AddError::Closed));
+    });
+}
+
+#[test]
+fn a_reservation_of_more_than_there_can_be_is_refused() {
+    run(async || {
+        let queue = Queue::new();
+        queue.add(async {}).unwrap();
+        assert_eq!(queue.reserve(usize::MAX).err(), Some(AddError::Full(Limit::Queue)));
+        let group = queue.group("", 0);
+        group.add(async {}).unwrap();
+        assert_eq!(group.reserve(usize::MAX).err(), Some(AddError::Full(Limit::Group)));
+    });
+}
+
+#[test]
+fn jobs_that_are_added_together_count_for_their_own_lane_alone() {
+    use postlude::deferred::NewJob;
+    run(async || {
+        let queue = Queue::builder().lane(Lane::on_loop("loop").waiting(1)).pending(4).build();
+        let group = queue.group("", 0);
+        group.extend(vec![NewJob::future(async {}), NewJob::blocking(|| {}), NewJob::blocking(|| {})]).unwrap();
+        assert_eq!(group.extend(vec![NewJob::future(async {})]), Err(AddError::Full(Limit::Lane)));
+        let too_many = vec![NewJob::blocking(|| {}), NewJob::blocking(|| {})];
+        assert_eq!(group.extend(too_many), Err(AddError::Full(Limit::Queue)));
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(queue.stats().total().done, 3);
+    });
+}
