@@ -544,6 +544,8 @@ impl Books {
         self.with(job, |row| {
             let extra = row.extra.get_or_insert_default();
             let outcome = row.group.as_ref().and_then(|group| group.outcome.get());
+            // An earlier try may have been told that it took too long; this one was not.
+            extra.shared = extra.shared.take().filter(|shared| !shared.is_cancelled());
             let shared = extra
                 .shared
                 .get_or_insert_with(|| Arc::new(Shared::new(row.id, self.number, outcome, Arc::clone(&self.stopping))));

@@ -829,6 +829,32 @@ fn a_place_that_was_reserved_in_a_group_is_good_after_the_group_has_closed() {
 }
 
 #[test]
+fn the_second_try_on_a_thread_is_not_told_to_stop_because_the_first_was() {
+    // On the real clock: a paused one stands still while a thread works.
+    let body = async {
+        let queue = Queue::new();
+        let retry = Retry::times(2).first(Duration::ZERO);
+        let id = queue
+            .task("convert")
+            .timeout(Duration::from_millis(10))
+            .retry(retry)
+            .run_blocking(|job: Running| {
+                if job.attempt() == 1 {
+                    while !job.is_cancelled() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                if job.is_cancelled() { Err("told to stop") } else { Ok(()) }
+            })
+            .unwrap();
+        queue.idle().await;
+        let info = queue.get(id).unwrap();
+        assert_eq!((info.status, info.attempt), (Status::Done, 2), "{info}");
+    };
+    postlude::run(body).unwrap();
+}
+
+#[test]
 fn a_reservation_of_more_than_there_can_be_is_refused() {
     run(async || {
         let queue = Queue::new();
