@@ -531,10 +531,11 @@ impl Books {
 
     /// A try has failed, and another follows.
     pub(super) fn wait_again(&self, job: JobRef, fault: &Fault) {
+        let text = text_of(fault);
         self.with(job, |row| {
             self.lanes[row.lane as usize].wait_again();
             row.status = Status::Waiting;
-            row.extra.get_or_insert_default().fault = Some(fault.to_string());
+            row.extra.get_or_insert_default().fault = Some(text);
         });
         self.tell(job, Some(fault));
     }
@@ -556,6 +557,7 @@ impl Books {
     /// A job is over. Its work must be gone, except where it never began.
     pub(super) fn end(&self, job: JobRef, status: Status, fault: Option<&Fault>) {
         let now = self.now();
+        let text = fault.map(text_of);
         let mut rows = self.rows.borrow_mut();
         let Some(row) = rows.get_mut(job.row as usize).filter(|row| row.id == job.id) else { return };
         if row.status.is_final() {
@@ -572,12 +574,10 @@ impl Books {
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
         // A job that went well is found by its id; the memory of its group is free for the next one.
         let group = if status == Status::Done && self.settings.on_event.is_none() { row.group.take() } else { None };
-        let rest = if row.extra.is_some() || fault.is_some() {
+        let rest = if row.extra.is_some() || text.is_some() {
             let extra = row.extra.get_or_insert_default();
-            if let Some(fault) = fault {
-                extra.fault = Some(fault.to_string());
-            }
-            Some((extra.make.take(), extra.once.take(), extra.key.clone()))
+            extra.fault = text.or_else(|| extra.fault.take());
+            Some(((extra.make.take(), extra.once.take(), extra.retry.take()), extra.key.clone()))
         } else {
             None
         };
@@ -585,8 +585,8 @@ impl Books {
         if let Slot::Future(work) = work {
             drop_silently(work);
         }
-        if let Some((make, once, key)) = rest {
-            drop_silently((make, once));
+        if let Some((of_user, key)) = rest {
+            drop_silently(of_user);
             if let Some(key) = key {
                 self.end_key(&key, job.id);
             }
@@ -936,6 +936,15 @@ impl Row {
             location: self.location,
         }
     }
+}
+
+/// The text of a fault: that of an error is the user's code.
+fn text_of(fault: &Fault) -> String {
+    caught::call(|| fault.to_string()).unwrap_or_else(|payload| {
+        let text = format!("an error whose text panicked: {}", panic_text(&payload));
+        drop_payload(payload);
+        text
+    })
 }
 
 fn micros(duration: Duration) -> u64 {

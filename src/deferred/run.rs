@@ -177,9 +177,11 @@ pub(super) struct Single {
     is_over: bool,
 }
 
+type Tries = Pin<Box<dyn Future<Output = (Status, Option<Fault>)>>>;
+
 enum SingleWork {
     Plain(Caught<TaskFuture>),
-    Full(Pin<Box<dyn Future<Output = (Status, Option<Fault>)>>>),
+    Full(Caught<Tries>),
 }
 
 impl Single {
@@ -206,13 +208,19 @@ impl Single {
             }
             self.work = Some(match books.start(self.job, current_task()) {
                 Start::Plain(future) => SingleWork::Plain(Caught::new(future)),
-                Start::Full => SingleWork::Full(Box::pin(tries(Rc::clone(books), self.members.clone(), self.job))),
+                Start::Full => {
+                    let tries: Tries = Box::pin(tries(Rc::clone(books), self.members.clone(), self.job));
+                    SingleWork::Full(Caught::new(tries))
+                }
                 Start::Gone => return Poll::Ready(()),
             });
         }
         let polled = match &mut self.work {
             Some(SingleWork::Plain(future)) => Pin::new(future).poll(cx).map(ended),
-            Some(SingleWork::Full(tries)) => tries.as_mut().poll(cx),
+            // Between the tries a panic is one of the `Retry`.
+            Some(SingleWork::Full(tries)) => Pin::new(tries)
+                .poll(cx)
+                .map(|result| result.unwrap_or_else(|payload| (Status::Failed, flatten(Err(payload)).err()))),
             None => return Poll::Ready(()),
         };
         match polled {

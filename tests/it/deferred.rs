@@ -854,6 +854,75 @@ fn the_second_try_on_a_thread_is_not_told_to_stop_because_the_first_was() {
     postlude::run(body).unwrap();
 }
 
+/// An error whose text cannot be had.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("in display")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[test]
+fn an_error_whose_text_panics_is_on_the_books_and_harms_no_other_job() {
+    run(async || {
+        let queue = Queue::new();
+        let group = queue.group("", 0);
+        let plain = group.add(async { Err::<(), _>(Unspeakable) }).unwrap();
+        let retry = Retry::times(2).first(Duration::from_millis(1));
+        let again = group.task("again").retry(retry).run(async || Err::<(), _>(Unspeakable)).unwrap();
+        let behind = group.add(async {}).unwrap();
+        group.release(Outcome::Delivered);
+        time::timeout(SECOND, queue.idle()).await.expect("each ends");
+        assert_eq!((status(&queue, plain), status(&queue, again)), (Status::Failed, Status::Failed));
+        assert_eq!(queue.get(again).unwrap().attempt, 2);
+        assert_eq!(status(&queue, behind), Status::Done);
+        balanced(&queue.stats());
+    });
+}
+
+/// An error that looks at the queue for its text.
+#[derive(Debug)]
+struct Curious(Queue);
+
+impl std::fmt::Display for Curious {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "one of {}", self.0.list().len())
+    }
+}
+
+impl std::error::Error for Curious {}
+
+#[test]
+fn an_error_may_look_at_the_queue_for_its_text() {
+    run(async || {
+        let queue = Queue::new();
+        let (one, two) = (queue.clone(), queue.clone());
+        let plain = queue.add(async move { Err::<(), _>(Curious(one)) }).unwrap();
+        let retry = Retry::times(2).first(Duration::from_millis(1));
+        let again = queue.task("again").retry(retry).run(async move || Err::<(), _>(Curious(two.clone()))).unwrap();
+        time::timeout(SECOND, queue.idle()).await.expect("each ends");
+        for id in [plain, again] {
+            assert_eq!(queue.get(id).unwrap().fault.as_deref(), Some("one of 2"));
+        }
+    });
+}
+
+#[test]
+fn a_retry_whose_choice_panics_fails_the_job() {
+    run(async || {
+        let queue = Queue::new();
+        let retry = Retry::times(3).only(|_| panic!("cannot choose"));
+        let id = queue.task("x").retry(retry).run(async || Err::<(), _>("no")).unwrap();
+        queue.idle().await;
+        let info = queue.get(id).unwrap();
+        assert_eq!((info.status, info.fault.as_deref()), (Status::Failed, Some("panicked: cannot choose")));
+    });
+}
+
 #[test]
 fn a_reservation_of_more_than_there_can_be_is_refused() {
     run(async || {
