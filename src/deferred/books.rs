@@ -489,7 +489,7 @@ impl Books {
     #[inline]
     pub(super) fn run_by(&self, job: JobRef, key: TaskKey) {
         self.with(job, |row| {
-            if let work @ Slot::Number(_) = &mut row.work {
+            if let (work @ Slot::Number(_), false) = (&mut row.work, row.status.is_final()) {
                 *work = Slot::run_by(key);
             }
         });
@@ -563,12 +563,16 @@ impl Books {
         if row.status.is_final() {
             return;
         }
+        let is_fresh = row.is_fresh();
         let before = std::mem::replace(&mut row.status, status);
         let mut ran = 0;
         if before == Status::Running {
             ran = now.saturating_sub(row.began());
-        } else {
+        }
+        if is_fresh {
             row.waited = u32::try_from(now.saturating_sub(row.added)).unwrap_or(u32::MAX);
+            // Says that there was no try.
+            row.extra.get_or_insert_default();
         }
         self.lanes[row.lane as usize].end(before, status, ran);
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
@@ -879,6 +883,11 @@ impl Drop for Books {
 }
 
 impl Row {
+    /// Whether no try has begun. (A plain job has one try, and does not count it.)
+    fn is_fresh(&self) -> bool {
+        self.status == Status::Waiting && self.extra.as_ref().is_none_or(|extra| extra.attempt == 0)
+    }
+
     fn name(&self) -> Cow<'static, str> {
         match self.extra.as_ref().and_then(|extra| extra.name.clone()) {
             Some(name) => name,

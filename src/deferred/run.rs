@@ -271,7 +271,7 @@ fn cut(books: &Rc<Books>, job: JobRef) {
 fn finish(books: &Rc<Books>, members: Option<&Rc<Members>>, job: JobRef, end: (Status, Option<Fault>)) {
     let (status, fault) = end;
     if status == Status::Unfinished {
-        return books.cut(job);
+        return cut(books, job);
     }
     books.end(job, status, fault.as_ref());
     drop_silently(fault);
@@ -327,6 +327,10 @@ async fn tries(books: Rc<Books>, members: Option<Rc<Members>>, job: JobRef) -> (
             }
         };
         books.begin(job);
+        if books.is_cancelled(job) {
+            // By the hook that was told of the beginning.
+            return (Status::Cancelled, None);
+        }
         let fault = match attempt(&books, job).await {
             Ok(()) => return (Status::Done, None),
             Err(fault) => fault,

@@ -924,6 +924,66 @@ fn a_retry_whose_choice_panics_fails_the_job() {
 }
 
 #[test]
+fn a_hook_that_cancels_a_job_as_it_begins_keeps_it_from_running() {
+    let log = Log::default();
+    let queue = Rc::new(RefCell::new(None::<Queue>));
+    let (hooked, cancelled) = (Rc::clone(&queue), log.clone());
+    run(async || {
+        let hook = move |info: &Info, _: Option<&Fault>| {
+            if info.status == Status::Running {
+                let queue = hooked.borrow().clone();
+                assert!(queue.unwrap().cancel(info.id));
+                cancelled.say(&*info.name);
+            }
+        };
+        *queue.borrow_mut() = Some(Queue::builder().on_event(hook).build());
+        let queue = queue.take().inspect(|made| *queue.borrow_mut() = Some(made.clone())).unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let (one, two) = (Arc::clone(&ran), Arc::clone(&ran));
+        let on_loop = queue.task("loop").run(async move |_: Running| one.store(true, Ordering::SeqCst)).unwrap();
+        let thread = queue.task("thread").run_blocking(move || two.store(true, Ordering::SeqCst)).unwrap();
+        queue.idle().await;
+        assert_eq!((status(&queue, on_loop), status(&queue, thread)), (Status::Cancelled, Status::Cancelled));
+        assert!(!ran.load(Ordering::SeqCst));
+        assert_eq!(log.take(), ["loop", "thread"]);
+        balanced(&queue.stats());
+    });
+    queue.take();
+}
+
+#[test]
+fn a_hook_may_cancel_and_add_whenever_it_is_called() {
+    let queue = Rc::new(RefCell::new(None::<Queue>));
+    let hooked = Rc::clone(&queue);
+    run(async || {
+        let calls = Cell::new(0_u32);
+        let hook = move |info: &Info, _: Option<&Fault>| {
+            let queue = hooked.borrow().clone().unwrap();
+            balanced(&queue.stats());
+            calls.set(calls.get() + 1);
+            if calls.get() < 200 {
+                let _full = queue.add(async { Err::<(), _>("no") });
+                let _full = queue.task("x").key("x").timeout(SECOND).run(async || yield_now().await);
+            }
+            if calls.get() % 3 == 0 {
+                queue.cancel(info.id);
+            }
+        };
+        let made = Queue::builder().on_event(hook).pending(20).keep_finished(2, SECOND).build();
+        *queue.borrow_mut() = Some(made.clone());
+        let group = made.group("", 0);
+        for _ in 0..5 {
+            let _full = group.task("y").run(async |_: Running| yield_now().await);
+        }
+        group.release(Outcome::Delivered);
+        time::timeout(SECOND, made.idle()).await.expect("each ends");
+        let total = made.stats().total();
+        assert_eq!(total.accepted, total.done + total.failed + total.cancelled);
+    });
+    queue.take();
+}
+
+#[test]
 fn a_reservation_of_more_than_there_can_be_is_refused() {
     run(async || {
         let queue = Queue::new();
@@ -949,4 +1009,54 @@ fn jobs_that_are_added_together_count_for_their_own_lane_alone() {
         queue.idle().await;
         assert_eq!(queue.stats().total().done, 3);
     });
+}
+
+#[test]
+fn destructors_may_add_to_their_group_and_queue_wherever_a_job_ends() {
+    struct Adds(postlude::deferred::Group, Queue, Rc<Cell<u32>>);
+    impl Drop for Adds {
+        fn drop(&mut self) {
+            let (one, two) = (Rc::clone(&self.2), Rc::clone(&self.2));
+            let added = [
+                self.0.task("late").always().run(async move || one.set(one.get() + 1)).is_ok(),
+                self.0.task("later").run(async move |_: Running| two.set(two.get() + 1)).is_ok(),
+            ];
+            self.2.set(self.2.get() + 1000 * added.into_iter().filter(|&is_in| is_in).count() as u32);
+            self.1.add(async {}).unwrap();
+        }
+    }
+    for outcome in [Outcome::Delivered, Outcome::Failed(500)] {
+        for (stops, concurrent) in [(false, false), (true, false), (false, true), (true, true)] {
+            run(async || {
+                let (queue, count) = (Queue::new(), Rc::new(Cell::new(0)));
+                let group = queue.group("", 0);
+                if stops {
+                    group.stop_on_error();
+                }
+                if concurrent {
+                    group.concurrent();
+                }
+                let adds = || Adds(group.clone(), queue.clone(), Rc::clone(&count));
+                let (a, b, c, d) = (adds(), adds(), adds(), adds());
+                let cancelled = group.add(async move { drop(a) }).unwrap();
+                group
+                    .task("fails")
+                    .always()
+                    .run(async move || {
+                        let _b = b;
+                        Err::<(), _>("no")
+                    })
+                    .unwrap();
+                group.task("delayed").after(SECOND).run(async move || drop(c)).unwrap();
+                group.add(async move { drop(d) }).unwrap();
+                assert!(queue.cancel(cancelled));
+                group.release(outcome);
+                time::timeout(10 * SECOND, queue.idle()).await.expect("each ends");
+                balanced(&queue.stats());
+                let total = queue.stats().total();
+                assert_eq!(total.accepted, u64::from(count.get() / 1000) + 4 + 4);
+                assert_eq!(total.unfinished, 0);
+            });
+        }
+    }
 }
