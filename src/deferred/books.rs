@@ -140,6 +140,8 @@ pub(super) struct Extra {
     pub(super) asleep: bool,
     /// A thread has it.
     pub(super) on_thread: bool,
+    /// The label and number of its group, once it has left that.
+    followed: Option<(String, u64)>,
 }
 
 impl Extra {
@@ -596,20 +598,30 @@ impl Books {
             }
         }
         self.tell(job, fault);
-        drop(group);
-        self.ended.set(self.ended.get() + 1);
-        let mut over = self.over.borrow_mut();
-        over.push_back((job, now));
-        let is_full = over.len() > self.settings.keep.0;
-        drop(over);
-        if is_full {
-            self.forget_old(now);
+        match group {
+            Some(group) => drop(group),
+            None => self.leave_group(job),
         }
+        if status != Status::Unfinished {
+            self.ended.set(self.ended.get() + 1);
+        }
+        self.over.borrow_mut().push_back((job, now));
+        self.forget_old(now);
         self.pending.set(self.pending.get() - 1);
         if self.pending.get() == 0 {
             self.give_back_memory();
             self.quiet.notify_waiters();
         }
+    }
+
+    /// Takes a job that is over out of its group: the two would keep each other, and the books.
+    fn leave_group(&self, job: JobRef) {
+        let left = self.with(job, |row| {
+            let group = row.group.take()?;
+            row.extra.get_or_insert_default().followed = Some((group.label(), group.number));
+            Some(group)
+        });
+        drop(left);
     }
 
     fn end_key(&self, key: &Rc<str>, id: JobId) {
@@ -706,6 +718,12 @@ impl Books {
     /// Whether a hook is told of what goes wrong, so that stderr is not.
     pub(super) fn has_hook(&self) -> bool {
         self.settings.on_fault.is_some()
+    }
+
+    /// What is known of a job that is not over, or is still kept.
+    pub(super) fn get(&self, id: JobId) -> Option<Info> {
+        self.forget_old(self.now());
+        self.info(self.find(id)?)
     }
 
     pub(super) fn info(&self, job: JobRef) -> Option<Info> {
@@ -917,9 +935,10 @@ impl Row {
 
     fn info(&self, now: u64, lane: &LaneBooks) -> Info {
         let extra = self.extra.as_deref();
-        let waited = match self.status {
-            Status::Waiting => now.saturating_sub(self.added),
-            _ => u64::from(self.waited),
+        let waited = if self.is_fresh() { now.saturating_sub(self.added) } else { u64::from(self.waited) };
+        let (label, group) = match (&self.group, extra.and_then(|extra| extra.followed.clone())) {
+            (Some(group), _) => (group.label(), group.number),
+            (None, followed) => followed.unwrap_or_default(),
         };
         let ran = match (self.status, &self.work) {
             (Status::Running, _) => now.saturating_sub(self.began()),
@@ -939,8 +958,8 @@ impl Row {
             age: Duration::from_micros(now.saturating_sub(self.added)),
             waited: Duration::from_micros(waited),
             ran: Duration::from_micros(ran),
-            label: self.group.as_ref().map(|group| group.label()).unwrap_or_default(),
-            group: self.group.as_ref().map_or(0, |group| group.number),
+            label,
+            group,
             fault: extra.and_then(|extra| extra.fault.clone()),
             location: self.location,
         }

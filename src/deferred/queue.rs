@@ -269,7 +269,7 @@ impl Queue {
     /// long.
     #[must_use]
     pub fn get(&self, id: JobId) -> Option<Info> {
-        self.books.info(self.books.find(id)?)
+        self.books.get(id)
     }
 
     /// Every job that is not over, and those that are and are still kept, oldest first.
@@ -373,8 +373,7 @@ impl Queue {
         let mut unfinished = std::mem::take(&mut *books.unfinished.borrow_mut());
         unfinished.sort_unstable_by_key(|info| info.id);
         books.voice.tell_of_gap();
-        let ended = books.ended() - before - unfinished.len() as u64;
-        Report { unfinished, ended }
+        Report { unfinished, ended: books.ended() - before }
     }
 
     fn abort(&self, job: super::books::JobRef) {
@@ -515,7 +514,7 @@ impl QueueHandle {
     /// What the books say of a job: see [`Queue::get`].
     pub fn get(&self, id: JobId) -> RemoteHandle<Option<Info>> {
         let queue = self.queue;
-        self.runtime.spawn(move || std::future::ready(find(queue).and_then(|books| books.info(books.find(id)?))))
+        self.runtime.spawn(move || std::future::ready(find(queue).and_then(|books| books.get(id))))
     }
 }
 

@@ -924,6 +924,51 @@ fn a_retry_whose_choice_panics_fails_the_job() {
 }
 
 #[test]
+fn a_drain_reports_what_was_cut_off_when_it_began() {
+    run(async || {
+        let queue = Queue::new();
+        let delayed = queue.task("delayed").after(SECOND).run(async || {}).unwrap();
+        time::sleep(SECOND / 2).await;
+        queue.begin_drain();
+        time::sleep(SECOND / 4).await;
+        assert_eq!(status(&queue, delayed), Status::Unfinished);
+        queue.add(async {}).unwrap();
+        let report = queue.drain(SECOND).await;
+        assert_eq!((report.unfinished[0].id, report.unfinished.len(), report.ended), (delayed, 1, 1));
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_queue_once_it_is_dropped() {
+    let probe = Rc::new(());
+    let held = Rc::clone(&probe);
+    let queue = run(async || {
+        let queue = Queue::builder()
+            .on_event(move |_, _| {
+                let _held = &held;
+            })
+            .build();
+        for outcome in [Outcome::Delivered, Outcome::Failed(500)] {
+            let group = queue.group("GET /", 1);
+            group.add(async {}).unwrap();
+            group.add(async { Err::<(), _>("no") }).unwrap();
+            group.task("endless").run(async || std::future::pending::<()>().await).unwrap();
+            group.add(async {}).unwrap();
+            group.release(outcome);
+        }
+        queue.group("POST /", 2).add(async {}).unwrap();
+        let unreleased = queue.group("GET /never", 3);
+        unreleased.add(async {}).unwrap();
+        yield_now().await;
+        assert!(queue.list().iter().all(|info| !info.label.is_empty()), "each says what it follows");
+        queue
+    });
+    assert_eq!(Rc::strong_count(&probe), 2);
+    drop(queue);
+    assert_eq!(Rc::strong_count(&probe), 1, "the hook was dropped with its queue");
+}
+
+#[test]
 fn a_hook_that_cancels_a_job_as_it_begins_keeps_it_from_running() {
     let log = Log::default();
     let queue = Rc::new(RefCell::new(None::<Queue>));
@@ -1008,6 +1053,18 @@ fn jobs_that_are_added_together_count_for_their_own_lane_alone() {
         group.release(Outcome::Delivered);
         queue.idle().await;
         assert_eq!(queue.stats().total().done, 3);
+    });
+}
+
+#[test]
+fn a_job_that_has_been_over_for_too_long_cannot_be_asked_for() {
+    run(async || {
+        let queue = Queue::builder().keep_finished(100, SECOND).build();
+        let id = queue.add(async {}).unwrap();
+        queue.idle().await;
+        assert!(queue.get(id).is_some());
+        time::sleep(2 * SECOND).await;
+        assert!(queue.get(id).is_none());
     });
 }
 
