@@ -32,7 +32,8 @@ use super::retry::Retry;
 use super::running::{Running, Shared};
 use super::voice::Voice;
 use super::work::{self, Make, SendTaskOutput, TaskFuture, TaskOutput, Work};
-use crate::event_loop::context;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
 use crate::executor::caught::{self, drop_payload, drop_silently, panic_text};
 use crate::executor::id::TaskKey;
 use crate::executor::local;
@@ -258,6 +259,9 @@ pub(super) struct Books {
     ready: Cell<usize>,
     /// Tasks that run groups and single jobs.
     pub(super) runners: Cell<usize>,
+    /// The runtime of those tasks.
+    pub(super) home: Cell<Option<Home>>,
+    /// Jobs that are over and were not cut off.
     ended: Cell<u64>,
     pub(super) phase: Cell<Phase>,
     /// Cancelled when the queue begins to drain.
@@ -309,6 +313,7 @@ impl Books {
             reserved: Cell::new(0),
             ready: Cell::new(0),
             runners: Cell::new(0),
+            home: Cell::new(None),
             ended: Cell::new(0),
             phase: Cell::new(Phase::Open),
             stop: CancelToken::new(),
@@ -777,9 +782,7 @@ impl Books {
         match found.flatten() {
             None => false,
             Some(Some(runner)) => {
-                if let Some(parts) = context::current() {
-                    parts.wake(runner);
-                }
+                self.wake(runner);
                 true
             }
             // Nothing has begun: it ends here, and its group passes it over.
@@ -799,16 +802,36 @@ impl Books {
         }
     }
 
-    /// The rows that are not over.
+    /// The jobs that are not over.
     pub(super) fn jobs_left(&self) -> Vec<JobRef> {
+        self.jobs_where(|row| !row.status.is_final())
+    }
+
+    /// The jobs that are meant, oldest first.
+    fn jobs_where(&self, is_meant: impl Fn(&Row) -> bool) -> Vec<JobRef> {
         let rows = self.rows.borrow();
-        let mut left: Vec<_> = rows
-            .iter()
-            .filter(|(_, row)| !row.status.is_final())
-            .map(|(index, row)| JobRef { row: index as u32, id: row.id })
-            .collect();
-        left.sort_unstable_by_key(|job| job.id);
-        left
+        let meant = rows.iter().filter(|(_, row)| is_meant(row));
+        let mut meant: Vec<_> = meant.map(|(index, row)| JobRef { row: index as u32, id: row.id }).collect();
+        meant.sort_unstable_by_key(|job| job.id);
+        meant
+    }
+
+    /// Wakes a task of the queue, between the turns of its runtime too.
+    pub(super) fn wake(&self, key: TaskKey) {
+        let Some(home) = self.home.get() else { return };
+        match context::current_of(home) {
+            Some(parts) => parts.wake(key),
+            None => home.send(Message::Wake(key)),
+        }
+    }
+
+    /// Has a task of the queue dropped at its next visit.
+    pub(super) fn abort(&self, key: TaskKey) {
+        let Some(home) = self.home.get() else { return };
+        match context::current_of(home) {
+            Some(parts) => parts.abort(key),
+            None => home.send(Message::Abort(key)),
+        }
     }
 
     /// The task that runs a job, if one does.

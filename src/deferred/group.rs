@@ -348,7 +348,7 @@ impl Members {
         if self.books.phase.get() == Phase::Closed || context::current().is_none() {
             return self.give_up();
         }
-        let runner = spawn(Runner::new(Rc::clone(self)));
+        let runner = spawn(&self.books, Runner::new(Rc::clone(self)));
         // It may have been dropped at once, by a runtime that ends.
         if self.line.borrow().len() > 0 {
             self.runner.set(runner);
@@ -375,9 +375,7 @@ impl Members {
     pub(super) fn pass_on(&self, job: JobRef) {
         if self.awaited.get() == Some(job.id) {
             self.awaited.set(None);
-            if let Some(parts) = context::current() {
-                parts.wake(self.runner.get());
-            }
+            self.books.wake(self.runner.get());
         }
     }
 

@@ -249,7 +249,7 @@ impl Queue {
         }
         let stop = self.books.stop.child();
         let (books, stopped, location) = (Rc::downgrade(&self.books), stop.clone(), Location::caller());
-        spawn(async move {
+        spawn(&self.books, async move {
             loop {
                 if stopped.run_until_cancelled(time::sleep(period)).await.is_none() {
                     return;
@@ -337,9 +337,7 @@ impl Queue {
     pub fn release(&self) {
         self.books.held.set(false);
         let held_up = std::mem::take(&mut *self.books.held_up.borrow_mut());
-        if let Some(parts) = context::current() {
-            held_up.into_iter().for_each(|key| parts.wake(key));
-        }
+        held_up.into_iter().for_each(|key| self.books.wake(key));
     }
 
     /// Tells the jobs that the queue will end: see [`Running::stopping`](super::Running::stopping).
@@ -377,8 +375,8 @@ impl Queue {
     }
 
     fn abort(&self, job: super::books::JobRef) {
-        if let (Some(parts), Some(runner)) = (context::current(), self.books.runner_of(job)) {
-            parts.abort(runner);
+        if let Some(runner) = self.books.runner_of(job) {
+            self.books.abort(runner);
         }
     }
 

@@ -23,12 +23,13 @@ use crate::time;
 
 /// Spawns a task of the queue in the deferred class, without a handle.
 #[track_caller]
-pub(super) fn spawn(future: impl Future<Output = ()> + 'static) -> TaskKey {
+pub(super) fn spawn(books: &Books, future: impl Future<Output = ()> + 'static) -> TaskKey {
     let Some(parts) = context::current() else {
         panic!("{}", Misuse::no_runtime("a job was added to a `deferred::Queue`"))
     };
     let task = parts.spawn(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller());
     parts.detach(task.key);
+    books.home.set(Some(task.home));
     task.key
 }
 
@@ -189,7 +190,8 @@ impl Single {
         if let Some(members) = &members {
             members.singles.set(members.singles.get() + 1);
         }
-        let key = spawn(Self { ready: Ready::new(books, 1), members, job, work: None, is_over: false });
+        let single = Self { ready: Ready::new(books, 1), members, job, work: None, is_over: false };
+        let key = spawn(books, single);
         books.run_by(job, key);
     }
 
@@ -449,8 +451,9 @@ fn watch(books: &Rc<Books>, lane: &LaneBooks) {
         return;
     }
     let Some(place) = books.lanes.iter().position(|one| std::ptr::eq(one, lane)) else { return };
-    let books = Rc::clone(books);
-    spawn(async move {
+    let watched = Rc::clone(books);
+    spawn(books, async move {
+        let books = watched;
         let lane = &books.lanes[place];
         let mut seen = lane.moves.get();
         loop {

@@ -1069,6 +1069,35 @@ fn a_job_that_has_been_over_for_too_long_cannot_be_asked_for() {
 }
 
 #[test]
+fn a_queue_is_cancelled_released_and_drained_between_turns_too() {
+    let mut runtime = postlude::Runtime::new().unwrap();
+    let (queue, running, asleep) = runtime
+        .block_on(async {
+            let queue = Queue::new();
+            let running = queue.task("running").run(async || std::future::pending::<()>().await).unwrap();
+            let asleep = queue.task("asleep").after(60 * SECOND).run(async || {}).unwrap();
+            yield_now().await;
+            yield_now().await;
+            queue.hold();
+            queue.add(async {}).unwrap();
+            yield_now().await;
+            yield_now().await;
+            (queue, running, asleep)
+        })
+        .unwrap();
+    let mut turns = || (0..20).for_each(|_| assert!(runtime.turn(Some(Duration::ZERO)).is_ok()));
+    assert!(queue.cancel(running));
+    turns();
+    assert_eq!(status(&queue, running), Status::Cancelled);
+    queue.release();
+    turns();
+    assert_eq!(queue.stats().total().done, 1);
+    queue.begin_drain();
+    turns();
+    assert_eq!((status(&queue, asleep), queue.pending()), (Status::Unfinished, 0));
+}
+
+#[test]
 fn destructors_may_add_to_their_group_and_queue_wherever_a_job_ends() {
     struct Adds(postlude::deferred::Group, Queue, Rc<Cell<u32>>);
     impl Drop for Adds {
