@@ -1,6 +1,6 @@
 //! Running jobs: the tasks that do it, and what one try is.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -328,6 +328,7 @@ async fn tries(books: Rc<Books>, members: Option<Rc<Members>>, job: JobRef) -> (
                 places.acquire_owned().await.ok()
             }
         };
+        poll_fn(|_| if is_held(&books) { Poll::Pending } else { Poll::Ready(()) }).await;
         books.begin(job);
         if books.is_cancelled(job) {
             // By the hook that was told of the beginning.

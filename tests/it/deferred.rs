@@ -1069,6 +1069,29 @@ fn a_job_that_has_been_over_for_too_long_cannot_be_asked_for() {
 }
 
 #[test]
+fn a_hold_stops_what_waits_already() {
+    run(async || {
+        let (queue, log) = (Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build(), Log::default());
+        let say = |text: &'static str| {
+            let log = log.clone();
+            async move || log.say(text)
+        };
+        queue.task("other").lane("narrow").run(async || time::sleep(SECOND).await).unwrap();
+        queue.task("narrow").lane("narrow").run(say("narrow")).unwrap();
+        queue.task("delayed").after(SECOND).run(say("delayed")).unwrap();
+        time::sleep(SECOND / 2).await;
+        queue.hold();
+        time::sleep(5 * SECOND).await;
+        assert!(log.take().is_empty());
+        queue.release();
+        queue.idle().await;
+        let mut said = log.take();
+        said.sort_unstable();
+        assert_eq!(said, ["delayed", "narrow"]);
+    });
+}
+
+#[test]
 fn a_queue_is_cancelled_released_and_drained_between_turns_too() {
     let mut runtime = postlude::Runtime::new().unwrap();
     let (queue, running, asleep) = runtime
