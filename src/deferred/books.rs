@@ -33,7 +33,8 @@ use super::running::{Running, Shared};
 use super::trace;
 use super::voice::Voice;
 use super::work::{self, Make, SendTaskOutput, TaskFuture, TaskOutput, Work};
-use crate::event_loop::context;
+use crate::event_loop::context::{self, Home};
+use crate::event_loop::inbox::Message;
 use crate::executor::caught::{self, drop_payload, drop_silently, panic_text};
 use crate::executor::id::TaskKey;
 use crate::executor::local;
@@ -146,6 +147,8 @@ pub(super) struct Extra {
     pub(super) asleep: bool,
     /// A thread has it.
     pub(super) on_thread: bool,
+    /// The label and number of its group, once it has left that.
+    followed: Option<(String, u64)>,
 }
 
 impl Extra {
@@ -262,6 +265,9 @@ pub(super) struct Books {
     ready: Cell<usize>,
     /// Tasks that run groups and single jobs.
     pub(super) runners: Cell<usize>,
+    /// The runtime of those tasks.
+    pub(super) home: Cell<Option<Home>>,
+    /// Jobs that are over and were not cut off.
     ended: Cell<u64>,
     pub(super) phase: Cell<Phase>,
     /// Cancelled when the queue begins to drain.
@@ -287,13 +293,16 @@ pub(super) struct Books {
 
 /// The jobs with one key that are not over.
 pub(super) struct Keyed {
-    /// The one that waits: another with the key is the same job.
-    pub(super) waiting: Option<JobId>,
+    /// Those that wait, oldest first: another with the key may be the same job.
+    pub(super) waiting: Vec<JobId>,
+    /// The one whose turn it is.
     pub(super) running: Option<JobId>,
-    /// Tells the one that waits that the other has ended.
+    /// Tells those that wait that the other has ended.
     pub(super) ended: Rc<Notify>,
 }
 
+/// Jobs that are looked at for one of the same key: a request's own, and the one that waits next.
+const JOINABLE: usize = 8;
 const SPARE_LABELS: usize = 64;
 const LONGEST_LABEL: usize = 128;
 
@@ -313,6 +322,7 @@ impl Books {
             reserved: Cell::new(0),
             ready: Cell::new(0),
             runners: Cell::new(0),
+            home: Cell::new(None),
             ended: Cell::new(0),
             phase: Cell::new(Phase::Open),
             stop: CancelToken::new(),
@@ -354,12 +364,21 @@ impl Books {
 
     /// Whether so many more jobs may be added.
     pub(super) fn admit(&self, lane: u8, more: usize) -> Result<(), AddError> {
+        self.admit_anywhere(more)?;
+        self.admit_to(lane, more)
+    }
+
+    /// [`admit`](Self::admit), as far as it has nothing to do with a lane.
+    pub(super) fn admit_anywhere(&self, more: usize) -> Result<(), AddError> {
         if self.phase.get() == Phase::Closed {
             return Err(AddError::ShuttingDown);
         }
-        if self.pending.get() + self.reserved.get() + more > self.settings.pending {
-            return Err(AddError::Full(Limit::Queue));
-        }
+        let taken = self.pending.get() + self.reserved.get();
+        if taken.saturating_add(more) > self.settings.pending { Err(AddError::Full(Limit::Queue)) } else { Ok(()) }
+    }
+
+    /// [`admit`](Self::admit), as far as it has to do with this lane.
+    pub(super) fn admit_to(&self, lane: u8, more: usize) -> Result<(), AddError> {
         if self.lanes[lane as usize].has_room_for(more) { Ok(()) } else { Err(AddError::Full(Limit::Lane)) }
     }
 
@@ -411,8 +430,8 @@ impl Books {
         let row = rows.insert(row) as u32;
         drop(rows);
         if let Some(key) = key {
-            let new = || Keyed { waiting: None, running: None, ended: Rc::default() };
-            self.keys.borrow_mut().entry(key).or_insert_with(new).waiting = Some(id);
+            let new = || Keyed { waiting: Vec::new(), running: None, ended: Rc::default() };
+            self.keys.borrow_mut().entry(key).or_insert_with(new).waiting.push(id);
         }
         self.index.borrow_mut().insert(id, row);
         let job = JobRef { row, id };
@@ -445,9 +464,34 @@ impl Books {
         self.with(job, |row| row.cancelled).unwrap_or(true)
     }
 
-    /// The job with this key that waits.
-    pub(super) fn waiting_with(&self, key: &Rc<str>) -> Option<JobId> {
-        self.keys.borrow().get(key)?.waiting
+    /// A job with this key that has not begun and runs if one of this group and condition would.
+    pub(super) fn waiting_with(
+        &self,
+        key: &Rc<str>,
+        group: Option<&Rc<Members>>,
+        condition: Condition,
+    ) -> Option<JobId> {
+        let keys = self.keys.borrow();
+        let Keyed { waiting, running, .. } = keys.get(key)?;
+        // Its turn may have come while its lane is full.
+        let candidates = waiting.iter().rev().take(JOINABLE).chain(running);
+        candidates.copied().find(|&id| {
+            let look = |row: &mut Row| {
+                row.is_fresh()
+                    && !row.cancelled
+                    && row.group.as_ref().is_none_or(|theirs| {
+                        theirs.skips_nothing_more()
+                            || row.condition == condition && group.is_some_and(|group| Rc::ptr_eq(group, theirs))
+                    })
+            };
+            self.find(id).and_then(|job| self.with(job, look)) == Some(true)
+        })
+    }
+
+    /// The jobs of a group that have not begun.
+    pub(super) fn fresh_ones_of(&self, group: &Members) -> Vec<JobRef> {
+        let is_of = |row: &Row| row.group.as_ref().is_some_and(|theirs| std::ptr::eq(&**theirs, group));
+        self.jobs_where(|row| row.is_fresh() && is_of(row))
     }
 
     pub(super) fn is_waiting(&self, job: JobRef) -> bool {
@@ -487,7 +531,7 @@ impl Books {
     #[inline]
     pub(super) fn run_by(&self, job: JobRef, key: TaskKey) {
         self.with(job, |row| {
-            if let work @ Slot::Number(_) = &mut row.work {
+            if let (work @ Slot::Number(_), false) = (&mut row.work, row.status.is_final()) {
                 *work = Slot::run_by(key);
             }
         });
@@ -529,10 +573,11 @@ impl Books {
 
     /// A try has failed, and another follows.
     pub(super) fn wait_again(&self, job: JobRef, fault: &Fault) {
+        let text = text_of(fault);
         self.with(job, |row| {
             self.lanes[row.lane as usize].wait_again();
             row.status = Status::Waiting;
-            row.extra.get_or_insert_default().fault = Some(fault.to_string());
+            row.extra.get_or_insert_default().fault = Some(text);
         });
         self.tell(job, Some(fault));
     }
@@ -542,6 +587,8 @@ impl Books {
         self.with(job, |row| {
             let extra = row.extra.get_or_insert_default();
             let outcome = row.group.as_ref().and_then(|group| group.outcome.get());
+            // An earlier try may have been told that it took too long; this one was not.
+            extra.shared = extra.shared.take().filter(|shared| !shared.is_cancelled());
             let shared = extra
                 .shared
                 .get_or_insert_with(|| Arc::new(Shared::new(row.id, self.number, outcome, Arc::clone(&self.stopping))));
@@ -552,28 +599,31 @@ impl Books {
     /// A job is over. Its work must be gone, except where it never began.
     pub(super) fn end(&self, job: JobRef, status: Status, fault: Option<&Fault>) {
         let now = self.now();
+        let text = fault.map(text_of);
         let mut rows = self.rows.borrow_mut();
         let Some(row) = rows.get_mut(job.row as usize).filter(|row| row.id == job.id) else { return };
         if row.status.is_final() {
             return;
         }
+        let is_fresh = row.is_fresh();
         let before = std::mem::replace(&mut row.status, status);
         let mut ran = 0;
         if before == Status::Running {
             ran = now.saturating_sub(row.began());
-        } else {
+        }
+        if is_fresh {
             row.waited = u32::try_from(now.saturating_sub(row.added)).unwrap_or(u32::MAX);
+            // Says that there was no try.
+            row.extra.get_or_insert_default();
         }
         self.lanes[row.lane as usize].end(before, status, ran);
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
         // A job that went well is found by its id; the memory of its group is free for the next one.
         let group = if status == Status::Done && self.settings.on_event.is_none() { row.group.take() } else { None };
-        let rest = if row.extra.is_some() || fault.is_some() {
+        let rest = if row.extra.is_some() || text.is_some() {
             let extra = row.extra.get_or_insert_default();
-            if let Some(fault) = fault {
-                extra.fault = Some(fault.to_string());
-            }
-            Some((extra.make.take(), extra.once.take(), extra.key.clone()))
+            extra.fault = text.or_else(|| extra.fault.take());
+            Some(((extra.make.take(), extra.once.take(), extra.retry.take()), extra.key.clone()))
         } else {
             None
         };
@@ -581,22 +631,22 @@ impl Books {
         if let Slot::Future(work) = work {
             drop_silently(work);
         }
-        if let Some((make, once, key)) = rest {
-            drop_silently((make, once));
+        if let Some((of_user, key)) = rest {
+            drop_silently(of_user);
             if let Some(key) = key {
                 self.end_key(&key, job.id);
             }
         }
         self.tell(job, fault);
-        drop(group);
-        self.ended.set(self.ended.get() + 1);
-        let mut over = self.over.borrow_mut();
-        over.push_back((job, now));
-        let is_full = over.len() > self.settings.keep.0;
-        drop(over);
-        if is_full {
-            self.forget_old(now);
+        match group {
+            Some(group) => drop(group),
+            None => self.leave_group(job),
         }
+        if status != Status::Unfinished {
+            self.ended.set(self.ended.get() + 1);
+        }
+        self.over.borrow_mut().push_back((job, now));
+        self.forget_old(now);
         self.pending.set(self.pending.get() - 1);
         if self.pending.get() == 0 {
             self.give_back_memory();
@@ -604,20 +654,27 @@ impl Books {
         }
     }
 
+    /// Takes a job that is over out of its group: the two would keep each other, and the books.
+    fn leave_group(&self, job: JobRef) {
+        let left = self.with(job, |row| {
+            let group = row.group.take()?;
+            row.extra.get_or_insert_default().followed = Some((group.label(), group.number));
+            Some(group)
+        });
+        drop(left);
+    }
+
     fn end_key(&self, key: &Rc<str>, id: JobId) {
-        let id = Some(id);
         let mut keys = self.keys.borrow_mut();
         let Some(keyed) = keys.get_mut(key) else { return };
-        if keyed.waiting == id {
-            keyed.waiting = None;
-        }
-        let ended = if keyed.running == id {
+        keyed.waiting.retain(|&one| one != id);
+        let ended = if keyed.running == Some(id) {
             keyed.running = None;
             Some(Rc::clone(&keyed.ended))
         } else {
             None
         };
-        if keyed.waiting.is_none() && keyed.running.is_none() {
+        if keyed.waiting.is_empty() && keyed.running.is_none() {
             keys.remove(key);
         }
         drop(keys);
@@ -701,6 +758,12 @@ impl Books {
         self.settings.on_fault.is_some()
     }
 
+    /// What is known of a job that is not over, or is still kept.
+    pub(super) fn get(&self, id: JobId) -> Option<Info> {
+        self.forget_old(self.now());
+        self.info(self.find(id)?)
+    }
+
     pub(super) fn info(&self, job: JobRef) -> Option<Info> {
         let now = self.recent();
         self.with(job, |row| row.info(now, &self.lanes[row.lane as usize]))
@@ -752,9 +815,7 @@ impl Books {
         match found.flatten() {
             None => false,
             Some(Some(runner)) => {
-                if let Some(parts) = context::current() {
-                    parts.wake(runner);
-                }
+                self.wake(runner);
                 true
             }
             // Nothing has begun: it ends here, and its group passes it over.
@@ -774,16 +835,36 @@ impl Books {
         }
     }
 
-    /// The rows that are not over.
+    /// The jobs that are not over.
     pub(super) fn jobs_left(&self) -> Vec<JobRef> {
+        self.jobs_where(|row| !row.status.is_final())
+    }
+
+    /// The jobs that are meant, oldest first.
+    fn jobs_where(&self, is_meant: impl Fn(&Row) -> bool) -> Vec<JobRef> {
         let rows = self.rows.borrow();
-        let mut left: Vec<_> = rows
-            .iter()
-            .filter(|(_, row)| !row.status.is_final())
-            .map(|(index, row)| JobRef { row: index as u32, id: row.id })
-            .collect();
-        left.sort_unstable_by_key(|job| job.id);
-        left
+        let meant = rows.iter().filter(|(_, row)| is_meant(row));
+        let mut meant: Vec<_> = meant.map(|(index, row)| JobRef { row: index as u32, id: row.id }).collect();
+        meant.sort_unstable_by_key(|job| job.id);
+        meant
+    }
+
+    /// Wakes a task of the queue, between the turns of its runtime too.
+    pub(super) fn wake(&self, key: TaskKey) {
+        let Some(home) = self.home.get() else { return };
+        match context::current_of(home) {
+            Some(parts) => parts.wake(key),
+            None => home.send(Message::Wake(key)),
+        }
+    }
+
+    /// Has a task of the queue dropped at its next visit.
+    pub(super) fn abort(&self, key: TaskKey) {
+        let Some(home) = self.home.get() else { return };
+        match context::current_of(home) {
+            Some(parts) => parts.abort(key),
+            None => home.send(Message::Abort(key)),
+        }
     }
 
     /// The task that runs a job, if one does.
@@ -876,6 +957,11 @@ impl Drop for Books {
 }
 
 impl Row {
+    /// Whether no try has begun. (A plain job has one try, and does not count it.)
+    fn is_fresh(&self) -> bool {
+        self.status == Status::Waiting && self.extra.as_ref().is_none_or(|extra| extra.attempt == 0)
+    }
+
     fn name(&self) -> Cow<'static, str> {
         match self.extra.as_ref().and_then(|extra| extra.name.clone()) {
             Some(name) => name,
@@ -905,9 +991,10 @@ impl Row {
 
     fn info(&self, now: u64, lane: &LaneBooks) -> Info {
         let extra = self.extra.as_deref();
-        let waited = match self.status {
-            Status::Waiting => now.saturating_sub(self.added),
-            _ => u64::from(self.waited),
+        let waited = if self.is_fresh() { now.saturating_sub(self.added) } else { u64::from(self.waited) };
+        let (label, group) = match (&self.group, extra.and_then(|extra| extra.followed.clone())) {
+            (Some(group), _) => (group.label(), group.number),
+            (None, followed) => followed.unwrap_or_default(),
         };
         let ran = match (self.status, &self.work) {
             (Status::Running, _) => now.saturating_sub(self.began()),
@@ -927,12 +1014,21 @@ impl Row {
             age: Duration::from_micros(now.saturating_sub(self.added)),
             waited: Duration::from_micros(waited),
             ran: Duration::from_micros(ran),
-            label: self.group.as_ref().map(|group| group.label()).unwrap_or_default(),
-            group: self.group.as_ref().map_or(0, |group| group.number),
+            label,
+            group,
             fault: extra.and_then(|extra| extra.fault.clone()),
             location: self.location,
         }
     }
+}
+
+/// The text of a fault: that of an error is the user's code.
+fn text_of(fault: &Fault) -> String {
+    caught::call(|| fault.to_string()).unwrap_or_else(|payload| {
+        let text = format!("an error whose text panicked: {}", panic_text(&payload));
+        drop_payload(payload);
+        text
+    })
 }
 
 fn micros(duration: Duration) -> u64 {

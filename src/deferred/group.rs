@@ -171,8 +171,9 @@ impl Group {
     /// See [`AddError`]; the jobs are dropped.
     pub fn extend(&self, jobs: Vec<NewJob>) -> Result<(), AddError> {
         let blocking = jobs.iter().filter(|job| job.lane == THREADS_LANE).count();
-        self.members.admit(LOOP_LANE, jobs.len())?;
-        self.members.admit(THREADS_LANE, blocking)?;
+        self.members.admit_anywhere(jobs.len())?;
+        self.members.books.admit_to(LOOP_LANE, jobs.len() - blocking)?;
+        self.members.books.admit_to(THREADS_LANE, blocking)?;
         jobs.into_iter().for_each(|job| {
             self.members.enter(job);
         });
@@ -262,13 +263,27 @@ impl Members {
 
     /// Whether so many more jobs may be added.
     pub(super) fn admit(&self, lane: u8, more: usize) -> Result<(), AddError> {
+        self.admit_anywhere(more)?;
+        self.books.admit_to(lane, more)
+    }
+
+    /// [`admit`](Self::admit), as far as it has nothing to do with a lane.
+    fn admit_anywhere(&self, more: usize) -> Result<(), AddError> {
         if self.gate.get() == Gate::Closed {
             return Err(AddError::Closed);
         }
-        if self.line.borrow().len() + more > self.books.per_group() {
+        if self.line.borrow().len().saturating_add(more) > self.books.per_group() {
             return Err(AddError::Full(Limit::Group));
         }
-        self.books.admit(lane, more)
+        self.books.admit_anywhere(more)
+    }
+
+    /// Adds a job in a place that was kept for it, also when the last of the others is over.
+    pub(super) fn enter_reserved(self: &Rc<Self>, job: NewJob) -> JobId {
+        if self.gate.get() == Gate::Closed {
+            self.gate.set(Gate::Open);
+        }
+        self.enter(job)
     }
 
     /// Adds a job that was admitted.
@@ -281,7 +296,7 @@ impl Members {
         match self.outcome.get() {
             Some(outcome) if !condition.holds(outcome) => {
                 self.line.borrow_mut().push(job);
-                self.skip(|_, one| one == job, &Fault::Condition(outcome));
+                self.skip(|_, one| one == job, Vec::new(), &Fault::Condition(outcome));
             }
             _ => {
                 self.line.borrow_mut().push(job);
@@ -305,22 +320,30 @@ impl Members {
 
     #[inline(never)] // most groups run all of their jobs
     fn skip_excluded(&self, outcome: Outcome) {
-        self.skip(|books, job| !books.condition(job).holds(outcome), &Fault::Condition(outcome));
+        self.skip(|books, job| !books.condition(job).holds(outcome), Vec::new(), &Fault::Condition(outcome));
     }
 
-    /// Ends the waiting jobs that are meant, and says so in one line.
-    fn skip(&self, is_meant: impl Fn(&Books, JobRef) -> bool, why: &Fault) {
+    /// Whether every job that waits will run, unless it is cancelled or the queue ends.
+    pub(super) fn skips_nothing_more(&self) -> bool {
+        self.outcome.get().is_some() && !self.stop_on_error.get()
+    }
+
+    /// Ends the jobs in line that are meant, and these, and says so in one line.
+    fn skip(&self, is_meant: impl Fn(&Books, JobRef) -> bool, singles: Vec<JobRef>, why: &Fault) {
         let line = std::mem::take(&mut *self.line.borrow_mut());
         let (mut kept, mut skipped, mut first) = (Line::default(), 0_usize, None);
+        let mut meant = singles;
         for job in line.into_jobs() {
-            if !is_meant(&self.books, job) {
-                kept.push(job);
-                continue;
-            }
-            if self.books.find(job.id).is_some_and(|_| self.books.is_waiting(job)) {
+            if is_meant(&self.books, job) { meant.push(job) } else { kept.push(job) }
+        }
+        for job in meant {
+            if self.books.is_waiting(job) {
                 skipped += 1;
                 first.get_or_insert_with(|| self.books.name(job));
+                // The task of one that waits for a delay or a lane.
+                let runner = self.books.runner_of(job);
                 self.books.end(job, Status::Skipped, Some(why));
+                runner.into_iter().for_each(|runner| self.books.abort(runner));
             }
         }
         // What was added by a destructor of one of them comes behind.
@@ -346,7 +369,7 @@ impl Members {
         if self.books.phase.get() == Phase::Closed || context::current().is_none() {
             return self.give_up();
         }
-        let runner = spawn(Runner::new(Rc::clone(self)));
+        let runner = spawn(&self.books, Runner::new(Rc::clone(self)));
         // It may have been dropped at once, by a runtime that ends.
         if self.line.borrow().len() > 0 {
             self.runner.set(runner);
@@ -365,7 +388,8 @@ impl Members {
     pub(super) fn ended(&self, job: JobRef, status: Status) {
         if status == Status::Failed && self.stop_on_error.get() {
             let name = self.books.name(job).into_owned();
-            self.skip(|_, _| true, &Fault::After(name));
+            let singles = if self.singles.get() == 0 { Vec::new() } else { self.books.fresh_ones_of(self) };
+            self.skip(|_, _| true, singles, &Fault::After(name));
         }
     }
 
@@ -373,9 +397,7 @@ impl Members {
     pub(super) fn pass_on(&self, job: JobRef) {
         if self.awaited.get() == job.id {
             self.awaited.set(JobRef::NONE.id);
-            if let Some(parts) = context::current() {
-                parts.wake(self.runner.get());
-            }
+            self.books.wake(self.runner.get());
         }
     }
 

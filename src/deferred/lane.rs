@@ -150,7 +150,8 @@ impl LaneBooks {
 
     #[inline]
     pub(super) fn has_room_for(&self, more: usize) -> bool {
-        self.max_waiting == usize::MAX || self.stats.borrow().waiting as usize + more <= self.max_waiting
+        self.max_waiting == usize::MAX
+            || (self.stats.borrow().waiting as usize).saturating_add(more) <= self.max_waiting
     }
 
     #[inline]

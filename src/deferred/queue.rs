@@ -249,7 +249,7 @@ impl Queue {
         }
         let stop = self.books.stop.child();
         let (books, stopped, location) = (Rc::downgrade(&self.books), stop.clone(), Location::caller());
-        spawn(async move {
+        spawn(&self.books, async move {
             loop {
                 if stopped.run_until_cancelled(time::sleep(period)).await.is_none() {
                     return;
@@ -269,7 +269,7 @@ impl Queue {
     /// long.
     #[must_use]
     pub fn get(&self, id: JobId) -> Option<Info> {
-        self.books.info(self.books.find(id)?)
+        self.books.get(id)
     }
 
     /// Every job that is not over, and those that are and are still kept, oldest first.
@@ -337,9 +337,7 @@ impl Queue {
     pub fn release(&self) {
         self.books.held.set(false);
         let held_up = std::mem::take(&mut *self.books.held_up.borrow_mut());
-        if let Some(parts) = context::current() {
-            held_up.into_iter().for_each(|key| parts.wake(key));
-        }
+        held_up.into_iter().for_each(|key| self.books.wake(key));
     }
 
     /// Tells the jobs that the queue will end: see [`Running::stopping`](super::Running::stopping).
@@ -373,13 +371,12 @@ impl Queue {
         let mut unfinished = std::mem::take(&mut *books.unfinished.borrow_mut());
         unfinished.sort_unstable_by_key(|info| info.id);
         books.voice.tell_of_gap();
-        let ended = books.ended() - before - unfinished.len() as u64;
-        Report { unfinished, ended }
+        Report { unfinished, ended: books.ended() - before }
     }
 
     fn abort(&self, job: super::books::JobRef) {
-        if let (Some(parts), Some(runner)) = (context::current(), self.books.runner_of(job)) {
-            parts.abort(runner);
+        if let Some(runner) = self.books.runner_of(job) {
+            self.books.abort(runner);
         }
     }
 
@@ -455,7 +452,7 @@ impl Permit {
         self.books.reserved.set(self.books.reserved.get() - 1);
         let job = NewJob::future(future);
         Ok(match &self.group {
-            Some(group) => group.members().enter(job),
+            Some(group) => group.members().enter_reserved(job),
             None => Queue { books: Rc::clone(&self.books) }.enter(job),
         })
     }
@@ -515,7 +512,7 @@ impl QueueHandle {
     /// What the books say of a job: see [`Queue::get`].
     pub fn get(&self, id: JobId) -> RemoteHandle<Option<Info>> {
         let queue = self.queue;
-        self.runtime.spawn(move || std::future::ready(find(queue).and_then(|books| books.info(books.find(id)?))))
+        self.runtime.spawn(move || std::future::ready(find(queue).and_then(|books| books.get(id))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Running jobs: the tasks that do it, and what one try is.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,12 +23,13 @@ use crate::time;
 
 /// Spawns a task of the queue in the deferred class, without a handle.
 #[track_caller]
-pub(super) fn spawn(future: impl Future<Output = ()> + 'static) -> TaskKey {
+pub(super) fn spawn(books: &Books, future: impl Future<Output = ()> + 'static) -> TaskKey {
     let Some(parts) = context::current() else {
         panic!("{}", Misuse::no_runtime("a job was added to a `deferred::Queue`"))
     };
     let task = parts.spawn(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller());
     parts.detach(task.key);
+    books.home.set(Some(task.home));
     task.key
 }
 
@@ -179,9 +180,11 @@ pub(super) struct Single {
     is_over: bool,
 }
 
+type Tries = Pin<Box<dyn Future<Output = (Status, Option<Fault>)>>>;
+
 enum SingleWork {
     Plain(Caught<TaskFuture>),
-    Full(Pin<Box<dyn Future<Output = (Status, Option<Fault>)>>>),
+    Full(Caught<Tries>),
 }
 
 impl Single {
@@ -189,14 +192,9 @@ impl Single {
         if let Some(members) = &members {
             members.singles.set(members.singles.get() + 1);
         }
-        let key = spawn(Self {
-            books: Rc::clone(books),
-            ready: Ready::new(books, 1),
-            members,
-            job,
-            work: None,
-            is_over: false,
-        });
+        let single =
+            Self { books: Rc::clone(books), ready: Ready::new(books, 1), members, job, work: None, is_over: false };
+        let key = spawn(books, single);
         books.run_by(job, key);
     }
 
@@ -215,13 +213,19 @@ impl Single {
             }
             self.work = Some(match books.start(self.job, current_task()) {
                 Start::Plain(future) => SingleWork::Plain(Caught::new(future)),
-                Start::Full => SingleWork::Full(Box::pin(tries(Rc::clone(books), self.members.clone(), self.job))),
+                Start::Full => {
+                    let tries: Tries = Box::pin(tries(Rc::clone(books), self.members.clone(), self.job));
+                    SingleWork::Full(Caught::new(tries))
+                }
                 Start::Gone => return Poll::Ready(()),
             });
         }
         let polled = match &mut self.work {
             Some(SingleWork::Plain(future)) => Pin::new(future).poll(cx).map(ended),
-            Some(SingleWork::Full(tries)) => tries.as_mut().poll(cx),
+            // Between the tries a panic is one of the `Retry`.
+            Some(SingleWork::Full(tries)) => Pin::new(tries)
+                .poll(cx)
+                .map(|result| result.unwrap_or_else(|payload| (Status::Failed, flatten(Err(payload)).err()))),
             None => return Poll::Ready(()),
         };
         match polled {
@@ -274,7 +278,7 @@ fn cut(books: &Rc<Books>, job: JobRef) {
 fn finish(books: &Rc<Books>, members: Option<&Rc<Members>>, job: JobRef, end: (Status, Option<Fault>)) {
     let (status, fault) = end;
     if status == Status::Unfinished {
-        return books.cut(job);
+        return cut(books, job);
     }
     books.end(job, status, fault.as_ref());
     drop_silently(fault);
@@ -329,7 +333,12 @@ async fn tries(books: Rc<Books>, members: Option<Rc<Members>>, job: JobRef) -> (
                 places.acquire_owned().await.ok()
             }
         };
+        poll_fn(|_| if is_held(&books) { Poll::Pending } else { Poll::Ready(()) }).await;
         books.begin(job);
+        if books.is_cancelled(job) {
+            // By the hook that was told of the beginning.
+            return (Status::Cancelled, None);
+        }
         let fault = match attempt(&books, job).await {
             Ok(()) => return (Status::Done, None),
             Err(fault) => fault,
@@ -357,9 +366,7 @@ async fn wait_for_key(books: &Rc<Books>, job: JobRef, step_aside: &impl Fn()) {
             let Some(keyed) = keys.get_mut(&key) else { return };
             if keyed.running.is_none() || keyed.running == Some(job.id) {
                 keyed.running = Some(job.id);
-                if keyed.waiting == Some(job.id) {
-                    keyed.waiting = None;
-                }
+                keyed.waiting.retain(|&one| one != job.id);
                 return;
             }
             Rc::clone(&keyed.ended)
@@ -448,8 +455,9 @@ fn watch(books: &Rc<Books>, lane: &LaneBooks) {
         return;
     }
     let Some(place) = books.lanes.iter().position(|one| std::ptr::eq(one, lane)) else { return };
-    let books = Rc::clone(books);
-    spawn(async move {
+    let watched = Rc::clone(books);
+    spawn(books, async move {
+        let books = watched;
         let lane = &books.lanes[place];
         let mut seen = lane.moves.get();
         loop {
@@ -460,7 +468,9 @@ fn watch(books: &Rc<Books>, lane: &LaneBooks) {
                 return;
             }
             let moves = lane.moves.get();
-            if moves == seen {
+            // Jobs may also wait for their group or for time.
+            let is_full = lane.places().is_none_or(|places| places.available() == 0);
+            if moves == seen && is_full {
                 let (waiting, running) = lane.load();
                 let what = if lane.kind == Kind::Threads { "threads" } else { "places" };
                 books.voice.say(&format!(

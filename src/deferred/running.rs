@@ -57,6 +57,10 @@ impl Shared {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
     pub(super) fn progress(&self) -> Option<(u64, u64)> {
         let of = self.of.load(Ordering::Relaxed);
         (of != 0).then(|| (self.done.load(Ordering::Relaxed), of))
@@ -95,7 +99,7 @@ impl Running {
     /// Whether the job was cancelled by its id. A future is dropped then, so this is for threads.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.shared.cancelled.load(Ordering::Relaxed)
+        self.shared.is_cancelled()
     }
 
     /// Whether the queue drains: what can stop early should.

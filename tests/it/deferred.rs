@@ -812,95 +812,470 @@ fn a_seed_replays_the_order_of_a_thousand_jobs() {
     assert_ne!(one, other);
 }
 
-#[cfg(feature = "tracing")]
 #[test]
-fn jobs_are_events_of_tracing_and_run_in_the_span_of_the_place_that_added_them() {
-    use std::fmt::Write;
-    use std::sync::Mutex;
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-    use tracing_core::span::Current;
+fn a_place_that_was_reserved_in_a_group_is_good_after_the_group_has_closed() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let group = queue.group("", 0);
+        let mut place = group.reserve(1).unwrap();
+        group.release(Outcome::Delivered);
+        assert_eq!(group.add(async {}), Err(AddError::Closed));
+        let noted = log.clone();
+        place.add(async move { noted.say("ran") }).unwrap();
+        time::timeout(SECOND, queue.idle()).await.expect("an accepted job runs");
+        assert_eq!(log.take(), ["ran"]);
+        assert_eq!(group.add(async {}), Err(AddError::Closed));
+    });
+}
 
-    /// What is logged, and the spans that are entered. There is one kind of span.
-    #[derive(Default)]
-    struct Seen {
-        lines: Vec<String>,
-        entered: Vec<Id>,
-        kind: Option<&'static Metadata<'static>>,
+#[test]
+fn the_second_try_on_a_thread_is_not_told_to_stop_because_the_first_was() {
+    // On the real clock: a paused one stands still while a thread works.
+    let body = async {
+        let queue = Queue::new();
+        let retry = Retry::times(2).first(Duration::ZERO);
+        let id = queue
+            .task("convert")
+            .timeout(Duration::from_millis(10))
+            .retry(retry)
+            .run_blocking(|job: Running| {
+                if job.attempt() == 1 {
+                    while !job.is_cancelled() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                if job.is_cancelled() { Err("told to stop") } else { Ok(()) }
+            })
+            .unwrap();
+        queue.idle().await;
+        let info = queue.get(id).unwrap();
+        assert_eq!((info.status, info.attempt), (Status::Done, 2), "{info}");
+    };
+    postlude::run(body).unwrap();
+}
+
+/// An error whose text cannot be had.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("in display")
     }
+}
 
-    #[derive(Clone, Default)]
-    struct Collect(Arc<Mutex<Seen>>);
+impl std::error::Error for Unspeakable {}
 
-    struct Fields(String);
+#[test]
+fn an_error_whose_text_panics_is_on_the_books_and_harms_no_other_job() {
+    run(async || {
+        let queue = Queue::new();
+        let group = queue.group("", 0);
+        let plain = group.add(async { Err::<(), _>(Unspeakable) }).unwrap();
+        let retry = Retry::times(2).first(Duration::from_millis(1));
+        let again = group.task("again").retry(retry).run(async || Err::<(), _>(Unspeakable)).unwrap();
+        let behind = group.add(async {}).unwrap();
+        group.release(Outcome::Delivered);
+        time::timeout(SECOND, queue.idle()).await.expect("each ends");
+        assert_eq!((status(&queue, plain), status(&queue, again)), (Status::Failed, Status::Failed));
+        assert_eq!(queue.get(again).unwrap().attempt, 2);
+        assert_eq!(status(&queue, behind), Status::Done);
+        balanced(&queue.stats());
+    });
+}
 
-    impl Visit for Fields {
-        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-            if ["status", "fault", "message"].contains(&field.name()) {
-                write!(self.0, " {}={value:?}", field.name()).unwrap();
+/// An error that looks at the queue for its text.
+#[derive(Debug)]
+struct Curious(Queue);
+
+impl std::fmt::Display for Curious {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "one of {}", self.0.list().len())
+    }
+}
+
+impl std::error::Error for Curious {}
+
+#[test]
+fn an_error_may_look_at_the_queue_for_its_text() {
+    run(async || {
+        let queue = Queue::new();
+        let (one, two) = (queue.clone(), queue.clone());
+        let plain = queue.add(async move { Err::<(), _>(Curious(one)) }).unwrap();
+        let retry = Retry::times(2).first(Duration::from_millis(1));
+        let again = queue.task("again").retry(retry).run(async move || Err::<(), _>(Curious(two.clone()))).unwrap();
+        time::timeout(SECOND, queue.idle()).await.expect("each ends");
+        for id in [plain, again] {
+            assert_eq!(queue.get(id).unwrap().fault.as_deref(), Some("one of 2"));
+        }
+    });
+}
+
+#[test]
+fn a_retry_whose_choice_panics_fails_the_job() {
+    run(async || {
+        let queue = Queue::new();
+        let retry = Retry::times(3).only(|_| panic!("cannot choose"));
+        let id = queue.task("x").retry(retry).run(async || Err::<(), _>("no")).unwrap();
+        queue.idle().await;
+        let info = queue.get(id).unwrap();
+        assert_eq!((info.status, info.fault.as_deref()), (Status::Failed, Some("panicked: cannot choose")));
+    });
+}
+
+#[test]
+fn a_drain_reports_what_was_cut_off_when_it_began() {
+    run(async || {
+        let queue = Queue::new();
+        let delayed = queue.task("delayed").after(SECOND).run(async || {}).unwrap();
+        time::sleep(SECOND / 2).await;
+        queue.begin_drain();
+        time::sleep(SECOND / 4).await;
+        assert_eq!(status(&queue, delayed), Status::Unfinished);
+        queue.add(async {}).unwrap();
+        let report = queue.drain(SECOND).await;
+        assert_eq!((report.unfinished[0].id, report.unfinished.len(), report.ended), (delayed, 1, 1));
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_queue_once_it_is_dropped() {
+    let probe = Rc::new(());
+    let held = Rc::clone(&probe);
+    let queue = run(async || {
+        let queue = Queue::builder()
+            .on_event(move |_, _| {
+                let _held = &held;
+            })
+            .build();
+        for outcome in [Outcome::Delivered, Outcome::Failed(500)] {
+            let group = queue.group("GET /", 1);
+            group.add(async {}).unwrap();
+            group.add(async { Err::<(), _>("no") }).unwrap();
+            group.task("endless").run(async || std::future::pending::<()>().await).unwrap();
+            group.add(async {}).unwrap();
+            group.release(outcome);
+        }
+        queue.group("POST /", 2).add(async {}).unwrap();
+        let unreleased = queue.group("GET /never", 3);
+        unreleased.add(async {}).unwrap();
+        yield_now().await;
+        assert!(queue.list().iter().all(|info| !info.label.is_empty()), "each says what it follows");
+        queue
+    });
+    assert_eq!(Rc::strong_count(&probe), 2);
+    drop(queue);
+    assert_eq!(Rc::strong_count(&probe), 1, "the hook was dropped with its queue");
+}
+
+#[test]
+fn a_group_that_stops_on_errors_skips_what_waits_for_a_delay_or_a_lane() {
+    run(async || {
+        let (queue, log) = (Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build(), Log::default());
+        let group = queue.group("", 0);
+        group.stop_on_error();
+        let say = |text: &'static str| {
+            let log = log.clone();
+            async move || log.say(text)
+        };
+        let delayed = group.task("delayed").after(SECOND).run(say("delayed")).unwrap();
+        let runs = group.task("runs").retry(Retry::times(2).first(SECOND).jitter(0.0));
+        let noted = log.clone();
+        let runs = runs
+            .run(async move |job: Running| {
+                noted.say(format!("try {}", job.attempt()));
+                if job.attempt() == 1 { Err("once") } else { Ok(()) }
+            })
+            .unwrap();
+        group.release(Outcome::Delivered);
+        time::sleep(Duration::from_millis(1)).await;
+        group.concurrent();
+        let charge = group.task("charge").lane("narrow").run(async || Err::<(), _>("no money")).unwrap();
+        let narrow = group.task("narrow").lane("narrow").run(say("narrow")).unwrap();
+        let last = say("plain");
+        let plain = group.add(async move { last().await }).unwrap();
+        queue.idle().await;
+        assert_eq!(status(&queue, charge), Status::Failed);
+        for id in [delayed, narrow, plain] {
+            assert_eq!(queue.get(id).unwrap().fault.as_deref(), Some("'charge' failed before it"));
+            assert_eq!(status(&queue, id), Status::Skipped);
+        }
+        assert_eq!(status(&queue, runs), Status::Done, "it had begun");
+        assert_eq!(log.take(), ["try 1", "try 2"]);
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn a_key_joins_no_job_that_another_group_may_skip() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let add = |group: &postlude::deferred::Group, n: u32| {
+            let log = log.clone();
+            let work = async move || {
+                log.say(format!("begin {n}"));
+                time::sleep(SECOND).await;
+                log.say(format!("end {n}"));
+            };
+            group.task("rebuild").key("shop").run(work).unwrap()
+        };
+        let (one, two, three) = (queue.group("", 1), queue.group("", 2), queue.group("", 3));
+        let skipped = add(&one, 1);
+        assert_eq!(add(&one, 1), skipped, "they have the same fate");
+        let (runs, waits) = (add(&two, 2), add(&three, 3));
+        one.release(Outcome::Failed(500));
+        two.release(Outcome::Delivered);
+        three.release(Outcome::Delivered);
+        time::sleep(SECOND / 2).await;
+        let four = queue.group("", 4);
+        assert_eq!(add(&four, 4), waits, "its gate is open, so it runs");
+        let (five, six) = (queue.group("", 5), queue.group("", 6));
+        five.stop_on_error();
+        drop((four, five, six));
+        queue.idle().await;
+        assert_eq!(log.take(), ["begin 2", "end 2", "begin 3", "end 3"]);
+        assert_eq!((status(&queue, skipped), status(&queue, runs)), (Status::Skipped, Status::Done));
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn jobs_of_one_key_never_overlap_however_many_wait() {
+    run(async || {
+        let (queue, now) = (Queue::new(), Rc::new(Cell::new(0)));
+        let groups: Vec<_> = (0..5).map(|n| queue.group("", n)).collect();
+        for group in &groups {
+            let now = Rc::clone(&now);
+            let work = async move || {
+                now.set(now.get() + 1);
+                assert_eq!(now.get(), 1);
+                time::sleep(SECOND).await;
+                now.set(now.get() - 1);
+            };
+            group.task("rebuild").key("shop").run(work).unwrap();
+        }
+        groups.iter().for_each(|group| group.release(Outcome::Delivered));
+        queue.idle().await;
+        assert_eq!(queue.stats().total().done, 5);
+    });
+}
+
+#[test]
+fn a_key_joins_a_job_that_waits_for_its_lane_but_no_cancelled_one() {
+    run(async || {
+        let queue = Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build();
+        queue.task("other").lane("narrow").run(async || time::sleep(SECOND).await).unwrap();
+        yield_now().await;
+        let add = || queue.task("rebuild").lane("narrow").key("shop").run(async || {}).unwrap();
+        let first = add();
+        yield_now().await;
+        assert_eq!(add(), first);
+        assert!(queue.cancel(first));
+        let second = add();
+        assert_ne!(second, first, "that one does not run any more");
+        queue.idle().await;
+        assert_eq!((status(&queue, first), status(&queue, second)), (Status::Cancelled, Status::Done));
+    });
+}
+
+#[test]
+fn a_hook_that_cancels_a_job_as_it_begins_keeps_it_from_running() {
+    let log = Log::default();
+    let queue = Rc::new(RefCell::new(None::<Queue>));
+    let (hooked, cancelled) = (Rc::clone(&queue), log.clone());
+    run(async || {
+        let hook = move |info: &Info, _: Option<&Fault>| {
+            if info.status == Status::Running {
+                let queue = hooked.borrow().clone();
+                assert!(queue.unwrap().cancel(info.id));
+                cancelled.say(&*info.name);
             }
-        }
-    }
+        };
+        *queue.borrow_mut() = Some(Queue::builder().on_event(hook).build());
+        let queue = queue.take().inspect(|made| *queue.borrow_mut() = Some(made.clone())).unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let (one, two) = (Arc::clone(&ran), Arc::clone(&ran));
+        let on_loop = queue.task("loop").run(async move |_: Running| one.store(true, Ordering::SeqCst)).unwrap();
+        let thread = queue.task("thread").run_blocking(move || two.store(true, Ordering::SeqCst)).unwrap();
+        queue.idle().await;
+        assert_eq!((status(&queue, on_loop), status(&queue, thread)), (Status::Cancelled, Status::Cancelled));
+        assert!(!ran.load(Ordering::SeqCst));
+        assert_eq!(log.take(), ["loop", "thread"]);
+        balanced(&queue.stats());
+    });
+    queue.take();
+}
 
-    impl Subscriber for Collect {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn new_span(&self, span: &Attributes<'_>) -> Id {
-            self.0.lock().unwrap().kind = Some(span.metadata());
-            Id::from_u64(7)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, event: &Event<'_>) {
-            let mut fields = Fields(String::new());
-            event.record(&mut fields);
-            let mut seen = self.0.lock().unwrap();
-            let place = if seen.entered.is_empty() { "outside" } else { "in the span" };
-            seen.lines.push(format!("{place}, {}:{}", event.metadata().level(), fields.0));
-        }
-        fn enter(&self, span: &Id) {
-            self.0.lock().unwrap().entered.push(span.clone());
-        }
-        fn exit(&self, _: &Id) {
-            self.0.lock().unwrap().entered.pop();
-        }
-        fn current_span(&self) -> Current {
-            let seen = self.0.lock().unwrap();
-            match (seen.entered.last(), seen.kind) {
-                (Some(id), Some(kind)) => Current::new(id.clone(), kind),
-                _ => Current::none(),
+#[test]
+fn a_hook_may_cancel_and_add_whenever_it_is_called() {
+    let queue = Rc::new(RefCell::new(None::<Queue>));
+    let hooked = Rc::clone(&queue);
+    run(async || {
+        let calls = Cell::new(0_u32);
+        let hook = move |info: &Info, _: Option<&Fault>| {
+            let queue = hooked.borrow().clone().unwrap();
+            balanced(&queue.stats());
+            calls.set(calls.get() + 1);
+            if calls.get() < 200 {
+                let _full = queue.add(async { Err::<(), _>("no") });
+                let _full = queue.task("x").key("x").timeout(SECOND).run(async || yield_now().await);
             }
+            if calls.get() % 3 == 0 {
+                queue.cancel(info.id);
+            }
+        };
+        let made = Queue::builder().on_event(hook).pending(20).keep_finished(2, SECOND).build();
+        *queue.borrow_mut() = Some(made.clone());
+        let group = made.group("", 0);
+        for _ in 0..5 {
+            let _full = group.task("y").run(async |_: Running| yield_now().await);
         }
-    }
+        group.release(Outcome::Delivered);
+        time::timeout(SECOND, made.idle()).await.expect("each ends");
+        let total = made.stats().total();
+        assert_eq!(total.accepted, total.done + total.failed + total.cancelled);
+    });
+    queue.take();
+}
 
-    let log = Collect::default();
-    tracing::subscriber::with_default(log.clone(), || {
-        run(async || {
+#[test]
+fn a_reservation_of_more_than_there_can_be_is_refused() {
+    run(async || {
+        let queue = Queue::new();
+        queue.add(async {}).unwrap();
+        assert_eq!(queue.reserve(usize::MAX).err(), Some(AddError::Full(Limit::Queue)));
+        let group = queue.group("", 0);
+        group.add(async {}).unwrap();
+        assert_eq!(group.reserve(usize::MAX).err(), Some(AddError::Full(Limit::Group)));
+    });
+}
+
+#[test]
+fn jobs_that_are_added_together_count_for_their_own_lane_alone() {
+    use postlude::deferred::NewJob;
+    run(async || {
+        let queue = Queue::builder().lane(Lane::on_loop("loop").waiting(1)).pending(4).build();
+        let group = queue.group("", 0);
+        group.extend(vec![NewJob::future(async {}), NewJob::blocking(|| {}), NewJob::blocking(|| {})]).unwrap();
+        assert_eq!(group.extend(vec![NewJob::future(async {})]), Err(AddError::Full(Limit::Lane)));
+        let too_many = vec![NewJob::blocking(|| {}), NewJob::blocking(|| {})];
+        assert_eq!(group.extend(too_many), Err(AddError::Full(Limit::Queue)));
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(queue.stats().total().done, 3);
+    });
+}
+
+#[test]
+fn a_job_that_has_been_over_for_too_long_cannot_be_asked_for() {
+    run(async || {
+        let queue = Queue::builder().keep_finished(100, SECOND).build();
+        let id = queue.add(async {}).unwrap();
+        queue.idle().await;
+        assert!(queue.get(id).is_some());
+        time::sleep(2 * SECOND).await;
+        assert!(queue.get(id).is_none());
+    });
+}
+
+#[test]
+fn a_hold_stops_what_waits_already() {
+    run(async || {
+        let (queue, log) = (Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build(), Log::default());
+        let say = |text: &'static str| {
+            let log = log.clone();
+            async move || log.say(text)
+        };
+        queue.task("other").lane("narrow").run(async || time::sleep(SECOND).await).unwrap();
+        queue.task("narrow").lane("narrow").run(say("narrow")).unwrap();
+        queue.task("delayed").after(SECOND).run(say("delayed")).unwrap();
+        time::sleep(SECOND / 2).await;
+        queue.hold();
+        time::sleep(5 * SECOND).await;
+        assert!(log.take().is_empty());
+        queue.release();
+        queue.idle().await;
+        let mut said = log.take();
+        said.sort_unstable();
+        assert_eq!(said, ["delayed", "narrow"]);
+    });
+}
+
+#[test]
+fn a_queue_is_cancelled_released_and_drained_between_turns_too() {
+    let mut runtime = postlude::Runtime::new().unwrap();
+    let (queue, running, asleep) = runtime
+        .block_on(async {
             let queue = Queue::new();
-            tracing::info_span!("request").in_scope(|| {
-                queue
+            let running = queue.task("running").run(async || std::future::pending::<()>().await).unwrap();
+            let asleep = queue.task("asleep").after(60 * SECOND).run(async || {}).unwrap();
+            yield_now().await;
+            yield_now().await;
+            queue.hold();
+            queue.add(async {}).unwrap();
+            yield_now().await;
+            yield_now().await;
+            (queue, running, asleep)
+        })
+        .unwrap();
+    let mut turns = || (0..20).for_each(|_| assert!(runtime.turn(Some(Duration::ZERO)).is_ok()));
+    assert!(queue.cancel(running));
+    turns();
+    assert_eq!(status(&queue, running), Status::Cancelled);
+    queue.release();
+    turns();
+    assert_eq!(queue.stats().total().done, 1);
+    queue.begin_drain();
+    turns();
+    assert_eq!((status(&queue, asleep), queue.pending()), (Status::Unfinished, 0));
+}
+
+#[test]
+fn destructors_may_add_to_their_group_and_queue_wherever_a_job_ends() {
+    struct Adds(postlude::deferred::Group, Queue, Rc<Cell<u32>>);
+    impl Drop for Adds {
+        fn drop(&mut self) {
+            let (one, two) = (Rc::clone(&self.2), Rc::clone(&self.2));
+            let added = [
+                self.0.task("late").always().run(async move || one.set(one.get() + 1)).is_ok(),
+                self.0.task("later").run(async move |_: Running| two.set(two.get() + 1)).is_ok(),
+            ];
+            self.2.set(self.2.get() + 1000 * added.into_iter().filter(|&is_in| is_in).count() as u32);
+            self.1.add(async {}).unwrap();
+        }
+    }
+    for outcome in [Outcome::Delivered, Outcome::Failed(500)] {
+        for (stops, concurrent) in [(false, false), (true, false), (false, true), (true, true)] {
+            run(async || {
+                let (queue, count) = (Queue::new(), Rc::new(Cell::new(0)));
+                let group = queue.group("", 0);
+                if stops {
+                    group.stop_on_error();
+                }
+                if concurrent {
+                    group.concurrent();
+                }
+                let adds = || Adds(group.clone(), queue.clone(), Rc::clone(&count));
+                let (a, b, c, d) = (adds(), adds(), adds(), adds());
+                let cancelled = group.add(async move { drop(a) }).unwrap();
+                group
                     .task("fails")
-                    .run(async || {
-                        tracing::info!("first");
-                        yield_now().await;
-                        tracing::info!("second");
+                    .always()
+                    .run(async move || {
+                        let _b = b;
                         Err::<(), _>("no")
                     })
                     .unwrap();
+                group.task("delayed").after(SECOND).run(async move || drop(c)).unwrap();
+                group.add(async move { drop(d) }).unwrap();
+                assert!(queue.cancel(cancelled));
+                group.release(outcome);
+                time::timeout(10 * SECOND, queue.idle()).await.expect("each ends");
+                balanced(&queue.stats());
+                let total = queue.stats().total();
+                assert_eq!(total.accepted, u64::from(count.get() / 1000) + 4 + 4);
+                assert_eq!(total.unfinished, 0);
             });
-            queue.idle().await;
-        });
-    });
-    let lines = std::mem::take(&mut log.0.lock().unwrap().lines);
-    assert_eq!(
-        lines,
-        [
-            "in the span, DEBUG: message=job waiting status=\"waiting\"",
-            "in the span, INFO: message=first",
-            "in the span, INFO: message=second",
-            "outside, WARN: message=job failed status=\"failed\" fault=\"no\"",
-        ]
-    );
+        }
+    }
 }
