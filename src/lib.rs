@@ -149,7 +149,7 @@
 //! | [`io`], [`net`] | any descriptor, and sockets |
 //! | `runtime` | [`Runtime`], [`Builder`], [`Handle`] |
 //! | [`blocking`] | threads for work that blocks |
-//! | `deferred` | [`defer`]: work for when nothing is urgent |
+//! | [`deferred`] | [`defer()`]: work for when nothing is urgent; [`deferred::Queue`]: that work, with books |
 //! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock or a task |
 //! | `signal` | Unix signals (feature `signal`) |
 //! | `replay` | [`test()`]: a test under many schedules, each of which can be replayed |
@@ -158,7 +158,7 @@
 //! A module uses those above it in this list and none below; `cargo test --test floors` holds it to that.
 //!
 //! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`; `docs/coroutines.md`,
-//! `docs/iterators.md` and `docs/from-python.md` tell how to use it.
+//! `docs/iterators.md`, `docs/background.md` and `docs/from-python.md` tell how to use it.
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
@@ -202,6 +202,9 @@ mod documents {
     struct Iterators;
     #[doc = include_str!("../docs/from-python.md")]
     struct FromPython;
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../docs/background.md")]
+    struct Background;
     #[cfg(feature = "http")]
     #[doc = include_str!("../README.md")]
     struct Readme;
