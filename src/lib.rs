@@ -158,7 +158,7 @@
 //! A module uses those above it in this list and none below; `cargo test --test floors` holds it to that.
 //!
 //! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`; `docs/coroutines.md`,
-//! `docs/iterators.md`, `docs/background.md` and `docs/from-python.md` tell how to use it.
+//! `docs/iterators.md`, `docs/background.md`, `docs/from-python.md` and `docs/from-fastapi.md` tell how to use it.
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
@@ -205,6 +205,9 @@ mod documents {
     #[cfg(feature = "http")]
     #[doc = include_str!("../docs/background.md")]
     struct Background;
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../docs/from-fastapi.md")]
+    struct FromFastapi;
     #[cfg(feature = "http")]
     #[doc = include_str!("../README.md")]
     struct Readme;
