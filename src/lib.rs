@@ -2,8 +2,9 @@
 //!
 //! # An executor in five steps
 //!
-//! **1. A future** is a state machine with one method. `poll` either returns the result, or says that it is not there yet, having
-//! kept the *waker* it was given, to call when it is worth asking again.
+//! **1. A future** is a state machine with one method. `poll` either returns the result, or returns
+//! `Pending` and keeps the *waker* it was given. It calls the waker when polling again is
+//! worthwhile.
 //!
 //! ```
 //! use std::{future::Future, pin::Pin, task::{Context, Poll}};
@@ -22,8 +23,8 @@
 //! }
 //! ```
 //!
-//! **2. A task** is a future that somebody owns and polls. It is pinned in a box, so that it can be moved about while the state inside
-//! stays where it is.
+//! **2. A task** is a future that the executor owns and polls. It is pinned in a box, so the box
+//! can move while the state inside stays in place.
 //!
 //! ```
 //! # use std::{future::Future, pin::Pin};
@@ -33,7 +34,8 @@
 //! # drop(task);
 //! ```
 //!
-//! **3. A queue** says whose turn it is. The tasks stand in slots, and the queue holds the slots' numbers.
+//! **3. A queue** holds the ready tasks in order. The tasks stand in slots, and the queue holds
+//! slot numbers.
 //!
 //! ```
 //! # use std::{collections::VecDeque, future::Future, pin::Pin};
@@ -54,8 +56,9 @@
 //! # assert_eq!(table.ready.len(), table.slots.len());
 //! ```
 //!
-//! **4. A waker** puts a number back into the queue. It need not know more than the number. (The standard library's safe way to make
-//! one is an `Arc`; ours has the number itself in place of the pointer.)
+//! **4. A waker** puts a number back into the queue. It needs no more than the number. (The
+//! standard library's safe way to make a waker is an `Arc`; ours has the number in place of the
+//! pointer.)
 //!
 //! ```
 //! use std::{sync::{Arc, Mutex}, task::{Wake, Waker}};
@@ -77,10 +80,12 @@
 //! assert_eq!(*woken.lock().unwrap(), [3]);
 //! ```
 //!
-//! **5. A loop** takes the next number, takes the task out of its slot, polls it, and puts it back if it is not done.
+//! **5. A loop** takes the next number, takes the task out of its slot, polls it, and puts it back
+//! if it is not done.
 //!
 //! ```
-//! # use std::{collections::VecDeque, future::Future, pin::Pin, sync::{Arc, Mutex}, task::{Context, Poll, Wake, Waker}};
+//! # use std::{collections::VecDeque, future::Future, pin::Pin};
+//! # use std::{sync::{Arc, Mutex}, task::{Context, Poll, Wake, Waker}};
 //! # type Task = Pin<Box<dyn Future<Output = ()>>>;
 //! # struct YieldOnce(bool);
 //! # impl Future for YieldOnce {
@@ -97,7 +102,10 @@
 //! # }
 //! # struct Table { slots: Vec<Option<Task>>, ready: VecDeque<usize> }
 //! # impl Table {
-//! #     fn spawn(&mut self, task: Task) { self.ready.push_back(self.slots.len()); self.slots.push(Some(task)); }
+//! #     fn spawn(&mut self, task: Task) {
+//! #         self.ready.push_back(self.slots.len());
+//! #         self.slots.push(Some(task));
+//! #     }
 //! # }
 //! fn run(table: &mut Table) {
 //!     let woken = Arc::new(Mutex::new(Vec::new()));
@@ -125,40 +133,43 @@
 //! assert_eq!(*log.lock().unwrap(), ["a begins", "b begins", "a ends", "b ends"]);
 //! ```
 //!
-//! That is the whole of it. What is left is to do it well: to wait for the operating system when the queue is empty (`reactor`),
-//! to know what time it is (`timer`), to hear from other threads (the inbox), and to keep one task's troubles from the others.
+//! That is a whole executor. The rest of this crate does it well: it waits for the operating system
+//! when the queue is empty (`reactor`), tells the time (`timer`), takes messages from other threads
+//! (the inbox), and keeps the failures of one task from the others.
 //!
 //! # The one idea
 //!
-//! A waker is an integer: runtime, slot, and generation of the slot. Copying one is free, waking one is a look-up that may miss, and nothing
-//! is kept alive by it. For the same reason handles of tasks, timers and sockets hold numbers, not pointers, and are `Send`, though
-//! [`spawn`] takes futures that are not.
+//! A waker is an integer: runtime, slot, and generation of the slot. A copy is free, a wake is a
+//! lookup that may miss, and a waker keeps nothing alive. In the same way handles of tasks, timers
+//! and sockets hold numbers, not pointers. So they are `Send`, although [`spawn`] takes futures
+//! that are not.
 //!
 //! # The map
 //!
 //! | module | |
 //! |---|---|
 //! | `slabs` | slabs that shrink after a burst |
-//! | `executor` | the task table: slots, states, ready queues; what a task is made of |
-//! | `reactor` | what the system says about descriptors, and who waits for it |
+//! | `executor` | tasks and the task table: slots, states, ready queues |
+//! | `reactor` | readiness of descriptors, and their waiters |
 //! | `timer` | the timer wheel and the clock |
-//! | `event_loop` | the loop (`turn.rs`), the waker, the inbox, which runtime is current |
+//! | `event_loop` | the loop (`turn.rs`), the waker, the inbox, the current runtime |
 //! | [`task`] | spawning, joining, names, scopes |
 //! | [`time`] | [`time::sleep`], [`time::timeout`], [`time::interval`] |
 //! | [`sync`] | channels, locks and notifications between tasks of one thread |
 //! | [`io`], [`net`] | any descriptor, and sockets |
 //! | `runtime` | [`Runtime`], [`Builder`], [`Handle`] |
-//! | [`blocking`] | threads for work that blocks |
-//! | [`deferred`] | [`defer()`]: work for when nothing is urgent; [`deferred::Queue`]: that work, with books |
+//! | [`blocking`] | threads for blocking work |
+//! | [`deferred`] | [`defer()`]: work that is not urgent; [`deferred::Queue`]: a queue of it that keeps books |
 //! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock or a task |
 //! | `signal` | Unix signals (feature `signal`) |
 //! | `replay` | [`test()`]: a test under many schedules, each of which can be replayed |
 //! | `http` | an HTTP/1.1 server with tasks after the response (feature `http`) |
 //!
-//! A module uses those above it in this list and none below; `cargo test --test floors` holds it to that.
+//! A module uses only modules above it in this list; `cargo test --test floors` checks that.
 //!
-//! Why it is built this way is told in `docs/design.md`, what can be relied on in `docs/contract.md`; `docs/coroutines.md`,
-//! `docs/iterators.md`, `docs/background.md`, `docs/from-python.md` and `docs/from-fastapi.md` tell how to use it.
+//! `docs/design.md` explains the design, and `docs/contract.md` the guarantees.
+//! `docs/coroutines.md`, `docs/iterators.md`, `docs/background.md`, `docs/from-python.md` and
+//! `docs/from-fastapi.md` show how to use the crate.
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
@@ -191,7 +202,7 @@ pub use replay::test;
 pub use runtime::{Builder, Handle, Hooks, PanicPolicy, RemoteHandle, Runtime, Stats, TaskEnd, TaskPanic, Turn, run};
 pub use task::{JoinError, JoinHandle, TaskId, spawn};
 
-/// The code in the documents compiles.
+/// Compiles the code in the documents.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../docs/contract.md")]

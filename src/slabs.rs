@@ -1,14 +1,15 @@
-//! Slabs that grow by little and shrink after a burst.
+//! Slabs that grow gently and shrink after a burst.
 
 use slab::Slab;
 
-/// Above this many entries a slab grows by an eighth instead of by as much again: one of a hundred thousand should not have another
-/// thirty thousand unused. Each entry is then copied some eight times over the slab's life, which is cheap beside allocating for it.
+/// Above this many entries a slab grows by an eighth instead of doubling: a slab of a hundred
+/// thousand entries should not have thirty thousand more unused. Each entry is then copied some
+/// eight times over the slab's life, which is cheap beside allocating for it.
 const DOUBLED_UP_TO: usize = 1024;
-/// A slab with room for no more than this is left alone.
+/// A slab with at most this capacity never shrinks.
 const SMALL: usize = 64;
 
-/// Makes room for another entry, if there is none.
+/// Makes room for another entry in a full slab.
 pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
     let len = slab.len();
     if len == slab.capacity() {
@@ -16,8 +17,8 @@ pub(crate) fn grow_gently<T>(slab: &mut Slab<T>) {
     }
 }
 
-/// Gives back what a burst took, as far as entries that are left do not stand behind it. `tried` is how many were left the last time:
-/// unless some of those have gone, another try finds nothing.
+/// Gives back the memory of a burst, up to the last entry still there. `tried` is the number of
+/// entries at the last try: while that is unchanged, another try would find nothing.
 #[inline]
 pub(crate) fn shrink<T>(slab: &mut Slab<T>, tried: &mut usize) {
     if slab.capacity() > SMALL {
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_in_front_does_not_keep_the_memory_of_a_burst() {
+    fn entries_at_the_front_do_not_keep_the_memory_of_a_burst() {
         let (mut slab, mut tried) = (Slab::new(), 0);
         let keys: Vec<_> = (0..10_000).map(|n| slab.insert(n)).collect();
         for key in keys.into_iter().skip(3) {

@@ -20,7 +20,7 @@ const NO_HANDLER: &str = "is no handler";
 const SHAPE: &str = "a handler is an `async fn` or async closure; its parameters, at most 8, implement `FromRequest`, its output implements \
                      `IntoResponse`";
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 11] = [
     Case {
         name: "argument",
         program: "async fn wrong(_: std::time::Instant) -> &'static str { \"\" } let _ = Router::new().get(\"/\", wrong);",
@@ -61,7 +61,29 @@ const CASES: [Case; 8] = [
         name: "task",
         program: "async fn wrong(tasks: BackgroundTasks) -> Result<()> { tasks.add(async { 7_u8 })?; Ok(()) } \
                   let _ = Router::new().get(\"/\", wrong);",
-        says: &["a background task cannot return `u8`", "return `()`, or `Result<(), E>` with an `E: Display`"],
+        says: &[
+            "a background task cannot return `u8`",
+            "return `()`, or `Result<T, E>` with an error that converts into",
+        ],
+    },
+    Case {
+        name: "plain_closure",
+        program: "async fn wrong(tasks: BackgroundTasks) -> Result<()> { tasks.add(|| println!())?; Ok(()) } \
+                  let _ = Router::new().get(\"/\", wrong);",
+        says: &["is not a future"],
+    },
+    Case {
+        name: "sync_work",
+        program: "async fn wrong(tasks: BackgroundTasks) -> Result<()> { tasks.task(\"x\").run(|| println!())?; Ok(()) } \
+                  let _ = Router::new().get(\"/\", wrong);",
+        says: &["`run` takes an async closure"],
+    },
+    Case {
+        name: "once_again",
+        program: "async fn wrong(tasks: BackgroundTasks) -> Result<()> { let text = String::new(); \
+                  tasks.task(\"x\").retry(postlude::deferred::Retry::times(2)).run(async move || drop(text))?; Ok(()) } \
+                  let _ = Router::new().get(\"/\", wrong);",
+        says: &["this closure implements `AsyncFnOnce`, not `AsyncFn`"],
     },
 ];
 

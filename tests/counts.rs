@@ -517,3 +517,55 @@ fn a_child_of_a_scope_is_two_allocations_one_more_if_it_has_a_name() {
     assert!((200..=220).contains(&plain), "{plain}: two each, one for the scope, and those of its list as it grows");
     assert_eq!(named - plain, 100);
 }
+
+#[test]
+fn a_pending_group_of_one_job_takes_at_most_300_bytes_and_a_burst_leaves_nothing_behind() {
+    use postlude::deferred::{Outcome, Queue};
+    const GROUPS: i64 = 100_000;
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let queue =
+                || Queue::builder().pending(1_000_000).per_group(1_000_000).keep_finished(0, Duration::ZERO).build();
+            // Groups that wait for their answer, then groups that wait for their turn.
+            let many = queue();
+            let before = requested();
+            let groups: Vec<_> = (0..GROUPS as u64).map(|n| many.group("", n)).collect();
+            for group in &groups {
+                group.add(async {}).unwrap();
+            }
+            let vector = (groups.capacity() * size_of_val(&groups[0])) as i64;
+            let waiting = requested() - before - vector;
+            groups.iter().for_each(|group| group.release(Outcome::Delivered));
+            let released = requested() - before - vector;
+            many.idle().await;
+            drop(groups);
+            // Memory is given back before a sleep.
+            sleep(Duration::from_millis(1)).await;
+            let left = requested() - before;
+            eprintln!(
+                "{} bytes while the gate is shut, {} once it is open, {left} left in all",
+                waiting / GROUPS,
+                released / GROUPS
+            );
+            assert!(released <= 300 * GROUPS, "{} bytes each", released / GROUPS);
+            assert!(left < waiting / 10, "{left} bytes are left of {waiting}");
+            // All in one group.
+            let one = queue();
+            let before = requested();
+            let group = one.group("", 1);
+            for _ in 0..GROUPS {
+                group.add(async {}).unwrap();
+            }
+            let waiting = requested() - before;
+            group.release(Outcome::Delivered);
+            one.idle().await;
+            drop(group);
+            // Memory is given back before a sleep.
+            sleep(Duration::from_millis(1)).await;
+            let left = requested() - before;
+            eprintln!("{} bytes for each in one group, {left} left in all", waiting / GROUPS);
+            assert!(left < waiting / 10, "{left} bytes are left of {waiting}");
+        })
+        .unwrap();
+}

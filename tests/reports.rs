@@ -227,3 +227,39 @@ fn a_waker_that_panics_outside_a_runtime_is_a_line_of_the_usual_form() {
     let reports: Vec<&str> = stderr.lines().filter(|line| line.starts_with("postlude: ")).collect();
     assert_eq!(reports, ["postlude: a waker, a hook or a value being dropped panicked: `bad waker`"], "{stderr}");
 }
+
+#[test]
+fn what_goes_wrong_with_deferred_jobs_is_told_in_few_lines() {
+    use postlude::deferred::{Lane, Outcome, Queue};
+    let name = "what_goes_wrong_with_deferred_jobs_is_told_in_few_lines";
+    if scenario(name).is_some() {
+        let runtime = Runtime::builder().paused_clock().build().unwrap();
+        let work = async {
+            let lane = Lane::on_loop("narrow").at_once(1).stalled_after(Duration::from_secs(5));
+            let queue = Queue::builder().lane(lane).build();
+            let group = queue.group("GET /skipped", 1);
+            for _ in 0..1000 {
+                group.task("skipped").run(async || ()).unwrap();
+            }
+            group.release(Outcome::Failed(404));
+            for _ in 0..1000 {
+                queue.task("failing").run(async || Err::<(), _>("no")).unwrap();
+            }
+            for _ in 0..2 {
+                queue.task("stuck").lane("narrow").run(async || pending::<()>().await).unwrap();
+            }
+            time::sleep(Duration::from_secs(6)).await;
+        };
+        runtime.block_on(work).unwrap();
+        return;
+    }
+    let stderr = stderr_of(name);
+    let count = |text: &str| stderr.lines().filter(|line| line.contains(text)).count();
+    let skipped = "1000 background tasks not run, 'skipped' the first of them: the handler failed with 404 (GET /skipped, request 1)";
+    assert_eq!((count(skipped), count("'skipped'")), (1, 1), "{stderr}");
+    assert_eq!(count("background task 'failing' failed: no"), 19, "twenty lines a second: {stderr}");
+    assert_eq!(count("981 more lines about background tasks left out"), 1, "{stderr}");
+    assert_eq!(count("the lane `narrow` of a deferred queue has not moved for 5s"), 1, "{stderr}");
+    let unfinished = "2 background tasks unfinished\n  'stuck', running, 6.0 s old\n  'stuck', waiting, 6.0 s old\n";
+    assert!(stderr.contains(unfinished), "{stderr}");
+}

@@ -55,8 +55,13 @@ pub(super) fn find(number: u64) -> Option<Rc<Books>> {
 /// Names a job within the books: its row, and its id to tell whether the row is still its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct JobRef {
-    row: u32,
+    pub(super) row: u32,
     pub(super) id: JobId,
+}
+
+impl JobRef {
+    /// No job: ids are never 0.
+    pub(super) const NONE: Self = Self { row: u32::MAX, id: JobId(0) };
 }
 
 /// The row of a job.

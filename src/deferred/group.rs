@@ -65,8 +65,8 @@ pub(super) struct Members {
     chooses: Cell<bool>,
     /// The task that runs the group, if one does.
     pub(super) runner: Cell<TaskKey>,
-    /// The job that runs as a task of its own while the runner waits for it.
-    pub(super) awaited: Cell<Option<JobId>>,
+    /// The job that runs as a task of its own while the runner waits for it, or `NONE`.
+    pub(super) awaited: Cell<JobId>,
     /// Jobs of the group that are tasks of their own.
     pub(super) singles: Cell<u32>,
 }
@@ -80,23 +80,36 @@ enum Gate {
 }
 
 /// First in, first out. The first has its place in here: most requests leave one job, or none.
-#[derive(Default)]
 struct Line {
-    first: Option<JobRef>,
+    /// `NONE` if it has left.
+    first: JobRef,
     rest: VecDeque<JobRef>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { first: JobRef::NONE, rest: VecDeque::new() }
+    }
 }
 
 impl Line {
     fn push(&mut self, job: JobRef) {
-        if self.first.is_none() && self.rest.is_empty() { self.first = Some(job) } else { self.rest.push_back(job) }
+        if self.len() == 0 { self.first = job } else { self.rest.push_back(job) }
     }
 
     fn pop(&mut self) -> Option<JobRef> {
-        self.first.take().or_else(|| self.rest.pop_front())
+        match std::mem::replace(&mut self.first, JobRef::NONE) {
+            JobRef::NONE => self.rest.pop_front(),
+            first => Some(first),
+        }
     }
 
     fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first != JobRef::NONE) + self.rest.len()
+    }
+
+    fn into_jobs(mut self) -> impl Iterator<Item = JobRef> {
+        std::iter::from_fn(move || self.pop())
     }
 }
 
@@ -114,7 +127,7 @@ impl Group {
             stop_on_error: Cell::new(false),
             chooses: Cell::new(false),
             runner: Cell::new(TaskKey::NONE),
-            awaited: Cell::new(None),
+            awaited: Cell::new(JobRef::NONE.id),
             singles: Cell::new(0),
         };
         Self { members: Rc::new(members) }
@@ -299,7 +312,7 @@ impl Members {
     fn skip(&self, is_meant: impl Fn(&Books, JobRef) -> bool, why: &Fault) {
         let line = std::mem::take(&mut *self.line.borrow_mut());
         let (mut kept, mut skipped, mut first) = (Line::default(), 0_usize, None);
-        for job in line.first.into_iter().chain(line.rest) {
+        for job in line.into_jobs() {
             if !is_meant(&self.books, job) {
                 kept.push(job);
                 continue;
@@ -312,7 +325,7 @@ impl Members {
         }
         // What was added by a destructor of one of them comes behind.
         let added = std::mem::replace(&mut *self.line.borrow_mut(), kept);
-        for job in added.first.into_iter().chain(added.rest) {
+        for job in added.into_jobs() {
             self.line.borrow_mut().push(job);
         }
         if let (Some(first), false) = (first, self.books.has_hook()) {
@@ -358,8 +371,8 @@ impl Members {
 
     /// A job that is a task of its own has ended or waits: the next may begin.
     pub(super) fn pass_on(&self, job: JobRef) {
-        if self.awaited.get() == Some(job.id) {
-            self.awaited.set(None);
+        if self.awaited.get() == job.id {
+            self.awaited.set(JobRef::NONE.id);
             if let Some(parts) = context::current() {
                 parts.wake(self.runner.get());
             }

@@ -1,11 +1,9 @@
-//! The deferred-task queue: work for when the loop has nothing more urgent.
+//! Deferred tasks: work that runs when the loop has nothing more urgent.
 //!
-//! A deferred task is a task in the low class; spawning one is all there is to it. The loop's second phase polls the deferred
-//! tasks that are ready: all of them while no foreground task is ready, beside foreground tasks a share that follows demand, so
-//! that a busy loop can neither starve them nor be starved by them. The phase ends after about a millisecond, so an event that
-//! waits in the kernel is seen soon, unless a single poll takes longer.
-//!
-//! The HTTP server's background tasks are the first users: they run after the answer, and give way to the next request.
+//! A deferred task is an ordinary task in the deferred class. The loop's second phase polls these
+//! tasks; `src/event_loop/share.rs` decides how many, so that a busy loop neither starves them nor
+//! is starved by them. The background tasks of the HTTP server run in this class, after the
+//! response.
 
 mod books;
 mod group;
@@ -37,17 +35,18 @@ use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
 use crate::task::{JoinHandle, spawn_task};
 
-/// Spawns a task of the low class: it runs when the loop has nothing more urgent.
+/// Spawns a deferred task, which runs when the loop has nothing more urgent.
 ///
-/// Beside foreground tasks that are always ready, the deferred class as a whole still gets at least one poll a turn, and as many as it
-/// needs to keep up, as long as they take no longer than the foreground's.
+/// Beside foreground tasks that are always ready, the deferred class still gets at least one poll a
+/// turn. It gets as many as it needs to keep up, as long as they take no longer than the foreground
+/// tasks' polls.
 ///
-/// Deferred tasks run first in, first out among themselves. A foreground task that awaits the handle does not raise the class.
-/// Dropping the handle lets the task run on.
+/// Deferred tasks run first in, first out. A foreground task that awaits the handle does not raise
+/// the class. Dropping the handle detaches the task, which runs on.
 ///
 /// # Panics
 ///
-/// Outside a runtime, and when the runtime already holds 2²⁶ tasks.
+/// As [`spawn`](crate::spawn) does, with "`defer` was called on thread …" in the text.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

@@ -4,26 +4,31 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::books::{Books, JobRef, Phase, Start};
 use super::group::Members;
-use super::info::{Fault, Status};
+use super::info::{Fault, JobId, Status};
 use super::lane::{Kind, LaneBooks};
 use super::work::{Make, TaskFuture, ThreadJob};
 use crate::event_loop::context;
+use crate::event_loop::misuse::Misuse;
 use crate::executor::caught::{self, Caught, Payload, drop_payload, drop_silently, panic_text};
 use crate::executor::error::JoinError;
 use crate::executor::id::TaskKey;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::Stage;
-use crate::task::{JoinHandle, is_woken, spawn_task};
+use crate::task::is_woken;
 use crate::time;
 
-/// Spawns a task of the queue in the deferred class.
+/// Spawns a task of the queue in the deferred class, without a handle.
+#[track_caller]
 pub(super) fn spawn(future: impl Future<Output = ()> + 'static) -> TaskKey {
-    let task = spawn_task(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller(), "deferred::Queue::add");
-    drop(JoinHandle::<()>::new(task));
+    let Some(parts) = context::current() else {
+        panic!("{}", Misuse::no_runtime("a job was added to a `deferred::Queue`"))
+    };
+    let task = parts.spawn(Stage::boxed(future), QueueId::DEFERRED, None, Location::caller());
+    parts.detach(task.key);
     task.key
 }
 
@@ -36,33 +41,30 @@ fn current_task() -> TaskKey {
 ///
 /// They count from when that task is spawned until a poll leaves it waiting, and again from when a
 /// poll ends with it woken. (What wakes it later is seen at its next poll.)
-struct Ready {
-    books: Rc<Books>,
-    count: usize,
-}
+struct Ready(u32);
 
 impl Ready {
-    fn new(books: &Rc<Books>, count: usize) -> Self {
+    fn new(books: &Books, count: usize) -> Self {
         books.runners.set(books.runners.get() + 1);
-        let mut ready = Self { books: Rc::clone(books), count: 0 };
-        ready.set(count);
+        let mut ready = Self(0);
+        ready.set(books, count);
         ready
     }
 
-    fn set(&mut self, count: usize) {
-        let before = std::mem::replace(&mut self.count, count);
+    fn set(&mut self, books: &Books, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.0, count);
         if count != before {
-            self.books.count_ready(before, count);
+            books.count_ready(before as usize, count as usize);
         }
     }
-}
 
-impl Drop for Ready {
-    fn drop(&mut self) {
-        self.set(0);
-        self.books.runners.set(self.books.runners.get() - 1);
-        if self.books.runners.get() == 0 {
-            self.books.quiet.notify_waiters();
+    /// The task is being dropped.
+    fn end(&mut self, books: &Books) {
+        self.set(books, 0);
+        books.runners.set(books.runners.get() - 1);
+        if books.runners.get() == 0 {
+            books.quiet.notify_waiters();
         }
     }
 }
@@ -81,35 +83,35 @@ fn is_held(books: &Books) -> bool {
 pub(super) struct Runner {
     members: Rc<Members>,
     ready: Ready,
-    current: Option<(JobRef, Caught<TaskFuture>)>,
+    /// The row and id of the job that runs. (A `JobRef` would take eight bytes more.)
+    row: u32,
+    id: JobId,
+    /// Its future; that is over if none runs.
+    future: Caught<TaskFuture>,
 }
 
 impl Runner {
     pub(super) fn new(members: Rc<Members>) -> Self {
         let ready = Ready::new(&members.books, members.waiting());
-        Self { members, ready, current: None }
+        let JobRef { row, id } = JobRef::NONE;
+        Self { members, ready, row, id, future: Caught::over() }
     }
 
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let members = &self.members;
         let books = &members.books;
         loop {
-            if let Some((job, future)) = &mut self.current {
-                let job = *job;
-                let polled = if books.is_cancelled(job) { None } else { Some(Pin::new(future).poll(cx)) };
-                match polled {
-                    Some(Poll::Pending) => return Poll::Pending,
-                    Some(Poll::Ready(result)) => {
-                        self.current = None;
-                        finish(books, Some(members), job, ended(result));
-                    }
-                    None => {
-                        drop_silently(self.current.take());
-                        finish(books, Some(members), job, (Status::Cancelled, None));
-                    }
-                }
+            if !self.future.is_over() {
+                let job = JobRef { row: self.row, id: self.id };
+                let end = if books.is_cancelled(job) {
+                    self.future = Caught::over();
+                    (Status::Cancelled, None)
+                } else {
+                    ended(ready!(Pin::new(&mut self.future).poll(cx)))
+                };
+                finish(books, Some(members), job, end);
             }
-            if members.awaited.get().is_some() {
+            if members.awaited.get() != JobRef::NONE.id {
                 return Poll::Pending;
             }
             // What is left is cut off as this is dropped.
@@ -125,9 +127,11 @@ impl Runner {
                 continue;
             }
             match books.start(job, current_task()) {
-                Start::Plain(future) => self.current = Some((job, Caught::new(future))),
+                Start::Plain(future) => {
+                    (self.row, self.id, self.future) = (job.row, job.id, Caught::new(future));
+                }
                 Start::Full => {
-                    members.awaited.set(Some(job.id));
+                    members.awaited.set(job.id);
                     Single::spawn(books, Some(Rc::clone(members)), job);
                 }
                 Start::Gone => {}
@@ -139,24 +143,26 @@ impl Runner {
 impl Future for Runner {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = self.poll_line(cx);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let polled = this.poll_line(cx);
         let count = match polled {
-            Poll::Pending if is_woken() => self.members.waiting() + usize::from(self.current.is_some()),
+            Poll::Pending if is_woken() => this.members.waiting() + usize::from(!this.future.is_over()),
             _ => 0,
         };
-        self.ready.set(count);
+        this.ready.set(&this.members.books, count);
         polled
     }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
+        self.ready.end(&self.members.books);
         self.members.runner.set(TaskKey::NONE);
-        self.members.awaited.set(None);
-        if let Some((job, future)) = self.current.take() {
-            drop_silently(future);
-            cut(&self.members.books, job);
+        self.members.awaited.set(JobRef::NONE.id);
+        if !self.future.is_over() {
+            self.future = Caught::over();
+            cut(&self.members.books, JobRef { row: self.row, id: self.id });
         }
         if self.members.waiting() > 0 { self.members.give_up() } else { self.members.close_if_over() }
     }
@@ -164,6 +170,7 @@ impl Drop for Runner {
 
 /// A job that is a task of its own.
 pub(super) struct Single {
+    books: Rc<Books>,
     ready: Ready,
     members: Option<Rc<Members>>,
     job: JobRef,
@@ -182,12 +189,19 @@ impl Single {
         if let Some(members) = &members {
             members.singles.set(members.singles.get() + 1);
         }
-        let key = spawn(Self { ready: Ready::new(books, 1), members, job, work: None, is_over: false });
+        let key = spawn(Self {
+            books: Rc::clone(books),
+            ready: Ready::new(books, 1),
+            members,
+            job,
+            work: None,
+            is_over: false,
+        });
         books.run_by(job, key);
     }
 
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let books = &self.ready.books;
+        let books = &self.books;
         if books.is_cancelled(self.job) && !books.is_on_thread(self.job) {
             drop_silently(self.work.take());
             return self.finish((Status::Cancelled, None));
@@ -221,7 +235,7 @@ impl Single {
 
     fn finish(&mut self, end: (Status, Option<Fault>)) -> Poll<()> {
         self.is_over = true;
-        finish(&self.ready.books, self.members.as_ref(), self.job, end);
+        finish(&self.books, self.members.as_ref(), self.job, end);
         Poll::Ready(())
     }
 }
@@ -229,18 +243,20 @@ impl Single {
 impl Future for Single {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = self.poll_work(cx);
-        self.ready.set(usize::from(polled.is_pending() && is_woken()));
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let polled = this.poll_work(cx);
+        this.ready.set(&this.books, usize::from(polled.is_pending() && is_woken()));
         polled
     }
 }
 
 impl Drop for Single {
     fn drop(&mut self) {
+        self.ready.end(&self.books);
         drop_silently(self.work.take());
         if !self.is_over {
-            cut(&self.ready.books, self.job);
+            cut(&self.books, self.job);
         }
         if let Some(members) = &self.members {
             members.singles.set(members.singles.get() - 1);

@@ -1,16 +1,17 @@
-//! The settings a loop works by, and the defaults.
+//! The settings of a loop, with their defaults.
 
 use std::time::Duration;
 
 use super::hooks::Hooks;
 use super::panics::{PanicHook, PanicPolicy};
 
-/// Foreground polls in a turn. At some 20 ns for a short poll and 100 ns to ask the system for events, the asking costs a tenth.
+/// Foreground polls in a turn. A short poll takes some 20 ns and a poll of the system 100 ns, so
+/// polling the system costs a tenth.
 const POLLS_PER_TURN: usize = 64;
-/// Blocking threads. They mostly wait, so there may be far more of them than processors.
+/// The limit of blocking threads. They mostly wait, so there may be far more than processors.
 const MAX_BLOCKING_THREADS: usize = 256;
 
-/// The settings of a runtime.
+/// The settings of a runtime: see [`Builder`](crate::Builder).
 pub(crate) struct Config {
     pub(crate) polls_per_turn: usize,
     pub(crate) max_blocking_threads: usize,
@@ -18,7 +19,8 @@ pub(crate) struct Config {
     pub(crate) paused_clock: bool,
     pub(crate) seed: Option<u64>,
     pub(crate) on_panic: Option<PanicHook>,
-    /// Set by [`test`](crate::test): `block_on` ends with an error where it would otherwise report and wait for ever.
+    /// Set by [`test`](crate::test()): at a deadlock `block_on` returns an error instead of waiting
+    /// for ever.
     pub(crate) deadlock_is_error: bool,
     pub(crate) panic_policy: PanicPolicy,
     pub(crate) hooks: Option<Box<dyn Hooks>>,
@@ -41,7 +43,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether phases may be measured with the clock. Where a seed must replay, counts alone decide.
+    /// Whether phases are measured with the clock. Otherwise counts alone decide, so that a seed
+    /// replays.
     pub(crate) fn times_phases(&self) -> bool {
         !self.paused_clock && self.seed.is_none()
     }

@@ -1,9 +1,11 @@
-//! Which runtime is current on this thread.
+//! The current runtime of a thread.
 //!
-//! A runtime is current while its loop runs and while it is being dropped. Everything that needs it (`spawn`, a timer, a socket)
-//! finds it here instead of holding a pointer to it, which is what lets those things be plain data.
+//! A runtime is current while its loop runs and while it is being dropped. Each function or handle
+//! that needs it (`spawn`, a timer, a socket) finds it here and holds no pointer to it. So handles
+//! are plain data.
 //!
-//! The thread-local has no destructor, so it can be reached while a thread ends; the guard of [`enter`] empties it, on unwind too.
+//! The thread-local has no destructor, so it stays reachable while a thread ends. The guard of
+//! [`enter`] empties it, on unwind too.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -17,14 +19,14 @@ use crate::executor::id::WakeId;
 use crate::executor::local;
 
 thread_local! {
-    // Set and reset by `enter` alone; empty on a thread that runs no loop at the moment.
+    // Set and reset by `enter` alone; empty on a thread that is running no loop.
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Parts>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// Makes a runtime current until the guard is dropped.
 pub(crate) fn enter(parts: &Rc<Parts>) -> Entered {
     let outer = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(parts)));
-    // What is set around a `block_on` would be seen by every task the loop polls.
+    // Task-locals set around a `block_on` must not be seen by every task the loop polls.
     Entered { outer, _locals: local::enter(None) }
 }
 
@@ -41,18 +43,18 @@ impl Drop for Entered {
     }
 }
 
-/// The current runtime. To be kept no longer than a call.
+/// The current runtime. Keep the `Rc` no longer than a call.
 pub(crate) fn current() -> Option<Rc<Parts>> {
     CURRENT.with(|current| current.borrow().clone())
 }
 
-/// The current runtime, if it is the one asked for.
+/// The current runtime, if it is `home`.
 pub(crate) fn current_of(home: Home) -> Option<Rc<Parts>> {
     current().filter(|parts| parts.home == home)
 }
 
-/// Calls `code` with the current runtime, if it is the one asked for. The thread-local is borrowed meanwhile, so `code` may
-/// neither run the user's code nor enter a runtime.
+/// Calls `code` with the current runtime, if it is `home`. The thread-local is borrowed meanwhile,
+/// so `code` may neither run user code nor enter a runtime.
 #[inline]
 pub(crate) fn with<R>(home: Home, code: impl FnOnce(&Parts) -> R) -> Option<R> {
     CURRENT.with(|current| match &*current.borrow() {
@@ -61,7 +63,7 @@ pub(crate) fn with<R>(home: Home, code: impl FnOnce(&Parts) -> R) -> Option<R> {
     })
 }
 
-/// Wakes a task of the current runtime. False if it belongs to another, or none is current.
+/// Wakes a task of the current runtime. False if no runtime is current, or the task is another's.
 pub(crate) fn wake_here(id: WakeId) -> bool {
     let result = CURRENT.with(|current| match &*current.borrow() {
         Some(parts) if parts.home.number() != id.runtime() => WakeResult::Elsewhere,
@@ -83,19 +85,11 @@ pub(crate) fn turn_number() -> u64 {
     CURRENT.with(|current| current.borrow().as_ref().map_or(0, |parts| parts.insight.turns.get()))
 }
 
-/// Whether the task that is being polled on this thread was woken since its poll began.
-pub(crate) fn running_is_woken() -> bool {
-    CURRENT.with(|current| {
-        let Some(parts) = &*current.borrow() else { return false };
-        parts.tasks.borrow_mut().is_queued(parts.running.get())
-    })
-}
-
-/// What a wake on this thread did.
+/// The effect of a wake on this thread.
 enum WakeResult {
     Elsewhere,
-    /// The task is marked; this owner of its scope is to be woken as well.
+    /// The task is marked; its scope's owner is still to be woken.
     Here(Option<Waker>),
-    /// A hook is to be called, and it may do anything, so nothing was done while the thread-local is borrowed.
+    /// Nothing is done yet: the wake calls a hook, so it must wait for the end of the borrow.
     Watched(Rc<Parts>),
 }

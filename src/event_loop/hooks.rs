@@ -1,9 +1,9 @@
-//! The loop observed: six events, each reported from one place.
+//! Statistics and hooks: what the loop reports about its work.
 //!
-//! The loop calls a method here when a task was spawned, when one was woken, before and after each
-//! poll, and when it parks. That keeps counting and timing out of its text. They feed [`Stats`],
-//! the report of slow polls, and the user's [`Hooks`]. A hook is the user's code, so none is called
-//! while anything of the loop's is borrowed; where there are none, an event costs one branch.
+//! The loop calls a method here when a task is spawned, woken or ended, before and after each poll,
+//! and when it parks. That keeps counting and timing out of the loop's text. The methods feed
+//! [`Stats`], the report of slow polls, and the user's [`Hooks`]. A hook is user code, so it is
+//! called with nothing borrowed. Without hooks an event costs one branch.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::executor::about::Current;
 use crate::executor::error::JoinError;
 use crate::executor::id::{TaskId, TaskKey};
 
-/// Counts since a runtime was made: see [`Runtime::stats`](crate::Runtime::stats).
+/// Counters of a runtime since its start: see [`Runtime::stats`](crate::Runtime::stats).
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -29,34 +29,33 @@ use crate::executor::id::{TaskId, TaskKey};
 pub struct Stats {
     /// Turns of the loop begun.
     pub turns: u64,
-    /// Polls of tasks and of scopes' children, `block_on`'s future among them.
+    /// Polls of tasks, scopes' children and the future given to `block_on`.
     pub polls: u64,
-    /// Tasks spawned, deferred ones and scopes' children among them.
+    /// Tasks spawned, including deferred tasks and scopes' children.
     pub spawned: u64,
-    /// Times a waiting task became ready.
+    /// Times a task became ready: a waiting one, or a running one that is to be polled again.
     pub wakes: u64,
     /// Messages taken from the inbox: wakes, spawns and drops from elsewhere.
     pub messages: u64,
-    /// System calls made to wake the loop out of its sleep.
+    /// System calls made to wake the sleeping loop.
     pub wake_calls: u64,
-    /// Times the operating system was asked for events.
+    /// Times the operating system was polled for events.
     pub parks: u64,
-    /// Events it gave.
+    /// Events the operating system reported.
     pub events: u64,
     /// Timers that fired.
     pub timers: u64,
     /// Unobserved panics, reported or ignored: see [`PanicPolicy`](crate::PanicPolicy).
     pub panics: u64,
-    /// Tasks now: those that have not ended, and those that have while their `JoinHandle` keeps the
-    /// output.
+    /// Current tasks: running, waiting, or ended with the output still kept for a `JoinHandle`.
     pub tasks: usize,
-    /// Timers set now.
+    /// Timers currently set.
     pub timers_set: usize,
-    /// Sockets and other sources registered now.
+    /// Sockets and other sources currently registered.
     pub sources: usize,
 }
 
-/// The counters behind [`Stats`]: one cell each, so that counting is one addition.
+/// The counters behind [`Stats`], one cell each, so that counting is one addition.
 #[derive(Default)]
 pub(crate) struct Insight {
     pub(crate) turns: Count,
@@ -67,10 +66,10 @@ pub(crate) struct Insight {
     pub(crate) events: Count,
     pub(crate) timers: Count,
     pub(crate) panics: Count,
-    /// Whether anybody is to be told of polls, or they are timed.
+    /// Whether polls are reported to hooks or timed.
     watches_polls: bool,
-    /// When the polls in progress began, if they are timed: a task's, and within it those of its
-    /// scopes' children.
+    /// The starts of the polls in progress, if they are timed: a task's, then, nested within it,
+    /// those of scopes' children.
     began: RefCell<Vec<Instant>>,
 }
 
@@ -90,9 +89,9 @@ impl Count {
 /// Observes the loop, for a trace, a profile or a metric: see
 /// [`Builder::hooks`](crate::Builder::hooks).
 ///
-/// Each method does nothing by default. The loop calls it on its thread, between its steps, so it
-/// may do whatever a task may: spawn, wake, abort, drop. Its panic is reported as one that belongs
-/// to no task. Its cost adds to every event.
+/// Each method does nothing by default. The loop calls it on its own thread, between its steps, so
+/// it may do whatever a task may: spawn, wake, abort, drop. A panic in it is reported as one that
+/// belongs to no task. Its cost adds to every event.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -112,40 +111,40 @@ impl Count {
 /// # }
 /// ```
 pub trait Hooks {
-    /// A task was spawned, a deferred one or a scope's child among them, and is queued. One that
-    /// spawns calls itself. (When [`Runtime::spawn`](crate::Runtime::spawn) is called between
-    /// turns, no runtime is current in here.)
+    /// A task was spawned and is queued; deferred tasks and scopes' children count. A hook that
+    /// spawns calls itself. When [`Runtime::spawn`](crate::Runtime::spawn) is called between turns,
+    /// no runtime is current here.
     fn spawned(&self, task: &Current) {
         let _ = task;
     }
 
-    /// A task that was not ready is ready now. Called inside the call of the waker, if that is on
-    /// the loop's thread.
+    /// A task has become ready. Called within the call of the waker, if that is on the loop's
+    /// thread.
     fn woken(&self, task: TaskId) {
         let _ = task;
     }
 
-    /// A task is about to be polled: the future given to `block_on` is one, and so is a scope's
+    /// A task is about to be polled. The future given to `block_on` counts, and so does a scope's
     /// child, within the poll of its owner.
     fn poll_begins(&self, task: TaskId) {
         let _ = task;
     }
 
-    /// A poll is over. A future that was ready has been dropped.
+    /// A poll is over. If the future was ready, it has been dropped.
     fn poll_ends(&self, task: TaskId) {
         let _ = task;
     }
 
-    /// A task is over, and its future is gone. Told once of each task that was spawned, of a
-    /// scope's children and of the future given to `block_on`; of tasks that a runtime drops as it
-    /// ends, too. Whoever hears of a panic, a handle, a scope or a report, the task has panicked.
+    /// A task has ended, and its future is gone. Called once for each spawned task, each scope's
+    /// child and the future given to `block_on`, also for tasks that an ending runtime drops. A
+    /// panic makes it [`TaskEnd::Panicked`], whoever gets that: a handle, a scope or a report.
     fn ended(&self, task: TaskId, how: TaskEnd) {
         let _ = (task, how);
     }
 
-    /// The loop has nothing to do and is about to sleep. If this call makes work, the loop asks the
-    /// operating system for events and goes on. (So a virtual clock stands still while each call
-    /// makes work.)
+    /// The loop has nothing to do and is about to sleep. If this call makes work, the loop polls
+    /// the operating system and goes on. So a virtual clock stands still while each call makes
+    /// work.
     fn parks(&self) {}
 }
 
@@ -157,7 +156,8 @@ pub enum TaskEnd {
     Returned,
     /// Its future panicked, in a poll or as it was dropped.
     Panicked,
-    /// It was dropped before it was ready: aborted, cancelled with its scope, or left by its runtime.
+    /// It was dropped before it was ready: aborted, cancelled with its scope, or left by its
+    /// runtime.
     Aborted,
 }
 
@@ -171,20 +171,19 @@ impl TaskEnd {
     }
 }
 
-/// The six places.
 impl Parts {
     pub(crate) fn has_hooks(&self) -> bool {
         self.config.hooks.is_some()
     }
 
-    /// Calls one of the hooks, if there are any. Nothing may be borrowed.
-    fn tell(&self, event: impl FnOnce(&dyn Hooks)) {
+    /// Calls a hook, if there are hooks. Nothing may be borrowed.
+    pub(crate) fn tell(&self, event: impl FnOnce(&dyn Hooks)) {
         if let Some(hooks) = &self.config.hooks {
             self.guarded(|| event(&**hooks));
         }
     }
 
-    /// The same, for an event of a live task.
+    /// Calls a hook about a live task.
     fn tell_of(&self, key: TaskKey, event: impl FnOnce(&dyn Hooks, TaskId)) {
         let task = self.tasks.borrow_mut().id(key);
         if let Some(task) = task {
@@ -207,26 +206,14 @@ impl Parts {
         }
     }
 
-    /// To be called once nothing is borrowed, if there are hooks.
-    #[cold]
-    pub(crate) fn tell_woken(&self, task: TaskId) {
-        self.tell(|hooks| hooks.woken(task));
-    }
-
-    /// To be called while the task still has its slot, and only if there are hooks.
+    /// Call it only if there are hooks, and before the task's slot is freed.
     #[cold]
     pub(crate) fn tell_ended(&self, key: TaskKey, how: TaskEnd) {
         self.tell_of(key, |hooks, task| hooks.ended(task, how));
     }
 
-    /// As [`tell_ended`](Self::tell_ended), of a task whose slot has been freed.
-    #[cold]
-    pub(crate) fn tell_ended_id(&self, task: TaskId, how: TaskEnd) {
-        self.tell(|hooks| hooks.ended(task, how));
-    }
-
     pub(crate) fn tell_ended_ids(&self, ended: Vec<(TaskId, TaskEnd)>) {
-        ended.into_iter().for_each(|(task, how)| self.tell_ended_id(task, how));
+        ended.into_iter().for_each(|(task, how)| self.tell(|hooks| hooks.ended(task, how)));
     }
 
     pub(crate) fn poll_begins(&self, key: TaskKey) {
@@ -250,16 +237,20 @@ impl Parts {
         }
     }
 
-    /// Reports a poll that took too long.
+    /// Reports a slow poll, then calls the hook.
     #[cold]
     fn end_watch(&self, key: TaskKey) {
         if let Some(limit) = self.config.slow_poll {
             let began = self.insight.began.borrow_mut().pop();
             let took = began.map_or(Duration::ZERO, |began| began.elapsed());
             if took > limit {
-                let described = self.tasks.borrow_mut().describe_key(key);
-                report_slow(described, took, limit);
-                // One report is enough: its owner's poll took no less, but is not to blame.
+                let task = self.tasks.borrow_mut().describe_key(key);
+                let task = task.map_or_else(|| "a finished task".to_owned(), |task| task.to_string());
+                eprintln!(
+                    "postlude: a poll of {task} took {took:?} (limit {limit:?}) and nothing else ran meanwhile; \
+                     move such work to `spawn_blocking`"
+                );
+                // The owner's poll took at least as long but is not to blame: take the time off it.
                 if let Some(outer) = self.insight.began.borrow_mut().last_mut() {
                     *outer = outer.checked_add(took).unwrap_or(*outer);
                 }
@@ -273,15 +264,6 @@ impl Parts {
         self.tell(|hooks| hooks.parks());
         self.has_hooks()
     }
-}
-
-#[cold]
-fn report_slow(task: Option<Current>, took: Duration, limit: Duration) {
-    let task = task.map_or_else(|| "a finished task".to_owned(), |task| task.to_string());
-    eprintln!(
-        "postlude: a poll of {task} took {took:?} (limit {limit:?}) and nothing else ran meanwhile; \
-         move such work to `spawn_blocking`"
-    );
 }
 
 impl Insight {

@@ -1,8 +1,9 @@
-//! The inbox: how everything outside the loop's thread reaches the loop.
+//! The inbox: messages to the loop from other threads, and from this thread between turns.
 //!
-//! A message is sent through an unbounded channel. Most of the time that is all: a loop that is running looks into its inbox once a
-//! turn. Only a loop that sleeps must be woken, and that costs a system call, so it says when it is about to sleep by arming a
-//! flag, and the first sender to disarm it makes the call:
+//! A message is sent through an unbounded channel. Usually that is all, since a running loop checks
+//! its inbox once a turn. Only a sleeping loop must be woken, which costs a system call. So the
+//! loop arms a flag when it is about to sleep, and the first sender to disarm the flag makes the
+//! call:
 //!
 //! ```text
 //!     sender                         loop, before it sleeps
@@ -13,13 +14,15 @@
 //!         disarm it, wake the loop
 //! ```
 //!
-//! Either the sender sees the flag or the loop sees the note; the two fences forbid that neither does. The note is there because an
-//! empty channel costs a fence to look into, and a loop looks every turn. However many threads send,
-//! there is at most one wake-up call per sleep, and none while the loop is awake.
+//! Either the sender sees the flag or the loop sees the note: the two fences exclude that neither
+//! does. The note exists because checking an empty channel costs a fence, and the loop checks every
+//! turn. However many threads send, there is at most one wake-up call per sleep, and none while the
+//! loop is awake.
 //!
-//! A waker names its runtime by number only, so a process-wide registry leads from the number to the inbox. Numbers are reused, oldest
-//! first, and the next runtime of a number continues with the generations of the one before, so what is left of the old one's wakers
-//! misses. Everything else that can outlive a runtime ([`Home`]) carries the serial too, which is never reused.
+//! A waker names its runtime by number only, so a process-wide registry maps numbers to inboxes.
+//! The next runtime of a number continues with its predecessor's generations, so the predecessor's
+//! wakers miss. Every other value that can outlive a runtime ([`Home`]) also carries the runtime's
+//! serial, which is never reused.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,45 +39,46 @@ use crate::executor::queue::QueueId;
 use crate::reactor;
 use crate::timer::wheel;
 
-/// What other threads ask of a loop.
+/// A request to the loop.
 pub(crate) enum Message {
     Wake(TaskKey),
     Abort(TaskKey),
     /// A `JoinHandle` was dropped.
     Detach(TaskKey),
-    /// A scope was dropped between turns: its group, the slots of its members, and how its children
-    /// ended.
+    /// A scope was dropped while its runtime was not current: its queue, its members, and how its
+    /// children ended.
     EndScope(QueueId, Vec<TaskKey>, Vec<(TaskId, TaskEnd)>),
     /// Spawns a task: called on the loop, with its runtime current.
     Spawn(Box<dyn FnOnce() + Send>),
     CancelTimer(wheel::TimerKey),
-    /// A registered socket was dropped elsewhere: it is deregistered here, and closed by its drop.
+    /// A registered socket was dropped elsewhere: the loop deregisters it, then drops (closes) it.
     Close(reactor::SourceKey, Box<dyn Send>),
-    /// The panic of a task whose `RemoteHandle` was dropped without having asked for it.
+    /// The panic of a task whose `RemoteHandle` was dropped before it returned the panic.
     Panicked(Option<Current>, JoinError),
     /// A blocking job has ended; the task awaits it.
     JobEnded(TaskKey),
 }
 
-/// The outside of an inbox, one per runtime.
+/// The sender's end of an inbox, one per runtime.
 pub(crate) struct Outside {
     sender: Sender<Message>,
-    /// Something was sent since the loop last began to look. Set by senders after the push, reset by the loop before it takes.
+    /// The note that there is mail. Set by senders after the push, reset by the loop before it
+    /// takes messages.
     mail: AtomicBool,
     /// The loop sleeps, or is about to.
     armed: AtomicBool,
     waker: mio::Waker,
     serial: u64,
-    /// Live `Handle`s: as long as there is one, work can still arrive.
+    /// The number of live `Handle`s: while there is one, work can still arrive.
     pub(crate) handles: AtomicUsize,
-    /// Wake-up calls made.
+    /// The number of wake-up calls made.
     pub(crate) writes: AtomicU64,
-    /// A wake-up call failed, so the loop must look by itself.
+    /// A wake-up call failed, so the loop checks its inbox at intervals.
     pub(crate) broken: AtomicBool,
 }
 
 impl Outside {
-    /// Sends a message and wakes the loop if it sleeps. Gives the message back if the loop has ended.
+    /// Sends a message and wakes a sleeping loop. `Err` returns the message if the loop has ended.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         self.sender.send(message).map_err(|refused| refused.0)?;
         self.mail.store(true, Ordering::Release);
@@ -97,7 +101,7 @@ impl Outside {
     }
 }
 
-/// The loop's end of an inbox.
+/// The receiver's end of an inbox, owned by the loop.
 pub(crate) struct Inbox {
     receiver: Receiver<Message>,
     pub(crate) outside: Arc<Outside>,
@@ -123,24 +127,24 @@ impl Inbox {
         self.receiver.try_recv().ok()
     }
 
-    /// Whether something may have arrived since `open`.
+    /// Whether a message may have arrived since `open`.
     pub(crate) fn has_mail(&self) -> bool {
         self.outside.mail.load(Ordering::Acquire)
     }
 
-    /// To be called before taking: what is sent from now on is noted anew.
+    /// Resets the note. Call it before taking messages: a later one sets the note again.
     pub(crate) fn open(&self) {
         self.outside.mail.store(false, Ordering::Relaxed);
-        // The note must be gone before the channel is found empty, or one set in between would be lost.
+        // Reset the note before the channel is found empty, or a note set in between would be lost.
         fence(Ordering::SeqCst);
     }
 
-    /// To be called after taking, if something may be left.
+    /// Sets the note again. Call it after taking, if messages may remain.
     pub(crate) fn leave_rest(&self) {
         self.outside.mail.store(true, Ordering::Relaxed);
     }
 
-    /// Announces that the loop is about to sleep. True if it may: nothing has arrived.
+    /// Announces that the loop is about to sleep. True if it may sleep, since there is no mail.
     pub(crate) fn arm(&self) -> bool {
         self.outside.armed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -151,7 +155,8 @@ impl Inbox {
         self.outside.armed.store(false, Ordering::Relaxed);
     }
 
-    /// Leaves the inbox armed for a pause between turns; what is in it already makes the descriptor readable.
+    /// Leaves the inbox armed for a pause between turns. Mail that is there already makes the
+    /// runtime's descriptor readable.
     pub(crate) fn arm_for_pause(&self) {
         if !self.arm() && self.outside.armed.swap(false, Ordering::Relaxed) {
             self.outside.wake_loop();
@@ -159,12 +164,13 @@ impl Inbox {
     }
 }
 
-/// Bits of a runtime's serial: one runtime made every microsecond would use them up in 140 years.
+/// Bits of a runtime's serial. A runtime every microsecond would use them up in 140 years.
 const SERIAL_BITS: u32 = u64::BITS - RUNTIME_BITS;
 
-/// Which runtime a handle, a timer or a socket belongs to.
+/// The runtime of a handle, a timer or a socket.
 ///
-/// The number its wakers carry in the same bits as they do, and its serial, which is never reused.
+/// Holds the runtime's number, in the same bits as its wakers do, and its serial, which is never
+/// reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(u64);
 
@@ -173,7 +179,7 @@ impl Home {
         Self(u64::from(number) << SERIAL_BITS | serial)
     }
 
-    /// What wakers name it by.
+    /// The number by which wakers name the runtime.
     pub(crate) const fn number(self) -> u16 {
         (self.0 >> SERIAL_BITS) as u16
     }
@@ -186,7 +192,7 @@ impl Home {
         self.outside().is_some()
     }
 
-    /// Sends a message home; if the runtime is gone, drops it here.
+    /// Sends a message to the runtime, or drops it here if the runtime is gone.
     pub(crate) fn send(self, message: Message) {
         if let Some(outside) = self.outside() {
             drop(outside.send(message));
@@ -194,7 +200,7 @@ impl Home {
     }
 }
 
-/// Sends a message to whichever runtime has this number now, if any.
+/// Sends a message to the runtime that has this number now, if any.
 #[inline(never)] // keeps the common path short
 pub(crate) fn send_to(number: u16, message: Message) {
     if let Some(outside) = find(number) {
@@ -204,33 +210,41 @@ pub(crate) fn send_to(number: u16, message: Message) {
 
 /// The runtimes of this process, by number.
 struct Registry {
-    live: Vec<Option<Arc<Outside>>>,
-    /// Generation with which the next runtime of a number begins.
-    generations: Vec<u32>,
-    /// Numbers in use before, oldest first. Numbers at `live.len()` and above were never used.
+    /// Numbers used so far, at most `MAX_RUNTIMES`.
+    numbers: Vec<Number>,
+    /// Numbers given back, oldest first. They are used again once no unused number is left.
     free: VecDeque<u16>,
     next_serial: u64,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { live: Vec::new(), generations: Vec::new(), free: VecDeque::new(), next_serial: 1 });
+#[derive(Default)]
+struct Number {
+    live: Option<Arc<Outside>>,
+    /// The generation with which the next runtime of this number begins.
+    generation: u32,
+}
 
-/// The registry. No user code runs while it is locked, so it is never poisoned by one.
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { numbers: Vec::new(), free: VecDeque::new(), next_serial: 1 });
+
+/// Locks the registry. No user code runs while it is locked, so no user's panic can poison it.
 fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn find(number: u16) -> Option<Arc<Outside>> {
-    registry().live.get(number as usize)?.clone()
+    registry().numbers.get(number as usize)?.live.clone()
 }
 
-/// Registers a runtime: its home, its inbox, and the first generation of its slots.
+/// Registers a runtime. Returns its home, its inbox, and the first generation of its slots.
+///
+/// # Errors
+///
+/// At 4096 live runtimes, with a text that says so and to drop one.
 pub(crate) fn register(waker: mio::Waker) -> io::Result<(Home, Inbox, u32)> {
     let mut registry = registry();
-    let number = if registry.live.len() < MAX_RUNTIMES as usize {
-        registry.live.push(None);
-        registry.generations.push(0);
-        registry.live.len() as u16 - 1
+    let number = if registry.numbers.len() < MAX_RUNTIMES as usize {
+        registry.numbers.push(Number::default());
+        registry.numbers.len() as u16 - 1
     } else {
         registry.free.pop_front().ok_or_else(|| {
             io::Error::other(format!("{MAX_RUNTIMES} runtimes are alive; drop one before making another"))
@@ -239,16 +253,17 @@ pub(crate) fn register(waker: mio::Waker) -> io::Result<(Home, Inbox, u32)> {
     let serial = registry.next_serial;
     registry.next_serial += 1;
     let inbox = Inbox::new(waker, serial);
-    registry.live[number as usize] = Some(Arc::clone(&inbox.outside));
-    Ok((Home::new(number, serial), inbox, registry.generations[number as usize]))
+    let entry = &mut registry.numbers[number as usize];
+    entry.live = Some(Arc::clone(&inbox.outside));
+    Ok((Home::new(number, serial), inbox, entry.generation))
 }
 
-/// Takes a runtime out of the registry: from now on wakes and messages from elsewhere miss.
+/// Removes a runtime from the registry: from now on wakes and messages from elsewhere miss.
 pub(crate) fn deregister(home: Home, next_generation: u32) {
     let mut registry = registry();
-    let outside = registry.live[home.number() as usize].take();
-    registry.generations[home.number() as usize] = next_generation;
+    let entry = std::mem::take(&mut registry.numbers[home.number() as usize]);
+    registry.numbers[home.number() as usize].generation = next_generation;
     registry.free.push_back(home.number());
     drop(registry);
-    drop(outside);
+    drop(entry);
 }

@@ -1,19 +1,19 @@
 //! The event loop: five phases that make the parts of a runtime work together.
 //!
-//! Begin with `turn.rs`: [`Parts::turn`](parts::Parts::turn) is one turn of the loop.
+//! Start with `turn.rs`: [`Parts::turn`](parts::Parts::turn) is one turn of the loop.
 //!
 //! ```text
 //!     turn.rs     the loop: run, defer, inbox, timers, park
-//!     park.rs     its fifth phase: events, sleep, deadlock
-//!     share.rs    how much of a turn deferred tasks get
-//!     parts.rs    what the phases work on
-//!     context.rs  which runtime is current on this thread
-//!     inbox.rs    how other threads reach the loop
+//!     park.rs     the fifth phase: events, sleep, deadlock
+//!     share.rs    the deferred class's share of a turn
+//!     parts.rs    the state the phases work on
+//!     context.rs  the current runtime of a thread
+//!     inbox.rs    messages from other threads
 //!     waker.rs    a waker is an integer; the one unsafe block
-//!     wake.rs     calling wakers that are kept for others
-//!     hooks.rs    what can be seen of the loop at work
-//!     panics.rs   panics that no handle will hear of
-//!     misuse.rs   texts for use in the wrong place
+//!     wake.rs     calling stored wakers
+//!     hooks.rs    statistics and hooks
+//!     panics.rs   unobserved panics
+//!     misuse.rs   error texts for use outside the right runtime
 //!     config.rs   the settings
 //! ```
 

@@ -1,4 +1,4 @@
-//! Panics that no handle will hear of: reported, counted, and perhaps the end of the loop.
+//! Unobserved panics, which no handle returns: counted, reported, and perhaps the end of the loop.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,15 +50,15 @@ impl fmt::Display for TaskPanic {
 
 /// The reaction to a panic of a task.
 ///
-/// A panic is *unobserved* if no handle will hear of it: of a detached task, of a waker, of a value
-/// being dropped. It is reported to the hook ([`Builder::on_panic`](crate::Builder::on_panic)) or
-/// as a line on stderr. A panic that a `JoinHandle`, a `RemoteHandle` or a scope hands out is its
-/// owner's.
+/// A panic is *unobserved* if no handle returns it: the panic of a detached task, a waker, or a
+/// value being dropped. It is reported to the hook
+/// ([`Builder::on_panic`](crate::Builder::on_panic)), or as a line on stderr. A panic that a
+/// `JoinHandle`, a `RemoteHandle` or a scope returns is left to the handle's owner.
 ///
-/// A policy that ends the loop ends the `block_on` or `turn` in progress, at the end of the turn,
-/// with an error that names the task and its panic; if its own future is ready in that turn, the
-/// next one ends so. Tasks stay until the runtime is dropped; a further `block_on` goes on with
-/// them.
+/// A policy that ends the loop makes the `block_on` or `turn` in progress return an error that
+/// names the task and its panic, at the end of the turn. If the future of that `block_on` is ready
+/// in the same turn, the next `block_on` or `turn` returns the error instead. Tasks stay until the
+/// runtime is dropped, and a further `block_on` goes on with them.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -75,18 +75,18 @@ impl fmt::Display for TaskPanic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// An unobserved panic is not reported either, only counted
-    /// ([`Stats::panics`](crate::Stats::panics)): the loop goes on.
+    /// Only count an unobserved panic ([`Stats::panics`](crate::Stats::panics)).
     Ignore,
-    /// An unobserved panic is reported, and the loop goes on.
+    /// Report an unobserved panic, and go on.
     #[default]
     Report,
-    /// An unobserved panic is reported, and ends the loop.
+    /// Report an unobserved panic, and end the loop.
     ShutdownIfUnobserved,
 }
 
 impl Parts {
-    /// Reports a panic that has nobody else to go to.
+    /// Counts an unobserved panic, and reports it as the policy says. The first one may end the
+    /// loop.
     #[cold]
     pub(crate) fn report(&self, task: Option<&Current>, payload: &Payload) {
         self.insight.panics.add(1);
@@ -94,7 +94,10 @@ impl Parts {
         match self.config.panic_policy {
             PanicPolicy::Ignore => return,
             PanicPolicy::Report => {}
-            PanicPolicy::ShutdownIfUnobserved => self.end_with(panic.clone()),
+            PanicPolicy::ShutdownIfUnobserved if self.tasks.borrow().is_closed() => {}
+            PanicPolicy::ShutdownIfUnobserved => {
+                self.fatal.borrow_mut().get_or_insert_with(|| panic.clone());
+            }
         }
         let Some(hook) = &self.config.on_panic else {
             eprintln!("postlude: {panic}");
@@ -106,6 +109,7 @@ impl Parts {
         }
     }
 
+    /// Reports an error if it is a panic.
     pub(crate) fn report_error(&self, task: Option<&Current>, error: JoinError) {
         if let Some(payload) = error.into_panic() {
             self.report(task, &payload);
@@ -113,16 +117,8 @@ impl Parts {
         }
     }
 
-    /// Has the turn in progress end the loop. The first panic counts.
-    #[cold]
-    fn end_with(&self, panic: TaskPanic) {
-        if !self.tasks.borrow().is_closed() {
-            self.fatal.borrow_mut().get_or_insert(panic);
-        }
-    }
-
-    /// Runs a foreign piece of code (a waker's wake or drop, a dropped closure) and reports its
-    /// panic.
+    /// Runs user code that belongs to no task (a waker's wake or drop, a hook, the drop of a
+    /// closure) and reports its panic.
     pub(crate) fn guarded(&self, code: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
             self.report(None, &payload);

@@ -1,8 +1,9 @@
-//! Phase 5: asking the system for events, and sleeping when there is nothing else to do.
+//! Phase 5: polls the system for events, and sleeps when there is nothing else to do.
 //!
-//! The loop asks once a turn: without waiting while there is work, else until an event, a message or the next deadline. Before it
-//! sleeps it arms the inbox, so that a sender on another thread wakes it. A virtual clock does not sleep but jumps to the next
-//! deadline. A loop that nothing inside the runtime can wake says so.
+//! The loop polls once a turn: without waiting while there is work, otherwise until an event, a
+//! message or the next deadline. Before it sleeps it arms the inbox, so that a sender on another
+//! thread wakes it. With a paused clock it does not sleep but jumps to the next deadline. A loop
+//! that nothing inside the runtime can wake reports that once.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -11,22 +12,22 @@ use std::time::{Duration, Instant};
 use super::parts::Parts;
 use crate::executor::queue::QueueId;
 
-/// How long `block_on` sleeps with nothing that could wake it before it says so.
+/// `block_on` reports a deadlock after sleeping this long with nothing that could wake it.
 const DEADLOCK_AFTER: Duration = Duration::from_secs(5);
-/// How long a loop whose wake-up call is broken sleeps at most before it looks into its inbox.
+/// The longest sleep of a loop whose wake-up call is broken, before it checks its inbox.
 const BROKEN_WAKE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long a turn may wait for events.
+/// The longest wait of a turn for events.
 #[derive(Clone, Copy)]
 pub(crate) enum Patience {
-    /// Until something happens: `block_on`.
+    /// Until an event, message or deadline: `block_on`.
     Endless,
     /// At most this long: `turn`.
     Limit(Option<Duration>),
 }
 
 impl Parts {
-    /// Whether the next turn has something to do without any event.
+    /// Whether the next turn has work to do without any new event.
     pub(crate) fn has_work(&self) -> bool {
         let tasks = self.tasks.borrow();
         tasks.has_ready(QueueId::FOREGROUND)
@@ -40,13 +41,13 @@ impl Parts {
         self.until_deadline().is_some_and(|wait| wait.is_zero())
     }
 
-    /// How long until a timer may be due; `None` if none is set.
+    /// The time until a timer may be due; `None` if no timer is set.
     pub(crate) fn until_deadline(&self) -> Option<Duration> {
         let next = self.wheel.borrow().next_deadline()?;
         Some(self.clock.until(next))
     }
 
-    /// Asks the system for events, and waits for them as long as nothing else is to be done.
+    /// Polls the system for events, and waits for them if there is no work.
     pub(super) fn park(&self, patience: Patience) -> io::Result<()> {
         if self.has_work() {
             return if self.reactor.borrow().is_idle() { Ok(()) } else { self.poll_events(Some(Duration::ZERO)) };
@@ -67,7 +68,7 @@ impl Parts {
         parked
     }
 
-    /// Before a sleep: what a burst has left is of no use.
+    /// Gives back the memory of past bursts, before a sleep.
     fn give_back_memory(&self) {
         self.tasks.borrow_mut().shrink();
         self.wheel.borrow_mut().shrink();
@@ -84,7 +85,7 @@ impl Parts {
         self.poll_events([deadline, limit, broken].into_iter().flatten().min())
     }
 
-    /// Virtual time: looks once whether anything happened without it, and if not, jumps to the next deadline.
+    /// Jumps virtual time to the next deadline, unless one poll of the system finds work first.
     fn jump(&self, limit: Option<Duration>) -> io::Result<()> {
         if !self.wheel.borrow().has_deadline() {
             return self.poll_events(limit);
@@ -94,7 +95,8 @@ impl Parts {
         let tasks = self.tasks.borrow();
         let waits = !tasks.has_ready(QueueId::FOREGROUND) && !tasks.has_ready(QueueId::DEFERRED);
         if waits && !self.inbox.has_mail() {
-            // Not before it is certain that time follows: it moves the wheel's cursor. A message may have unset the last timer.
+            // `next_exact` moves the wheel's cursor, so call it only when time certainly follows.
+            // It is `None` if a message has just cancelled the last timer.
             if let Some(next) = self.wheel.borrow_mut().next_exact() {
                 self.clock.jump_to(next);
             }
@@ -102,7 +104,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Sleeps without limit, and says so if nothing can end it.
+    /// Sleeps without limit, and reports a deadlock if nothing can end the sleep.
     fn sleep_until_woken(&self) -> io::Result<()> {
         if !self.nothing_can_wake() {
             return self.sleep(None);
@@ -110,7 +112,7 @@ impl Parts {
         if !self.config.paused_clock {
             let start = Instant::now();
             self.poll_events(Some(DEADLOCK_AFTER))?;
-            // A signal may have ended the wait.
+            // A signal may have ended the wait early: epoll_wait(2), EINTR.
             if self.inbox.has_mail() || start.elapsed() < DEADLOCK_AFTER {
                 return Ok(());
             }
@@ -130,7 +132,7 @@ impl Parts {
             && self.reactor.borrow().is_idle()
             && self.jobs.get() == 0
             && self.inbox.outside.handles.load(Ordering::SeqCst) == 0
-            // After the handles: the last of them may have sent something.
+            // Checked after the handles: the last one may have sent a message before its drop.
             && !self.inbox.has_mail()
     }
 
@@ -149,7 +151,7 @@ impl Parts {
         report
     }
 
-    /// Asks the system, and wakes those whose sources have become ready, after the reactor is no longer borrowed.
+    /// Polls the system, and wakes the waiters of ready sources once the reactor is not borrowed.
     fn poll_events(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut woken = std::mem::take(&mut *self.woken.borrow_mut());
         let result = self.reactor.borrow_mut().poll(timeout, &mut woken);

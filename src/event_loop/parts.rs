@@ -1,16 +1,18 @@
-//! The parts a runtime is made of: everything the phases of the loop work on.
+//! The parts of a runtime: the state that the phases of the loop work on.
 //!
 //! # Invariant
 //!
-//! User code never runs while one of the parts' `RefCell`s is borrowed: what a part removes is returned and dropped here.
+//! User code never runs while a `RefCell` of the parts is borrowed. A part returns each value it
+//! removes, and the value is dropped here, after the borrow.
 
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::task::Waker;
 
 use super::config::Config;
+use super::context;
 use super::hooks::Insight;
-use super::inbox::{Home, Inbox};
+use super::inbox::{Home, Inbox, Message};
 use super::panics::TaskPanic;
 use super::share::Share;
 use super::waker;
@@ -25,7 +27,7 @@ use crate::reactor::Reactor;
 use crate::timer::clock::Clock;
 use crate::timer::wheel::Wheel;
 
-/// Everything the phases of the loop work on.
+/// The state of a runtime, shared by the phases of its loop.
 pub(crate) struct Parts {
     pub(crate) home: Home,
     pub(crate) config: Config,
@@ -38,7 +40,7 @@ pub(crate) struct Parts {
     /// Pools that parts of this runtime made for themselves: `shutdown` waits for their jobs, too.
     pub(crate) other_pools: RefCell<Vec<Pool>>,
     pub(crate) insight: Insight,
-    /// What the deferred class gets of a turn beside ready foreground tasks. Read and written by phase 2.
+    /// The deferred class's share of a turn. Read and written by phase 2.
     pub(crate) share: Cell<Share>,
     /// The task being polled, or `TaskKey::NONE`.
     pub(crate) running: Cell<TaskKey>,
@@ -46,26 +48,43 @@ pub(crate) struct Parts {
     pub(crate) jobs: Cell<usize>,
     /// The number of this process, and before it the turn that has asked for it.
     pub(crate) process: Cell<(u64, u32)>,
-    /// Wakers on their way from the reactor or the wheel to their call: kept for its capacity.
+    /// A buffer for wakers collected from the reactor or the wheel, kept for its capacity.
     pub(crate) woken: RefCell<Vec<Waker>>,
-    /// Where the `block_on` or `turn` in progress was entered.
+    /// The caller of the `block_on` or `turn` in progress.
     pub(crate) entered: Cell<Option<&'static Location<'static>>>,
-    /// The deadlock report is made once.
+    /// Whether the deadlock report was made. It is made once.
     pub(crate) deadlock_reported: Cell<bool>,
     /// Tasks spawned while the runtime was being dropped.
     pub(crate) doomed: RefCell<Vec<Boxed>>,
-    /// The panic that ends the loop, set by `end_with` and taken by the turn it ends.
+    /// The panic that ends the loop, set by `report` and taken by the turn it ends.
     pub(crate) fatal: RefCell<Option<TaskPanic>>,
-    /// Joins and races begun: where each starts is made of its number.
+    /// The number of joins and races begun; it decides which branch each polls first.
     pub(crate) races: Cell<u64>,
 }
 
-/// A task that was spawned, as its handle knows it.
+/// A spawned task, as its handle knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spawned {
     pub(crate) key: TaskKey,
     pub(crate) home: Home,
     pub(crate) id: TaskId,
+}
+
+impl Spawned {
+    /// Aborts the task, from any thread.
+    pub(crate) fn abort(&self) {
+        match context::current_of(self.home) {
+            Some(parts) => parts.abort(self.key),
+            None => self.home.send(Message::Abort(self.key)),
+        }
+    }
+}
+
+/// Panics: every slot is taken.
+#[cold]
+#[track_caller]
+pub(crate) fn table_is_full() -> ! {
+    panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
 }
 
 impl Parts {
@@ -79,8 +98,8 @@ impl Parts {
         self.process.get().1
     }
 
-    /// Moves a task into the table, with the task-locals that are in force. A runtime that is being dropped takes none: the key is then
-    /// `TaskKey::NONE`.
+    /// Moves a task into the table, with the current task-locals. A runtime that is being dropped
+    /// accepts no task: the key is then `TaskKey::NONE`.
     #[inline]
     pub(crate) fn spawn(
         &self,
@@ -107,13 +126,14 @@ impl Parts {
     fn spawn_late(&self, task: Boxed) -> Spawned {
         if !self.tasks.borrow().is_closed() {
             drop(task);
-            panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
+            table_is_full()
         }
         self.doomed.borrow_mut().push(task);
         Spawned { key: TaskKey::NONE, home: self.home, id: TaskId(0) }
     }
 
-    /// Wakes a task, and with the first member of a scope the task that polls the scope.
+    /// Wakes a task. For the first ready member of a scope, also wakes the task that polls the
+    /// scope.
     #[inline]
     pub(crate) fn wake(&self, key: TaskKey) {
         if self.has_hooks() {
@@ -130,7 +150,7 @@ impl Parts {
         loop {
             let (woken, owner) = self.tasks.borrow_mut().wake_and_tell(key);
             if let Some(task) = woken {
-                self.tell_woken(task);
+                self.tell(|hooks| hooks.woken(task));
             }
             match owner {
                 Some(WakeTarget::Task(owner)) => key = owner,
@@ -148,13 +168,13 @@ impl Parts {
         }
     }
 
-    /// Has a task dropped on its next visit.
+    /// Marks a task to be dropped on its next visit, and wakes it.
     pub(crate) fn abort(&self, key: TaskKey) {
         self.tasks.borrow_mut().mark_aborted(key);
         self.wake(key);
     }
 
-    /// A handle lets go of its task.
+    /// Detaches a task from its handle, which is being dropped.
     pub(crate) fn detach(&self, key: TaskKey) {
         let (joiner, task) = self.tasks.borrow_mut().detach(key);
         self.guarded(|| drop(joiner));
@@ -163,8 +183,8 @@ impl Parts {
         }
     }
 
-    /// Drops a task that is over and that no handle waits for, and then frees its slot. Reports the panic it may have left; true if
-    /// there was one.
+    /// Drops a finished task without a handle, then frees its slot. Reports its panic, and a panic
+    /// of its drop; true if there was one.
     pub(crate) fn drop_detached(&self, key: TaskKey, mut task: Boxed) -> bool {
         let mut has_panicked = false;
         for payload in [task.as_mut().take_panic(), drop_caught(task)].into_iter().flatten() {
@@ -178,14 +198,14 @@ impl Parts {
         has_panicked
     }
 
-    /// Wakes and empties `wakers`: this runtime's own tasks in one borrow, the others outside of it.
+    /// Wakes and empties `wakers`: this runtime's own tasks in one borrow, the others outside it.
     pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
         if wakers.is_empty() {
             return;
         }
         if !self.has_hooks() {
             let mut tasks = self.tasks.borrow_mut();
-            // Dropping a waker of our own runs no code.
+            // Dropping one of our own wakers runs no user code.
             wakers.retain_mut(|waker| {
                 let Some(key) = waker::task_of(waker, self.home) else { return true };
                 let owner = tasks.wake(key);

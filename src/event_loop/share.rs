@@ -1,18 +1,20 @@
-//! How much of a turn the deferred class gets.
+//! The deferred class's share of a turn.
 //!
-//! While no foreground task is ready, the deferred tasks have the loop to themselves, and only the clock ends their phase, so that
-//! an event in the kernel is not left waiting. Once a foreground task is ready, the phase ends after a *share* of polls, or when
-//! it has taken as long as the foreground phase before it. The share follows demand: it doubles when a phase leaves tasks over and halves
-//! when none is left. A fixed share cannot do: one poll a turn lets 64 busy connections pile up tasks faster than they run,
-//! and a large one would make a single client wait for work nobody is in a hurry for.
+//! While no foreground task is ready, deferred tasks have the loop to themselves. Only the clock
+//! then ends their phase, so that an event in the kernel does not wait long. Once a foreground task
+//! is ready, the phase ends after a *share* of polls, or when it has taken as long as phase 1.
 //!
-//! Where a seed must replay (`seed`, `paused_clock`) there is no clock here, and the counts alone decide.
+//! The share follows demand: it doubles when a phase leaves ready tasks over and halves when it
+//! leaves none. docs/design.md says why no fixed share will do.
+//!
+//! With `seed` or `paused_clock` the phase reads no clock and counts alone decide, so that a seed
+//! replays.
 
 use std::time::{Duration, Instant};
 
-/// How long the phase may last. A client feels no millisecond, and beside it what a turn costs disappears.
+/// The limit of the phase: too short for a client to notice, long beside the cost of a turn.
 const LONGEST_PHASE: Duration = Duration::from_millis(1);
-/// Polls between two looks at the clock, at most, so that cheap polls share the cost of a look.
+/// The most polls between two reads of the clock, so that cheap polls share the cost of a read.
 const POLLS_PER_LOOK: u32 = 16;
 
 /// Polls the deferred class gets in a turn beside ready foreground tasks.
@@ -24,19 +26,20 @@ impl Share {
         Self(1)
     }
 
-    /// Begins a phase. `foreground` is when phase 1 began, if that is known, and `now` the time, if there is a clock.
+    /// Begins a phase. `foreground` is the start of phase 1, if known; `now` is `None` without a
+    /// clock.
     pub(crate) fn begin(self, foreground: Option<Instant>, now: Option<Instant>) -> Phase {
         let took = foreground.zip(now).map(|(began, now)| now.saturating_duration_since(began));
         Phase { share: self.0, polls: 0, next_look: 1, began: now, beside_foreground: took.unwrap_or(LONGEST_PHASE) }
     }
 
-    /// Ends a phase that left tasks over, or none.
+    /// Adapts the share at the end of a phase; `left_over` says whether ready tasks remain.
     pub(crate) fn adapt(&mut self, left_over: bool) {
         self.0 = if left_over { self.0.saturating_mul(2) } else { (self.0 / 2).max(1) };
     }
 }
 
-/// A deferred phase that is going on.
+/// A deferred phase in progress.
 pub(crate) struct Phase {
     share: u32,
     polls: u32,
@@ -44,12 +47,12 @@ pub(crate) struct Phase {
     next_look: u32,
     /// `None` without a clock.
     began: Option<Instant>,
-    /// How long it may last once a foreground task is ready: as long as phase 1.
+    /// The limit once a foreground task is ready: the duration of phase 1.
     beside_foreground: Duration,
 }
 
 impl Phase {
-    /// Counts a poll. True if it was the phase's last.
+    /// Counts a poll. True if it was the last of the phase.
     pub(crate) fn is_over(&mut self, foreground_is_ready: bool) -> bool {
         self.polls += 1;
         if foreground_is_ready && self.polls >= self.share {
@@ -59,7 +62,7 @@ impl Phase {
     }
 
     fn time_is_over(&mut self, foreground_is_ready: bool) -> bool {
-        // After one poll, two, four and so on: a phase of slow polls lasts at most twice as long as it should.
+        // Read after one poll, two, four and so on: slow polls overrun the limit at most twofold.
         self.next_look = self.polls + self.polls.min(POLLS_PER_LOOK);
         let limit = if foreground_is_ready { self.beside_foreground.min(LONGEST_PHASE) } else { LONGEST_PHASE };
         self.began.is_some_and(|began| began.elapsed() >= limit)

@@ -1,17 +1,20 @@
-//! The loop.
+//! The event loop.
 //!
-//! [`Parts::turn`] is one turn of it, in five phases. `block_on` calls it until its future is ready; a host with a loop of its own
-//! calls it through [`Runtime::turn`](crate::Runtime::turn). Every phase handles a bounded amount, so that whatever keeps one of
-//! them busy, the others come round.
+//! [`Parts::turn`] is one turn of it, in five phases. `block_on` calls it until its future is
+//! ready. A host with a loop of its own calls it through [`Runtime::turn`](crate::Runtime::turn).
+//! Every phase does a bounded amount of work, so that no busy phase keeps the others from their
+//! turn.
 //!
-//! 1. **run** what is ready, up to `polls_per_turn` polls. A task woken by another one meanwhile still runs in this phase; one
-//!    that woke itself, or used up its budget, runs in the next turn, after the system was asked for events.
-//! 2. **defer**: the deferred tasks that are ready, at least one poll: all of them while no foreground task is ready, else the
-//!    [`Share`] of the class, and never for longer than a millisecond.
-//! 3. **inbox**: what other threads sent.
-//! 4. **timers**: those that are due.
-//! 5. **park**: ask the system for events; not at all while there is work and no source, without waiting while there is work,
-//!    else until the next deadline.
+//! 1. **run** ready foreground tasks, up to `polls_per_turn` polls. A task woken by another task
+//!    meanwhile still runs in this phase. A task that woke itself, or used up its budget, runs in
+//!    the next turn, after the system was polled.
+//! 2. **defer**: poll ready deferred tasks, at least one. All of them run while no foreground task
+//!    is ready, otherwise the [`Share`](super::share::Share) of the class. The phase ends after
+//!    about a millisecond.
+//! 3. **inbox**: handle messages from other threads.
+//! 4. **timers**: fire the timers that are due.
+//! 5. **park**: poll the system for events. Skip that while there is work and no source; do not
+//!    wait while there is work; otherwise wait until the next deadline.
 
 use std::future::Future;
 use std::io;
@@ -35,13 +38,14 @@ use crate::executor::table::Visit;
 
 /// Messages taken from the inbox in a turn: a message is about as much work as a short poll.
 const MESSAGES_PER_TURN: usize = 256;
-/// Timers fired (or moved within the wheel) in a turn: each takes a few nanoseconds, so this many stay under 20 µs.
+/// Timers fired (or moved within the wheel) in a turn: each takes a few nanoseconds, so this many
+/// stay under 20 µs.
 const TIMERS_PER_TURN: usize = 1024;
 
-/// Polls the future given to `block_on`, which stays where that pinned it.
+/// Polls the future given to `block_on`, which stays pinned there.
 type Root<'a> = dyn FnMut(&mut Context<'_>) -> Poll<()> + 'a;
 
-/// What a turn did: see [`Runtime::turn`](crate::Runtime::turn).
+/// The outcome of one turn of the loop: see [`Runtime::turn`](crate::Runtime::turn).
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -55,7 +59,7 @@ type Root<'a> = dyn FnMut(&mut Context<'_>) -> Poll<()> + 'a;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Turn {
-    /// Polls of tasks in this turn.
+    /// Tasks polled or cancelled in this turn; a task counts once for each time.
     pub polls: usize,
     /// Whether there is work for another turn already.
     pub has_more: bool,
@@ -63,7 +67,7 @@ pub struct Turn {
 }
 
 impl Parts {
-    /// One turn. This right here is the event loop; everything else in this file is one of its steps.
+    /// One turn. This right here is the event loop; the rest of this file is its steps.
     pub(crate) fn turn(&self, mut root: Option<&mut Root<'_>>, patience: Patience) -> io::Result<Turn> {
         let mut turn = Turn::default();
         self.insight.turns.add(1);
@@ -85,7 +89,7 @@ impl Parts {
         Ok(turn)
     }
 
-    /// Ends the loop if a panic was reported that the policy does not let pass.
+    /// Ends the loop if an unobserved panic was reported and the policy asks for it.
     fn end_by_panic(&self) -> io::Result<()> {
         if self.fatal.borrow().is_none() {
             return Ok(());
@@ -103,12 +107,12 @@ impl Parts {
         }
     }
 
-    /// Reads the clock if deferred work is ready, unless the counts alone decide.
+    /// The time, if deferred tasks are ready and the phase is limited by time.
     fn time_of_deferred_work(&self) -> Option<Instant> {
         (self.tasks.borrow().has_ready(QueueId::DEFERRED) && self.config.times_phases()).then(Instant::now)
     }
 
-    /// `began` is when phase 1 began, if there was deferred work already.
+    /// `began` is the start of phase 1, if a deferred task was ready then.
     fn run_deferred(&self, began: Option<Instant>, turn: &mut Turn) {
         if !self.tasks.borrow().has_ready(QueueId::DEFERRED) {
             return;
@@ -140,7 +144,8 @@ impl Parts {
         true
     }
 
-    /// Polls a task that was taken out of its slot, and puts it back or lets it finish. Nothing is borrowed meanwhile.
+    /// Polls a task taken out of its slot, then puts it back or finishes it. Nothing is borrowed
+    /// during the poll.
     #[inline(always)] // like `visit_next`
     fn poll_task(&self, key: TaskKey, mut task: Boxed) {
         match self.polling(key, |cx| task.as_mut().poll(cx)) {
@@ -175,7 +180,7 @@ impl Parts {
         }
     }
 
-    /// True if it is ready. Its panic goes on to the caller of `block_on`.
+    /// Polls the future of `block_on`; true if it is ready. `drive` has caught its panic.
     fn poll_root(&self, root: &mut Option<&mut Root<'_>>, key: TaskKey) -> bool {
         let Some(root) = root else { return false };
         let poll = self.polling(key, root);
@@ -183,12 +188,12 @@ impl Parts {
         poll.is_ready()
     }
 
-    /// What surrounds every poll.
+    /// Surrounds every poll: hooks, the running task, the budget, the waker.
     fn polling(&self, key: TaskKey, poll: impl FnOnce(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
         self.poll_begins(key);
         self.running.set(key);
         let budget = budget::begin();
-        // Its drop would do nothing: that call is spared.
+        // Its drop does nothing, so spare the call.
         let waker = ManuallyDrop::new(waker::waker(WakeId::new(self.home.number(), key)));
         let result = poll(&mut Context::from_waker(&waker));
         drop(budget);
@@ -197,7 +202,7 @@ impl Parts {
         result
     }
 
-    /// Takes what is in the inbox, up to a bound.
+    /// Handles the messages in the inbox, up to `MESSAGES_PER_TURN`.
     pub(super) fn take_messages(&self) {
         if self.inbox.has_mail() {
             self.read_messages();
@@ -243,7 +248,7 @@ impl Parts {
         }
     }
 
-    /// Wakes those whose deadline has passed, up to a bound.
+    /// Wakes the tasks whose deadlines have passed, up to `TIMERS_PER_TURN`.
     fn fire_timers(&self) {
         if self.wheel.borrow().is_empty() {
             return;

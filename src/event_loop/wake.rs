@@ -1,11 +1,12 @@
-//! Calls the wakers that this crate keeps for others, and lets no panic of theirs out.
+//! Calls stored wakers, and catches their panics.
 //!
-//! A waker belongs to whichever executor polled the future, and its `wake` and its drop may panic. The caller here has nothing to do with
-//! it: it sends a value, drops a permit, cancels a token. A panic that got through would leave the waiters behind that waker asleep, and
-//! abort the process where the caller is a destructor in an unwind. So every list of wakers in `task`, `sync` and `iter` is woken here,
-//! and the panic is reported like that of a detached task.
+//! A waker belongs to the executor that polled the future, and its `wake` and its drop may panic.
+//! The caller here only sends a value, drops a permit or cancels a token, and has nothing to do
+//! with the waker. An uncaught panic would leave the waiters behind that waker asleep, and abort
+//! the process if the caller is a destructor in an unwind. So every stored waker of `task`, `sync`
+//! and `iter` is woken here, and its panic is reported like that of a detached task.
 //!
-//! Not for `cx.waker()`: its panic belongs to the poll it was given to.
+//! Not for `cx.waker()`: a panic of that waker belongs to the poll.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -15,18 +16,18 @@ use super::panics::TaskPanic;
 use crate::executor::caught::{Payload, drop_payload, panic_text};
 
 /// Wakes a task. Call it with nothing borrowed: the waker may run any code.
-#[inline(never)] // few wakers are foreign, and what catches a panic would lengthen each caller's path
+#[inline(never)] // few wakers are foreign, and catching a panic would lengthen each caller's path
 pub(crate) fn wake(waker: Waker) {
     guarded(|| waker.wake());
 }
 
-/// Wakes tasks in their order, each of them whatever those before it did.
+/// Wakes tasks in order; a panic of one waker does not keep the next from being woken.
 #[inline]
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(wake);
 }
 
-/// Drops a waker that is not needed any more, if there is one.
+/// Drops a waker that is no longer needed, if there is one.
 #[inline]
 pub(crate) fn discard(waker: Option<Waker>) {
     if let Some(waker) = waker {
@@ -46,7 +47,7 @@ pub(crate) fn guarded(code: impl FnOnce()) {
 fn report(payload: Payload) {
     match context::current() {
         Some(parts) => parts.report(None, &payload),
-        // No hook and no policy applies here.
+        // Without a runtime there is no hook and no policy.
         None => eprintln!("postlude: {}", TaskPanic::new(None, panic_text(&payload).to_owned())),
     }
     drop_payload(payload);

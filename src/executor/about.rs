@@ -1,7 +1,7 @@
-//! The facts of a task besides its state: its name, and where it was spawned.
+//! The cold facts of a task: its name, its spawn site, and its joiner.
 //!
-//! A wake or a poll needs none of them, so they stand outside the slot. Most tasks have no name,
-//! and a program spawns from few places, so a task usually keeps only the number of its place.
+//! No wake and no poll needs them, so they stand outside the slot. Most tasks have no name, and a
+//! program spawns from few places, so a task usually stores only the number of its spawn site.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -48,8 +48,8 @@ impl fmt::Display for Current {
     }
 }
 
-/// Where the cold facts of a task stand: in a site shared with all tasks spawned there, or in a
-/// record of its own.
+/// The index of a task's cold facts: a site shared with all tasks spawned there, a record of its
+/// own, or a member's record.
 #[derive(Clone, Copy)]
 pub(super) struct About(pub(super) u32);
 
@@ -74,7 +74,7 @@ impl About {
         (self.0 & Self::MEMBER != 0).then_some((self.0 & !Self::MEMBER) as usize)
     }
 
-    /// Means something only if it is neither a record nor a member.
+    /// Only for an index that is neither a record nor a member.
     pub(super) fn site_number(self) -> u32 {
         self.0
     }
@@ -83,19 +83,18 @@ impl About {
 /// The cold facts of a task that has a name or a joiner.
 pub(super) struct Record {
     pub(super) site: u32,
-    /// Its place among the names, or `NONE`.
+    /// Its index among the names, or `NONE`.
     pub(super) name: u32,
     pub(super) joiner: Option<WakeTarget>,
 }
 
-/// The cold facts of what a scope polls by itself: one of its children, or its body.
+/// The cold facts of a scope's member: one of its children, or its body.
 pub(super) struct Member {
-    /// The number of its spawn site, plus one: so an unused entry of the slab needs no tag beside
-    /// it.
+    /// The number of its spawn site plus one, so that an unused slab entry needs no tag.
     pub(super) site: NonZeroU32,
-    /// Where the scope keeps it.
+    /// Its index among the scope's children, or `BODY`.
     pub(super) index: u32,
-    /// Its place among the names, or `NONE`.
+    /// Its index among the names, or `NONE`.
     pub(super) name: u32,
 }
 
@@ -105,13 +104,13 @@ impl Member {
     }
 }
 
-/// The places tasks are spawned from, numbered as they are met. A program has few, so they stay for
+/// The sites tasks are spawned from, in order of first use. A program has few, so they stay for
 /// good.
 #[derive(Default)]
 pub(super) struct Sites {
     all: Vec<&'static Location<'static>>,
     numbers: HashMap<usize, u32>,
-    /// Direct-mapped cache in front of `numbers`: a hash would cost a third of a spawn.
+    /// Direct-mapped cache in front of `numbers`, which spares most spawns a hash.
     recent: [u32; Self::RECENT],
 }
 

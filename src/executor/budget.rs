@@ -1,63 +1,63 @@
-//! The cooperative budget: how a task whose socket is always ready still lets the others run.
+//! The cooperative budget: a task whose socket is always ready still lets the other tasks run.
 //!
-//! Before each poll of a task the loop sets a counter. Each operation of this crate that completes
-//! at once, with success or with an error, takes one off it; at zero the operations say `Pending`
-//! and wake their task, so it goes to the end of the queue and is polled again with a full counter.
-//! An operation that would wait spends nothing. Outside our polls the budget is unlimited, so our
-//! types work under any executor.
+//! The loop sets a counter before each poll of a task. Each operation of this crate that completes
+//! at once, with success or an error, takes one off the counter. At zero the operations return
+//! `Pending` and wake their task. The task then goes to the end of the queue and is polled again
+//! with a full counter. An operation that would wait spends nothing. Outside this crate's loop the
+//! budget is unlimited, so our types work under any executor.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
-/// Operations a task may complete in one poll.
+/// The operations a task may complete in one poll.
 ///
-/// Large enough that the detour through the queue (some 10 ns) disappears beside 128 system calls
-/// (some 300 ns each), small enough that a task is done with them in well under a tenth of a
-/// millisecond.
+/// Large enough that the detour through the queue (some 10 ns: `yield` in `benches/runtime.rs`) is
+/// negligible beside 128 system calls. Small enough that 128 of them, at some 300 ns each, take
+/// well under a tenth of a millisecond.
 pub(crate) const OPERATIONS_PER_POLL: u64 = 128;
 
-/// More than a thread can spend in its lifetime, at one a nanosecond 584 years, so that spending
-/// need not ask whether there is a limit.
+/// More than a thread can spend in its lifetime (584 years at one a nanosecond), so that spending
+/// needs no check for a limit.
 const UNLIMITED: u64 = u64::MAX;
 
 thread_local! {
-    // Written by the loop around each poll, by `spend`; unlimited where no loop polls.
+    // Written by the loop around each poll and by `spend`; unlimited outside a poll.
     static LEFT: Cell<u64> = const { Cell::new(UNLIMITED) };
 }
 
-/// Gives the poll that is about to begin its budget; the guard's drop ends it.
+/// Sets the budget of the poll that is about to begin, until the guard is dropped.
 #[inline]
 pub(crate) fn begin() -> Limited {
     LEFT.set(OPERATIONS_PER_POLL);
     Limited(())
 }
 
-/// A poll with a budget is going on.
+/// Limits the budget while it lives: see [`begin`].
 pub(crate) struct Limited(());
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        // No loop runs within another's poll, so there is no other budget to go back to.
+        // Loops do not nest, so there is no outer budget to restore.
         LEFT.set(UNLIMITED);
     }
 }
 
 /// Whether the current poll may complete another operation.
 ///
-/// An executor inside a task (a `FuturesUnordered`, a `select` loop) can ask this before it polls
-/// its next child and yield on `false`: every operation of this crate would say `Pending` now.
-/// Outside a task it is `true`.
+/// An executor inside a task (a `FuturesUnordered`, a `select` loop) can check this before it polls
+/// its next child. On `false` it should yield: every operation of this crate would return
+/// `Pending`. Always `true` outside a task.
 #[must_use]
 #[inline]
 pub fn has_budget() -> bool {
     LEFT.get() > 0
 }
 
-/// Spends one operation of the current poll's budget; `Pending`, with the task woken, when none is
-/// left.
+/// Spends one operation of the current poll's budget; `Pending`, with the task woken, when the
+/// budget is used up.
 ///
-/// For your own leaf futures that can be ready many times in a row: call it once the operation has
-/// completed, or, as here, before it begins.
+/// Meant for leaf futures of your own that can be ready many times in a row. Call it before the
+/// operation begins, as here.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -77,7 +77,7 @@ pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-/// [`poll_proceed`] as a future: for what has nothing to do, and so no operation that would spend.
+/// [`poll_proceed`] as a future, for an async fn that completes without any operation.
 pub(crate) async fn proceed() {
     std::future::poll_fn(poll_proceed).await;
 }
@@ -94,9 +94,9 @@ pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
 
 /// Spends one operation of the current poll's budget.
 ///
-/// For completed work of about an operation's length: copied bytes, handled items. It never waits;
-/// ask [`has_budget`] or [`poll_proceed`] before the next piece. Outside a task's poll it does
-/// nothing.
+/// Meant for completed work about as long as an operation: copied bytes, handled items. It never
+/// waits; check [`has_budget`] or call [`poll_proceed`] before the next piece. Does nothing outside
+/// a task's poll.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -104,7 +104,7 @@ pub(crate) fn poll_available(cx: &mut Context<'_>) -> Poll<()> {
 ///     while postlude::task::has_budget() {
 ///         postlude::task::spend();
 ///     }
-///     // The next operation of this crate gives way to the other tasks.
+///     // The next operation of this crate lets the other tasks run.
 ///     postlude::task::yield_now().await;
 /// })
 /// # }
@@ -114,16 +114,16 @@ pub fn spend() {
     LEFT.set(LEFT.get().saturating_sub(1));
 }
 
-/// What is left, for [`spend_unless_spent`].
+/// The budget left, for [`spend_unless_spent`].
 #[inline]
 pub(crate) fn left() -> u64 {
     LEFT.get()
 }
 
-/// Takes one operation off the budget, unless something was spent since `before` was [`left`].
+/// Spends one operation, unless the budget has changed since `before` was [`left`].
 ///
-/// For what is ready when a future of the caller's is: that one has spent if it is ours, and not if
-/// it is not.
+/// For a combinator that is ready when its caller's future is: a future of this crate has spent
+/// already, a foreign one has not.
 #[inline]
 pub(crate) fn spend_unless_spent(before: u64) {
     if left() == before {

@@ -1,7 +1,8 @@
 //! Panics of user code, caught: their payloads and texts.
 //!
-//! Whatever runs a user's code (a poll, a destructor, a waker, a hook) catches its panic with these, so that it never reaches
-//! another task or the loop. A payload is a value of the user's as well, and its destructor may panic in turn.
+//! Each place that runs user code (a poll, a destructor, a waker, a hook) catches its panics, so
+//! that they never reach another task or the loop. A payload is a user's value as well, so its
+//! destructor may panic in turn.
 
 use std::any::Any;
 use std::future::Future;
@@ -11,21 +12,22 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-/// What a panic carries.
+/// The value that a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The text of a panic, where it has one.
+/// The text of a panic, or a stand-in.
 pub(crate) fn panic_text(payload: &Payload) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
 }
 
-/// Drops a value of the user's, whose drop may panic, and hands back the panic.
+/// Drops a user's value, and returns the panic of its drop.
 pub(crate) fn drop_caught<T>(value: T) -> Option<Payload> {
     catch_unwind(AssertUnwindSafe(|| drop(value))).err()
 }
 
-/// Drops the payload of a panic. One that panics in turn is leaked: there is no end to that game otherwise.
+/// Drops the payload of a panic. If that panics in turn, the second payload is leaked: its own drop
+/// could panic again, without end.
 pub(crate) fn drop_payload(payload: Payload) {
     if let Some(again) = drop_caught(payload) {
         std::mem::forget(again);
@@ -60,6 +62,15 @@ impl<F> Caught<F> {
     pub(crate) fn new(future: F) -> Self {
         Self { future: Some(future) }
     }
+
+    /// In place of a future that has ended.
+    pub(crate) fn over() -> Self {
+        Self { future: None }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.future.is_none()
+    }
 }
 
 impl<F: Future> Future for Caught<F> {
@@ -83,7 +94,7 @@ impl<F: Future> Future for Caught<F> {
     }
 }
 
-/// Drops a value whose drop may panic when there is nobody to report it to.
+/// Drops a user's value and ignores the panic of its drop, where there is nothing to report it to.
 pub(crate) fn drop_silently<T>(value: T) {
     if let Some(payload) = drop_caught(value) {
         drop_payload(payload);

@@ -1,12 +1,12 @@
-//! Why a task has no output: [`JoinError`].
+//! The error of a task without an output: [`JoinError`].
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::caught::{self, Payload};
 
-/// Why a task has no output.
+/// The error of a task that was cancelled, panicked, or could not be started.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -15,6 +15,7 @@ use super::caught::{self, Payload};
 ///     let error = postlude::spawn(async { panic!("oh") }).await.unwrap_err();
 ///     assert!(error.is_panic());
 ///     assert_eq!(error.to_string(), "the task panicked: `oh`");
+///     assert_eq!(*error.into_panic().unwrap().downcast::<&str>().unwrap(), "oh");
 /// })
 /// # }
 /// ```
@@ -24,7 +25,7 @@ pub struct JoinError {
 
 enum Reason {
     Cancelled,
-    /// In a mutex only to be `Sync`, as errors are expected to be: a payload is just `Send`.
+    /// The mutex only makes the error `Sync`, as callers expect: a payload is just `Send`.
     Panicked(Mutex<Payload>),
     NotStarted(std::io::Error),
 }
@@ -42,62 +43,37 @@ impl JoinError {
         Self { reason: Reason::NotStarted(error) }
     }
 
-    /// The task was aborted, or its runtime ended before it did.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(std::future::pending::<()>());
-    ///     task.abort();
-    ///     assert!(task.await.unwrap_err().is_cancelled());
-    /// })
-    /// # }
-    /// ```
+    /// Whether the task was aborted, or its runtime ended first.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.reason, Reason::Cancelled)
     }
 
-    /// The task panicked.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # std::panic::set_hook(Box::new(|_| {}));
-    /// postlude::run(async {
-    ///     assert!(postlude::spawn(async { panic!() }).await.unwrap_err().is_panic());
-    /// })
-    /// # }
-    /// ```
+    /// Whether the task panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.reason, Reason::Panicked(_))
     }
 
     /// The panic's payload, for [`std::panic::resume_unwind`]; `None` if the task did not panic.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # std::panic::set_hook(Box::new(|_| {}));
-    /// postlude::run(async {
-    ///     let error = postlude::spawn(async { panic!("oh") }).await.unwrap_err();
-    ///     assert_eq!(*error.into_panic().unwrap().downcast::<&str>().unwrap(), "oh");
-    /// })
-    /// # }
-    /// ```
     #[must_use]
     pub fn into_panic(mut self) -> Option<Box<dyn Any + Send + 'static>> {
+        self.take_panic()
+    }
+
+    fn take_panic(&mut self) -> Option<Payload> {
         match std::mem::replace(&mut self.reason, Reason::Cancelled) {
-            Reason::Panicked(payload) => Some(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)),
+            Reason::Panicked(payload) => Some(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
             Reason::Cancelled | Reason::NotStarted(_) => None,
         }
     }
 }
 
 impl Drop for JoinError {
-    /// A payload whose drop panics must not harm whoever drops the error.
+    /// Catches the panic of a payload's drop, which must not reach the code that drops the error.
     fn drop(&mut self) {
-        if let Reason::Panicked(payload) = std::mem::replace(&mut self.reason, Reason::Cancelled) {
-            caught::drop_payload(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        if let Some(payload) = self.take_panic() {
+            caught::drop_payload(payload);
         }
     }
 }
@@ -107,7 +83,7 @@ impl fmt::Display for JoinError {
         match &self.reason {
             Reason::Cancelled => f.write_str("the task was cancelled"),
             Reason::Panicked(payload) => {
-                let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
                 write!(f, "the task panicked: `{}`", caught::panic_text(&payload))
             }
             Reason::NotStarted(error) => write!(f, "the blocking job was not started: {error}"),

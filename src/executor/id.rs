@@ -1,13 +1,16 @@
-//! What names a task: [`TaskKey`] inside one runtime, [`WakeId`] anywhere in the process, [`TaskId`] in front of people.
+//! The names of a task: [`TaskKey`] inside one runtime, [`WakeId`] anywhere in the process,
+//! [`TaskId`] for users.
 //!
-//! A `TaskKey` is a slot of the task table and the generation the slot had when the task moved in. A `WakeId` adds the runtime's
-//! number and packs all of it into one integer, which is all a waker carries:
+//! A `TaskKey` is a slot of the task table and the slot's generation when the task moved in. A
+//! `WakeId` adds the runtime's number. It packs all three into the one integer that a waker
+//! carries:
 //!
 //! ```text
 //! [ runtime: 12 bits | generation: 26 bits | slot: 26 bits ]
 //! ```
 //!
-//! Slots and generations are reused, so neither is ever shown: a [`TaskId`] counts up for the life of a runtime.
+//! Slots and generations are reused, so users see neither. A [`TaskId`] counts up for the life of a
+//! runtime.
 
 use std::fmt;
 
@@ -15,13 +18,13 @@ pub(crate) const SLOT_BITS: u32 = 26;
 pub(crate) const GENERATION_BITS: u32 = 26;
 pub(crate) const RUNTIME_BITS: u32 = 12;
 
-/// Tasks one runtime can hold at a time.
+/// The most tasks one runtime can hold at a time.
 pub(crate) const MAX_TASKS: u32 = 1 << SLOT_BITS;
-/// Runtimes one process can hold at a time.
+/// The most runtimes one process can hold at a time.
 pub(crate) const MAX_RUNTIMES: u16 = 1 << RUNTIME_BITS;
 pub(crate) const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
-/// A task of one runtime: its slot, and which of the slot's tenants it is.
+/// A task of one runtime: its slot, and the slot's generation, which tells tenants apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskKey {
     pub(crate) slot: u32,
@@ -29,27 +32,19 @@ pub(crate) struct TaskKey {
 }
 
 impl TaskKey {
-    /// Names no task: slots are never as many as this.
+    /// No task: a slot's number never gets this high.
     pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: u32::MAX };
-    /// Names no task any more: the handle that had it has handed out the output.
+    /// The key of a handle that has handed out its output.
     pub(crate) const TAKEN: Self = Self { slot: u32::MAX, generation: 0 };
 }
 
 /// A task of any runtime of the process, in one integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WakeId(u64);
+pub(crate) struct WakeId(pub(crate) u64);
 
 impl WakeId {
     pub(crate) const fn new(runtime: u16, key: TaskKey) -> Self {
         Self((runtime as u64) << (GENERATION_BITS + SLOT_BITS) | (key.generation as u64) << SLOT_BITS | key.slot as u64)
-    }
-
-    pub(crate) const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
     }
 
     pub(crate) const fn runtime(self) -> u16 {
@@ -75,15 +70,7 @@ impl WakeId {
 pub struct TaskId(pub(crate) u64);
 
 impl TaskId {
-    /// The number itself, for a log line or a map.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     assert!(postlude::spawn(async {}).id().get() > 0);
-    /// })
-    /// # }
-    /// ```
+    /// The number as an integer, for a log line or a map.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -106,7 +93,7 @@ mod tests {
             for generation in [0, 1, GENERATION_MASK] {
                 for slot in [0, 1, MAX_TASKS - 1] {
                     let key = TaskKey { slot, generation };
-                    let id = WakeId::from_bits(WakeId::new(runtime, key).bits());
+                    let id = WakeId::new(runtime, key);
                     assert_eq!((id.runtime(), id.key()), (runtime, key));
                 }
             }

@@ -1,13 +1,12 @@
 //! Task-locals: values that a future and the tasks it spawns read without a parameter.
 //!
-//! A thread-local holds the current map, an immutable list of the values in force. A scope sets its
-//! own map around each poll of its future and around the drop of it. A task spawned while the map
-//! is not empty has its future wrapped in a scope with that map; any other task carries nothing,
-//! and its polls look at nothing.
+//! A thread-local holds the current map, an immutable list of values. A scope sets its own map
+//! around each poll of its future and around the future's drop. A task spawned while a map is set
+//! is wrapped in a scope with that map. Any other task carries no map, and its polls check none.
 //!
 //! # Invariant
 //!
-//! Between polls no map is set: every guard puts back what it found, on unwind too.
+//! Between polls no map is set: every guard restores the map it found, on unwind too.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -22,19 +21,18 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-/// The values in force. One entry per key: a scope within a scope of the same key replaces the
-/// value.
+/// The current values, one entry per key: an inner scope replaces the value of its key.
 pub(crate) type Map = Rc<[(usize, Rc<dyn Any>)]>;
 
 thread_local! {
-    // Set by `enter` alone. Without a destructor, so that it can be reached while the thread ends.
+    // Set by `enter` alone. It has no destructor, so it stays reachable while the thread ends.
     static MAP: ManuallyDrop<RefCell<Option<Map>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
-/// The key for the next static that is used first. 0 says that none was assigned.
+/// The next key to assign. 0 in a `Local` means that it has no key yet.
 static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
 
-/// The map a task spawned now inherits.
+/// The map that a task spawned now inherits.
 pub(crate) fn current() -> Option<Map> {
     MAP.with(|map| map.borrow().clone())
 }
@@ -52,33 +50,34 @@ pub(crate) struct LocalsGuard {
 impl Drop for LocalsGuard {
     fn drop(&mut self) {
         let outer = self.outer.take();
-        // The value may be the last of its kind, so it is dropped after the borrow.
+        // This may be the last reference to a value, so drop it after the borrow.
         drop(MAP.with(|current| current.replace(outer)));
     }
 }
 
 /// A task-local: the key of a value that belongs to a future and the tasks it spawns.
 ///
-/// Tasks spawned within the scope (`spawn`, `defer`, `JoinSet`) inherit the value, and so do
-/// children of a [`scope`](crate::task::scope()). A child whose spawner has no values sees those of
-/// the scope's owner, which polls it. Blocking jobs and tasks spawned on another thread through a
-/// [`Handle`](crate::Handle) inherit none, nor does the future given to `block_on` from around the
-/// call.
+/// Tasks spawned within the scope (`spawn`, `defer`, `JoinSet`) inherit the value, and so do the
+/// children of a [`scope`](crate::task::scope()). A child spawned where no value is set sees the
+/// values of the scope's owner, which polls it. Blocking jobs and tasks spawned on another thread
+/// through a [`Handle`](crate::Handle) inherit no value. The future given to `block_on` does not
+/// see the values set around that call.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// use postlude::task::Local;
 /// static USER: Local<u32> = Local::new();
 /// postlude::run(async {
-///     let seen = USER.scope(7, async { postlude::spawn(async { USER.get() }).await.unwrap() }).await;
-///     assert_eq!(seen, Some(7));
+///     let child = USER.scope(7, async { postlude::spawn(async { USER.get() }).await });
+///     assert_eq!(child.await.unwrap(), Some(7));
 ///     assert_eq!(USER.sync_scope(8, || USER.with(|user| user + 1)), Some(9));
 ///     assert_eq!(USER.get(), None);
 /// })
 /// # }
 /// ```
 pub struct Local<T> {
-    /// Assigned at first use: the address of a static of a type without size is not unique.
+    /// Assigned at first use. The static's address would not do instead: without this field the
+    /// type has no size, and statics of such a type may share an address.
     key: AtomicUsize,
     _value: PhantomData<fn() -> T>,
 }
@@ -110,12 +109,12 @@ impl<T: 'static> Local<T> {
         others.chain([(key, Rc::new(value) as Rc<dyn Any>)]).collect()
     }
 
-    /// Runs `future` with the value set, during its polls and its drop. Other keys keep the values
-    /// in force at this call.
+    /// Runs `future` with the value set, during its polls and its drop. Other keys keep their
+    /// values at the time of this call.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops `future`, and loses what that loses.
+    /// Dropping it drops `future`, whose own cancel safety applies.
     pub fn scope<F: Future>(&self, value: T, future: F) -> Scoped<F> {
         Scoped::new(self.map_with(value), future)
     }
@@ -126,7 +125,7 @@ impl<T: 'static> Local<T> {
         code()
     }
 
-    /// Calls `code` with the value; `None` if none is set here.
+    /// Calls `code` with the value; `None` if no value is set here.
     pub fn with<R>(&self, code: impl FnOnce(&T) -> R) -> Option<R> {
         let key = self.key();
         let map = current()?;
@@ -134,7 +133,7 @@ impl<T: 'static> Local<T> {
         value.downcast_ref().map(code)
     }
 
-    /// A clone of the value, if one is set here.
+    /// A clone of the value; `None` if no value is set here.
     #[must_use]
     pub fn get(&self) -> Option<T>
     where

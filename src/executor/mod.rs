@@ -1,19 +1,19 @@
-//! The executor: tasks, where they live, and the queues of those that are ready.
+//! The executor: tasks, their slots, and the queues of ready tasks.
 //!
-//! It knows nothing of time, descriptors or threads. The event loop takes a ready task out of the [`table`], polls it, and puts
-//! it back; a wake marks it ready again.
+//! It knows nothing of time, descriptors or threads. The event loop takes a ready task out of the
+//! [`table`], polls it, and puts it back. A wake marks the task ready again.
 //!
 //! ```text
-//!     id.rs      what names a task: a slot and its generation
+//!     id.rs      the keys of tasks: slot and generation
 //!     stage.rs   a task's one allocation: the future, then its output
-//!     slots.rs   where tasks stand, and the states of a slot
+//!     slots.rs   pages of slots, and the states of a slot
 //!     queue.rs   chains of ready slots
 //!     table.rs   spawn, wake, visit, put back, finish, join
-//!     about.rs   names and places of tasks
-//!     error.rs   why a task has no output
-//!     caught.rs  panics of user code
-//!     budget.rs  how much a task may do in one poll
-//!     local.rs   values a task hands to those it spawns
+//!     about.rs   names and spawn sites of tasks
+//!     error.rs   `JoinError`
+//!     caught.rs  panics of user code, caught
+//!     budget.rs  the operations a task may complete in one poll
+//!     local.rs   task-locals
 //!     random.rs  numbers for seeded orders
 //! ```
 

@@ -1,8 +1,9 @@
 //! Queues of ready tasks: chains of slot numbers through the slots themselves.
 //!
-//! Pushing and popping touch no allocator. There is one kind of queue, and each slot carries the number of its own: 0 is the
-//! foreground, 1 the deferred class, and any other belongs to a scope, which polls its members itself. The first task that enters a
-//! scope's queue also wakes the queue's owner, the task that polls the scope.
+//! Pushing and popping allocate nothing. There is one kind of queue, and each slot carries the
+//! number of its own. Queue 0 is the foreground and queue 1 the deferred class. Every other queue
+//! belongs to a scope, which polls its members itself. The first task that enters a scope's queue
+//! also wakes the queue's owner, the task that polls the scope.
 
 use std::task::Waker;
 
@@ -21,7 +22,7 @@ impl QueueId {
     pub(crate) const FOREGROUND: Self = Self(0);
     pub(crate) const DEFERRED: Self = Self(1);
 
-    /// Whether a scope polls what is in it.
+    /// Whether a scope polls its tasks.
     #[inline]
     pub(super) fn is_scope(self) -> bool {
         self.0 > Self::DEFERRED.0
@@ -29,10 +30,9 @@ impl QueueId {
 }
 
 /// A chain through the slots' `next`.
-#[derive(Clone, Copy)]
 pub(super) struct Chain {
     pub(super) head: u32,
-    /// Means nothing while there is no head.
+    /// Undefined while there is no head.
     pub(super) tail: u32,
 }
 
@@ -43,28 +43,20 @@ impl Chain {
     pub(super) fn is_empty(&self) -> bool {
         self.head == NONE
     }
-
-    /// Makes a slot that stands between these two the first; `NONE` stands for the end.
-    pub(super) fn bring_forward(&mut self, number: u32, before: u32, next: u32) {
-        if next == NONE {
-            self.tail = before;
-        }
-        self.head = number;
-    }
 }
 
-/// Two chains: what runs in this phase, and what waits for the next.
+/// Two chains: tasks to run in this phase, and tasks that wait for the next.
 pub(super) struct Queue {
     pub(super) ready: Chain,
     pub(super) later: Chain,
-    /// Set while the scope waits and none of its members is ready; taken by the first wake.
+    /// Set while the scope waits and has no ready member; taken by the first wake.
     pub(super) owner: Option<WakeTarget>,
 }
 
 impl Queue {
     pub(super) const EMPTY: Self = Self { ready: Chain::EMPTY, later: Chain::EMPTY, owner: None };
 
-    /// Appends the later chain to the ready one. Returns the slot to be linked, and to which.
+    /// Appends the later chain to the ready one. Returns the slot to link, and its next slot.
     #[inline]
     pub(super) fn take_up_later(&mut self) -> Option<(u32, u32)> {
         if self.later.is_empty() {
@@ -85,7 +77,7 @@ impl Queue {
     }
 }
 
-/// All queues. The first two have a fixed place, so that a turn finds them without a look-up.
+/// All queues. The first two have a fixed place, so that a turn finds them without a lookup.
 pub(super) struct Queues {
     classes: [Queue; 2],
     scopes: Slab<Queue>,
@@ -119,9 +111,10 @@ impl Queues {
     }
 }
 
-/// Who is to be woken when something has happened.
+/// The target of a wake.
 ///
-/// A task of the same runtime is a key, woken by a call on the table: that needs no waker, runs no foreign code and cannot panic.
+/// A task of the same runtime is a key, woken by a call on the table. That needs no waker, runs no
+/// foreign code and cannot panic.
 #[derive(Debug)]
 pub(crate) enum WakeTarget {
     Task(TaskKey),

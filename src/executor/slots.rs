@@ -1,8 +1,9 @@
-//! Slots: where tasks stand, in pages of 256 that never move.
+//! The slots of tasks, in pages of 256 that never move.
 //!
-//! Growing allocates a page and copies nothing. Free slots are a chain, the last one freed first. After a burst, when the loop has
-//! nothing to do, `shrink` gives pages back in which nothing is left; what stays of one is the highest generation of its
-//! slots, with which it starts again, so that old keys still miss.
+//! Growing allocates a page and copies nothing. Free slots form a chain, last freed first. After a
+//! burst, once the loop is idle, `shrink` gives empty pages back. Of such a page it keeps only the
+//! highest generation among its slots. A page allocated there again starts with that generation, so
+//! that old keys still miss.
 //!
 //! # A slot's state
 //!
@@ -10,14 +11,17 @@
 //!
 //! | phase   | the box is  | set by                            | left by |
 //! |---------|-------------|-----------------------------------|---------|
-//! | Free    | nowhere     | `remove`, `end_root`              | `insert`, `insert_member`, `begin_root` |
-//! | Waiting | in the slot | `insert`, `insert_member`, `begin_root`, `put_back` | `pop`, `remove`, `end_root` |
+//! | Free    | nowhere     | `remove`, `end_root`              | `insert`, `insert_member`, |
+//! |         |             |                                   | `begin_root` |
+//! | Waiting | in the slot | `insert`, `insert_member`,        | `pop`, `remove`, `end_root` |
+//! |         |             | `begin_root`, `put_back`          | |
 //! | Running | in the loop | `pop`                             | `put_back`, `finish`, `remove` |
 //! | Done    | in the slot | `finish`, if a handle waits       | `poll_join`, `remove` |
 //!
 //! | flag     | says | set by | cleared by |
 //! |----------|------|--------|------------|
-//! | QUEUED   | in a queue; while Running: woken during its own poll | `insert`, `insert_member`, `begin_root`, `mark_ready` | `pop`, `finish`, `remove` |
+//! | QUEUED   | in a queue, or woken by its poll | `insert`, `insert_member`, | `pop`, `finish`, |
+//! |          |      | `begin_root`, `mark_ready` | `remove` |
 //! | ABORTED  | its next visit drops it | `mark_aborted` | `remove` |
 //! | JOINABLE | a `JoinHandle` exists | `insert` | `detach`, `remove` |
 //!
@@ -30,7 +34,8 @@
 //!      └──────────────────poll_join, remove (after detach)─────────────────┘
 //! ```
 //!
-//! The future of `block_on` and the members of scopes have a slot without a box: whoever keeps them polls them.
+//! The future of `block_on` and the members of scopes have a slot without a box: `block_on` and the
+//! scope keep these futures and poll them.
 
 use super::about::About;
 use super::id::{GENERATION_BITS, GENERATION_MASK, MAX_TASKS, TaskId, TaskKey};
@@ -40,7 +45,7 @@ use super::stage::Boxed;
 /// Slots in a page: 10 KiB, so that an empty runtime stays small and growth is rare.
 const PAGE: usize = 256;
 
-/// What a key or a queue leads to, or the caller has claimed.
+/// Holds for every slot that a key or a queue leads to, or that the caller has claimed.
 const IN_USE: &str = "a slot that is in use is in a page";
 
 pub(super) const PHASE: u32 = 0b11;
@@ -54,20 +59,20 @@ pub(super) const JOINABLE: u32 = 1 << 4;
 const GENERATION_SHIFT: u32 = 32 - GENERATION_BITS;
 
 pub(super) struct Slot {
-    /// The task, while it is not being polled. Always `None` where somebody else keeps the future.
+    /// The task, unless it is being polled. Always `None` for `block_on` and members of scopes.
     pub(super) task: Option<Boxed>,
     /// Generation, phase and flags.
     pub(super) state: u32,
-    /// The next slot of the queue this one is in, or of the free chain.
+    /// The next slot of its queue, or of the free chain.
     pub(super) next: u32,
     /// The queue it enters when it is ready.
     pub(super) queue: QueueId,
-    /// Where its cold facts stand.
+    /// The index of its cold facts.
     pub(super) about: About,
 }
 
 impl Slot {
-    /// Puts a task back. While it runs its slot is empty: nothing is dropped here, where the table is borrowed.
+    /// Puts a task into its empty slot. Drops nothing: the table is borrowed here.
     #[inline]
     pub(super) fn fill(&mut self, task: Option<Boxed>) {
         let before = std::mem::replace(&mut self.task, task);
@@ -75,24 +80,24 @@ impl Slot {
         std::mem::forget(before);
     }
 
-    /// The key of its tenant; `number` is its own.
+    /// The key of its tenant; `number` is the slot's own.
     #[inline]
     pub(super) fn key(&self, number: u32) -> TaskKey {
         TaskKey { slot: number, generation: self.state >> GENERATION_SHIFT }
     }
 
-    /// Frees it for the next tenant: the generation counts on, and of the state these flags are left.
+    /// Frees it for the next tenant: the next generation, with only `flags` set.
     #[inline]
     pub(super) fn end_tenancy(&mut self, flags: u32) {
         self.state = ((self.state >> GENERATION_SHIFT) + 1) << GENERATION_SHIFT | flags;
     }
 }
 
-/// Some slots, or what is left of them.
+/// 256 slots, or the generation they had reached when their memory was given back.
 enum Page {
-    /// The slots, and the ids shown to users, which no wake and no poll needs.
+    /// The ids shown to users stand apart: no wake and no poll needs them.
     InUse { slots: Box<[Slot; PAGE]>, ids: Box<[TaskId; PAGE]> },
-    /// The generation with which its slots start again.
+    /// Its slots start again with this generation.
     GivenBack { generation: u32 },
 }
 
@@ -105,15 +110,17 @@ pub(super) struct Claimed<'a> {
 
 pub(super) struct Slots {
     pages: Vec<Page>,
-    /// The first of the free slots of all pages.
+    /// The head of the free chain, which runs through all pages.
     free: u32,
-    /// Slots that are taken.
+    /// Slots taken.
     live: u32,
-    /// Pages that are not given back.
+    /// Pages in memory.
     allocated: u32,
-    /// Pages and taken slots after the last `shrink`: unless one of them has changed much, another finds nothing.
+    /// Pages and taken slots after the last `shrink`. While they have hardly changed, another
+    /// `shrink` would find nothing.
     shrunk_to: (u32, u32),
-    /// Generation of slots used for the first time: later than any the runtime's predecessor gave out.
+    /// The generation of a slot used for the first time. It is later than any that an earlier
+    /// runtime of this number gave out.
     first_generation: u32,
 }
 
@@ -139,7 +146,7 @@ impl Slots {
         }
     }
 
-    /// The slot of a key whose generation is the slot's; it may be free.
+    /// The slot of a key, which may be free; `None` if the generations differ.
     #[inline]
     pub(super) fn tenant(&mut self, key: TaskKey) -> Option<&mut Slot> {
         let Some(Page::InUse { slots, .. }) = self.pages.get_mut(key.slot as usize / PAGE) else { return None };
@@ -147,7 +154,7 @@ impl Slots {
         (slot.state >> GENERATION_SHIFT == key.generation).then_some(slot)
     }
 
-    /// The slot of a key that is not stale.
+    /// The slot of a key; `None` if the key is stale.
     #[inline]
     pub(super) fn find(&mut self, key: TaskKey) -> Option<&mut Slot> {
         self.tenant(key).filter(|slot| slot.state & PHASE != FREE)
@@ -167,7 +174,7 @@ impl Slots {
         }
     }
 
-    /// The numbers of the slots that are taken, from one on.
+    /// The numbers of the taken slots, beginning with `first`.
     pub(super) fn taken_from(&self, first: u32) -> impl Iterator<Item = u32> {
         let end = self.pages.len() as u32 * PAGE as u32;
         (first..end).filter(|&number| match &self.pages[number as usize / PAGE] {
@@ -180,7 +187,7 @@ impl Slots {
         self.live as usize
     }
 
-    /// The latest generation a slot has reached.
+    /// The latest generation that any slot has reached.
     pub(super) fn last_generation(&self) -> u32 {
         let generations = self.pages.iter().map(|page| match page {
             Page::InUse { slots, .. } => self.latest(&**slots),
@@ -194,12 +201,12 @@ impl Slots {
         generations.max_by_key(|&generation| self.age(generation)).unwrap_or(self.first_generation)
     }
 
-    /// How many generations after the first this one is.
+    /// The distance of a generation from the first one, modulo 2²⁶.
     fn age(&self, generation: u32) -> u32 {
         generation.wrapping_sub(self.first_generation) & GENERATION_MASK
     }
 
-    /// Takes a free slot, whose flags are clear. `None` if there is none.
+    /// Takes a free slot, with its flags clear. `None` if the table is full.
     #[inline]
     pub(super) fn claim(&mut self) -> Option<Claimed<'_>> {
         if self.free == NONE {
@@ -222,7 +229,7 @@ impl Slots {
         }
     }
 
-    /// Adds a page, or takes one that was given back.
+    /// Allocates a page, in the place of one that was given back if there is such a place.
     #[cold]
     fn grow(&mut self) -> Option<()> {
         let is_one_given_back = (self.allocated as usize) < self.pages.len();
@@ -244,7 +251,7 @@ impl Slots {
             queue: QueueId::FOREGROUND,
             about: About::NOTHING,
         };
-        // Collected where they stay: an array would be built on the stack and copied.
+        // Collect into the box: an array would be built on the stack and copied.
         let slots: Box<[Slot]> = (first..=last).map(slot).collect();
         let ids: Box<[TaskId]> = (0..PAGE).map(|_| TaskId(0)).collect();
         let (Ok(slots), Ok(ids)) = (slots.try_into(), ids.try_into()) else {
@@ -272,14 +279,14 @@ impl Slots {
         self.live -= 1;
     }
 
-    /// Whether most of the memory is of no use, and was not found to be in use the last time.
+    /// Whether most slots are free, and more may be given back than at the last `shrink`.
     pub(super) fn is_wasteful(&self) -> bool {
         let (pages, live) = self.shrunk_to;
         let is_wide = self.allocated > 1 && self.live < self.allocated * PAGE as u32 / 4;
         is_wide && (self.allocated != pages || self.live <= live / 2)
     }
 
-    /// Gives back the pages in which no slot is taken, all but the first, and links the free slots of the others anew.
+    /// Gives back every page without a taken slot, except the first, and relinks the free chain.
     #[cold]
     pub(super) fn shrink(&mut self) {
         self.free = NONE;
@@ -294,7 +301,7 @@ impl Slots {
             let Page::InUse { slots, .. } = &mut self.pages[index] else { continue };
             for place in (0..PAGE).rev() {
                 let number = (index * PAGE + place) as u32;
-                // The first is the root's, whether there is a `block_on` or not.
+                // Slot 0 belongs to the root, even while no `block_on` runs.
                 if number > 0 && is_free(&slots[place]) {
                     slots[place].next = self.free;
                     self.free = number;

@@ -1,13 +1,15 @@
 //! A task's one allocation: the future, and later, in the same place, its output.
 //!
-//! The loop knows a task only as `Pin<Box<dyn Task>>`. It takes the box out of its slot, polls it, and puts it back, so no part of
-//! the runtime is borrowed while user code runs. When the future is ready it is dropped where it stands and the output takes its
-//! place; a `JoinHandle`, which knows the type, fetches it through `Any`.
+//! The loop knows a task only as `Pin<Box<dyn Task>>`. It takes the box out of its slot, polls it,
+//! and puts it back, so no part of the runtime is borrowed while user code runs. A ready future is
+//! dropped in place, and its output replaces it. The `JoinHandle`, which knows the output's type,
+//! fetches it through `Any`.
 //!
 //! # Invariants
 //!
-//! - No panic leaves this file. Poll, drop of the future and drop of an output are each caught, and become a [`JoinError`].
-//! - When `poll` or `cancel` returns ready, the future is gone.
+//! - No panic of a poll, or of the drop of a future or a replaced output, leaves this file. Each is
+//!   caught. A panic of the future becomes a [`JoinError`].
+//! - When `poll` returns ready, or `cancel` returns, the future is gone.
 
 use std::any::Any;
 use std::future::Future;
@@ -17,30 +19,30 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::caught::{Payload, drop_caught};
+use super::caught::{Payload, drop_caught, drop_silently};
 use super::error::JoinError;
 use super::local::{self, Map};
 
-/// What a task leaves behind for its handle; `None` once the handle has it.
+/// The result that a task leaves for its handle; `None` once taken.
 pub(crate) type Output<T> = Option<Result<T, JoinError>>;
 
-/// A task as the loop sees it: something to poll, cancel, and take an output from.
+/// A task as the loop sees it: polled, cancelled, and asked for its output.
 pub(crate) trait Task {
     /// Polls the future. Ready means that its output (or its panic) has taken its place.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
     /// Drops the future and leaves `Cancelled` in its place.
     fn cancel(self: Pin<&mut Self>);
-    /// The `Output<T>`, for whoever knows `T`. `None` while the future is alive.
+    /// The `Output<T>`, to be downcast. `None` while the future is alive.
     fn output(self: Pin<&mut Self>) -> Option<&mut dyn Any>;
-    /// Why there is no output, if the future is gone without one.
+    /// The error that ended the future; `None` if it is alive or returned.
     fn error(self: Pin<&mut Self>) -> Option<&JoinError>;
-    /// Makes a panic the output of a future that has ended.
+    /// Replaces the output of an ended future by a panic.
     fn fail(self: Pin<&mut Self>, panic: Payload);
-    /// The panic that ended the task, if one did and nothing has taken it.
+    /// The panic that ended the task, unless it was taken already.
     fn take_panic(self: Pin<&mut Self>) -> Option<Payload>;
 }
 
-/// A task as the table and the loop know it.
+/// A task as the table and the loop own it.
 pub(crate) type Boxed = Pin<Box<dyn Task>>;
 
 pin_project! {
@@ -56,7 +58,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    #[inline(always)] // a call by value is a copy of the future
+    #[inline(always)] // a call by value copies the future
     pub(crate) fn boxed(future: F) -> Boxed {
         Box::pin(Self::Future { future })
     }
@@ -66,7 +68,7 @@ where
         self.finish(Err(JoinError::panicked(panic)));
     }
 
-    /// Replaces the future by `result`; if the future panics as it is dropped, by that panic.
+    /// Replaces the future by `result`, or by the panic if dropping the future panics.
     fn finish(mut self: Pin<&mut Self>, result: Result<F::Output, JoinError>) {
         let output = Some(result);
         // An assignment whose drop unwinds still assigns, so the future is gone on both paths.
@@ -112,7 +114,7 @@ where
 
     fn fail(self: Pin<&mut Self>, panic: Payload) {
         if let StageProjection::Output { output } = self.project() {
-            drop_caught(output.replace(Err(JoinError::panicked(panic))));
+            drop_silently(output.replace(Err(JoinError::panicked(panic))));
         }
     }
 
@@ -125,9 +127,9 @@ where
     }
 }
 
-/// A task with the task-locals that were in force where it was spawned, set around all that runs code of its own.
+/// A task with the task-locals of its spawner, set whenever the task's own code runs.
 pub(crate) struct Localized {
-    /// `None` once the task has ended: what it could read is let go with the future.
+    /// `None` once the task has ended: the values are released with the future.
     map: Option<Map>,
     /// `None` only while this is being dropped.
     task: Option<Boxed>,
@@ -142,7 +144,7 @@ impl Localized {
         self.task.as_mut().map(Pin::as_mut)
     }
 
-    /// Lets go of the task-locals. One whose drop panics counts as the task's own panic.
+    /// Releases the task-locals. A panic in a value's drop counts as the task's own panic.
     fn drop_map(&mut self) {
         if let (Some(panic), Some(task)) = (drop_caught(self.map.take()), self.task()) {
             task.fail(panic);
@@ -225,11 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn an_output_whose_drop_panics_harms_nobody_when_the_future_panics_too() {
+    fn an_output_whose_drop_panics_harms_nothing_when_the_future_panics_too() {
+        struct PanicWithPanicOnDrop;
+        impl Drop for PanicWithPanicOnDrop {
+            fn drop(&mut self) {
+                std::panic::panic_any(PanicOnDrop);
+            }
+        }
         let guard = PanicOnDrop;
         let mut stage = Stage::boxed(std::future::poll_fn(move |_| {
             let _held = &guard;
-            Poll::Ready(PanicOnDrop)
+            Poll::Ready(PanicWithPanicOnDrop)
         }));
         assert!(stage.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
         assert!(stage.as_mut().take_panic().is_some());

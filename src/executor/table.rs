@@ -1,22 +1,25 @@
-//! The task table: spawning, waking, visiting and joining, each a few steps on [`slots`](super::slots) and
-//! [`queues`](super::queue).
+//! The task table: spawning, waking, visiting and joining, each a few steps on
+//! [`slots`](super::slots) and [`queues`](super::queue).
 //!
-//! A task waits in its slot. A wake puts the slot into its queue; the loop, or the scope that owns the queue, takes it out, polls
-//! it and puts it back or finishes it. What a wake or a poll does not need (the name, where it was spawned, who joins it) stands
-//! outside the slot. The states of a slot are drawn in `slots.rs`.
+//! A task waits in its slot. A wake puts the slot into its queue. The loop, or the scope that owns
+//! the queue, takes it out, polls it, and puts it back or finishes it. The facts that no wake and
+//! no poll needs (name, spawn site, joiner) stand outside the slot. `slots.rs` draws the states of
+//! a slot.
 //!
 //! # Invariants
 //!
-//! - Nothing here runs user code: what a call removes (a box, a waker, a name) it returns, and the caller drops it outside the borrow.
+//! - No user code runs here. A call returns each box and waker it removes, and the caller drops it
+//!   outside the borrow.
 //! - QUEUED and Waiting together mean: in exactly one queue, once.
-//! - A key whose generation is not the slot's does nothing, whatever is asked with it.
+//! - A stale key (its generation is not the slot's) does nothing.
 //!
 //! # Fairness
 //!
-//! FIFO within a queue. A foreground task woken by another joins the end of the ready chain and runs in this turn if the
-//! turn's polls last. One that wakes itself joins the later chain, which `take_up_later` appends to the ready one when the
-//! next turn begins: it runs after the OS was asked. A deferred task always joins the later chain, taken up when phase 2 begins,
-//! so that phase runs at most the tasks that were ready by then.
+//! FIFO within a queue. A foreground task woken by another joins the end of the ready chain, and
+//! runs in this turn if the turn's polls last. A task that wakes itself joins the later chain,
+//! which `take_up_later` appends to the ready one when the next turn begins: it runs after the OS
+//! was polled. A deferred task always joins the later chain, taken up when phase 2 begins, so the
+//! phase runs at most the tasks that were ready by then.
 
 use std::num::NonZeroU32;
 use std::panic::Location;
@@ -26,7 +29,7 @@ use slab::Slab;
 
 use super::about::{About, Current, Member, Record, Sites};
 use super::id::{TaskId, TaskKey};
-use super::queue::{Chain, NONE, QueueId, Queues, WakeTarget};
+use super::queue::{NONE, QueueId, Queues, WakeTarget};
 use super::random;
 use super::slots::{ABORTED, Claimed, DONE, FREE, JOINABLE, PHASE, QUEUED, RUNNING, Slots, WAITING};
 use super::stage::Boxed;
@@ -35,32 +38,36 @@ use crate::slabs;
 /// The slot of `block_on`'s future, for good.
 const ROOT: u32 = 0;
 
+/// The reach of a seeded pick into its queue: getting there costs a step for each slot.
+const PICK_WINDOW: usize = 64;
+
 /// The index of a scope's body among its members.
 pub(crate) const BODY: u32 = u32::MAX;
 
-/// A ready task that is to be visited. It is Running until `put_back`, `finish` or `remove`.
+/// A ready task to visit. It is Running until `put_back`, `finish` or `remove`.
 pub(crate) struct Visit {
     pub(crate) key: TaskKey,
-    /// The task, taken out of its slot. `None` for the future of `block_on` and for members of scopes, which others keep.
+    /// The task, taken out of its slot. `None` for the future of `block_on` and members of scopes,
+    /// which have no box.
     pub(crate) task: Option<Boxed>,
-    /// It is to be cancelled, not polled.
+    /// Cancel the task instead of polling it.
     pub(crate) is_aborted: bool,
 }
 
-/// What a wake did to a task.
+/// The effect of a wake on a task.
 enum Marked {
     /// The key is stale, or the task was ready already.
     No,
     Ready,
-    /// It is the member of a scope: the owner of this queue may have to be woken, too.
+    /// The member of a scope is ready; its queue's owner may have to be woken too.
     InScope(QueueId),
 }
 
 /// The state in which a handle finds its task.
 pub(crate) enum JoinState {
-    /// Not done; a waker, or another one, is still to be set.
+    /// Not done; the caller's waker still has to be set.
     Pending,
-    /// Not done, and this caller is woken when it is. What it replaces is to be dropped.
+    /// Not done; the caller is set as the joiner. The caller drops the joiner it replaced.
     Waits(Option<WakeTarget>),
     Done(Boxed),
     Gone,
@@ -73,15 +80,14 @@ pub(crate) struct Table {
     sites: Sites,
     records: Slab<Record>,
     members: Slab<Member>,
-    /// Names of the tasks that have one.
     names: Slab<Box<str>>,
-    /// How many records, members and names were left when memory was last given back.
+    /// The numbers of records, members and names when memory was last given back.
     shrunk_to: [usize; 3],
     /// State of the generator that picks from the ready queues, if the order is seeded.
     seed: Option<u64>,
-    /// How often a waiting task became ready.
+    /// The number of wakes that had an effect.
     wakes: u64,
-    /// Set once, by `close`: nothing is queued any more.
+    /// Set once, by `close`: from then on nothing is queued.
     closed: bool,
 }
 
@@ -105,7 +111,8 @@ impl Table {
         }
     }
 
-    /// Moves a task in, queued. `Err` gives it back if every slot is taken, or the runtime is being dropped.
+    /// Moves a task in, queued. `Err` returns it if every slot is taken or the runtime is being
+    /// dropped.
     #[inline]
     pub(crate) fn insert(
         &mut self,
@@ -136,7 +143,8 @@ impl Table {
         Ok((key, number))
     }
 
-    /// Gives a member of a scope a slot, queued. It stays with the scope, which calls it `index`. `None` if every slot is taken.
+    /// Gives a scope's member a slot, queued. The scope keeps the future, under the number `index`.
+    /// `None` if every slot is taken.
     pub(crate) fn insert_member(
         &mut self,
         queue: QueueId,
@@ -158,7 +166,7 @@ impl Table {
         Some((key, number))
     }
 
-    /// Begins a `block_on`: its future is queued. It stays where `block_on` pinned it.
+    /// Begins a `block_on`: queues its future, which stays pinned in `block_on`.
     pub(crate) fn begin_root(&mut self) -> TaskKey {
         self.slots.set_id(ROOT, TaskId(self.next_id));
         self.next_id += 1;
@@ -166,7 +174,7 @@ impl Table {
         let is_queued = slot.state & QUEUED != 0;
         slot.state |= WAITING | QUEUED;
         let key = slot.key(ROOT);
-        // The last one's place may still be in the queue, and then it is this one's.
+        // If the last `block_on` left its slot in the queue, this one takes over that place.
         if !is_queued {
             slot.next = NONE;
             self.push(ROOT, QueueId::FOREGROUND, false);
@@ -174,18 +182,18 @@ impl Table {
         key
     }
 
-    /// Ends what `begin_root` began. A place in the queue that is left is passed over by `pop`.
+    /// Ends a `block_on`. If its slot is still in the queue, `pop` skips it.
     pub(crate) fn end_root(&mut self) {
         let slot = self.slots.get_mut(ROOT);
         slot.end_tenancy(slot.state & QUEUED);
     }
 
-    /// Begins a scope: a queue of its own.
+    /// Begins a scope: adds its queue.
     pub(crate) fn add_queue(&mut self) -> QueueId {
         self.queues.add()
     }
 
-    /// Ends a scope with what is left of its members. Returns its owner, to be dropped.
+    /// Ends a scope: removes its remaining members and its queue. Returns its owner, to be dropped.
     pub(crate) fn remove_queue(&mut self, queue: QueueId, members: &[TaskKey]) -> Option<WakeTarget> {
         for &key in members {
             self.remove(key);
@@ -193,8 +201,9 @@ impl Table {
         self.queues.remove(queue).owner
     }
 
-    /// Marks a task ready, and with the first member of a scope the task that polls the scope. Nothing happens for a stale key or a task
-    /// that is ready already. Returns an owner that is no task of this table, to be woken outside the borrow.
+    /// Marks a task ready. For the first ready member of a scope, also marks the task that polls
+    /// the scope. Does nothing for a stale key or a task that is ready already. Returns an owner
+    /// that is not a task of this table, to be woken outside the borrow.
     #[inline(always)] // a call would be a tenth of a wake
     pub(crate) fn wake(&mut self, key: TaskKey) -> Option<Waker> {
         match self.mark_ready(key) {
@@ -215,7 +224,7 @@ impl Table {
     fn mark_ready(&mut self, key: TaskKey) -> Marked {
         let Some(slot) = self.slots.tenant(key) else { return Marked::No };
         match slot.state & (QUEUED | PHASE) {
-            // One that wakes itself is pushed when its poll is over.
+            // A task that wakes itself is pushed by `put_back`, after its poll.
             RUNNING => {
                 slot.state |= QUEUED;
                 self.wakes += 1;
@@ -233,8 +242,8 @@ impl Table {
         }
     }
 
-    /// As [`wake`](Self::wake), one task at a time, for hooks that are told of each. Returns the task that became ready, and who is to
-    /// be woken next.
+    /// Like [`wake`](Self::wake), but one task at a time, so that hooks can be told of each.
+    /// Returns the task that became ready, and the target to wake next.
     pub(crate) fn wake_and_tell(&mut self, key: TaskKey) -> (Option<TaskId>, Option<WakeTarget>) {
         match self.mark_ready(key) {
             Marked::No => (None, None),
@@ -243,18 +252,17 @@ impl Table {
         }
     }
 
-    /// How often a waiting task became ready.
     pub(crate) fn wakes(&self) -> u64 {
         self.wakes
     }
 
-    /// Who is to be woken because a member of a scope is ready.
+    /// Takes the owner to wake when a scope's member is ready.
     pub(crate) fn take_owner(&mut self, queue: QueueId) -> Option<WakeTarget> {
         self.queues.get_mut(queue).owner.take()
     }
 
-    /// The scope waits. Returns a waker to be dropped: the one before, or this one if it is to be woken at once because a member is
-    /// ready, and whether that is so.
+    /// Makes the scope wait for a wake, unless a member is ready. Returns whether one is, and a
+    /// waker to drop: the previous owner, or this one if it was not needed.
     pub(crate) fn set_owner(&mut self, queue: QueueId, owner: WakeTarget) -> (Option<WakeTarget>, bool) {
         let queue = self.queues.get_mut(queue);
         if !queue.is_empty() {
@@ -263,7 +271,7 @@ impl Table {
         (queue.owner.replace(owner), false)
     }
 
-    /// Begins a phase, or a scope's poll: tasks of the queue that were put off until then take part.
+    /// Begins a phase, or a scope's poll: moves the queue's later tasks to its ready ones.
     #[inline]
     pub(crate) fn take_up_later(&mut self, queue: QueueId) {
         if let Some((tail, next)) = self.queues.get_mut(queue).take_up_later() {
@@ -271,7 +279,7 @@ impl Table {
         }
     }
 
-    /// The next task of a queue to visit.
+    /// Takes the next task of a queue to visit.
     #[inline(always)] // a call would be a tenth of a short poll
     pub(crate) fn pop(&mut self, queue: QueueId) -> Option<Visit> {
         if self.seed.is_some() {
@@ -286,7 +294,7 @@ impl Table {
             let slot = self.slots.get_mut(number);
             ready.head = slot.next;
             if slot.state & PHASE == FREE {
-                // A `block_on` that has ended has left its place.
+                // A `block_on` that has ended left its slot here.
                 slot.state &= !QUEUED;
                 continue;
             }
@@ -299,7 +307,7 @@ impl Table {
         }
     }
 
-    /// A polled task is pending: back to its slot, and to the later chain of its queue if it was woken meanwhile.
+    /// Puts a pending task back into its slot, and into the later chain if its own poll woke it.
     #[inline(always)] // like `pop`
     pub(crate) fn put_back(&mut self, key: TaskKey, task: Option<Boxed>) {
         let slot = self.slots.get_mut(key.slot);
@@ -312,15 +320,17 @@ impl Table {
         }
     }
 
-    /// As [`put_back`](Self::put_back), for a member of a scope, which may have ended in that poll.
+    /// Like [`put_back`](Self::put_back), for a scope's member, whose scope may have ended in that
+    /// poll.
     pub(crate) fn put_back_member(&mut self, key: TaskKey) {
         if self.slots.find(key).is_some() {
             self.put_back(key, None);
         }
     }
 
-    /// A polled task is done. Its output waits for the handle, and the joiner is to be woken. `Err` gives the box back if there is no
-    /// handle: it is to be dropped, and then the slot freed by `remove`.
+    /// Ends a task that is done. Its output waits for the handle; the caller wakes the joiner.
+    /// `Err` returns the box if there is no handle: the caller drops it, then frees the slot by
+    /// `remove`.
     #[inline]
     pub(crate) fn finish(&mut self, key: TaskKey, task: Boxed) -> Result<Option<WakeTarget>, Boxed> {
         let slot = self.slots.get_mut(key.slot);
@@ -333,7 +343,8 @@ impl Table {
         Ok(record.and_then(|record| record.joiner.take()))
     }
 
-    /// A task that is in no queue is over, and its box is gone. Returns a joiner, to be dropped.
+    /// Frees the slot of a task whose box is gone and that is in no queue. Returns its joiner, to
+    /// be dropped.
     pub(crate) fn remove(&mut self, key: TaskKey) -> Option<WakeTarget> {
         let slot = self.slots.find(key)?;
         let about = std::mem::replace(&mut slot.about, About::NOTHING);
@@ -352,14 +363,15 @@ impl Table {
         joiner
     }
 
-    /// Has the loop, or its scope, drop the task on the next visit, which a `wake` brings about.
+    /// Marks a task to be dropped on its next visit; the caller also wakes it.
     pub(crate) fn mark_aborted(&mut self, key: TaskKey) {
         if let Some(slot) = self.slots.find(key) {
             slot.state |= ABORTED;
         }
     }
 
-    /// The handle is gone. Returns the joiner, to be dropped, and the box if the task was done: that is to be dropped as after `finish`.
+    /// Notes that the handle is gone. Returns the joiner, to be dropped, and the box of a done
+    /// task, to be dropped as after `finish`.
     pub(crate) fn detach(&mut self, key: TaskKey) -> (Option<WakeTarget>, Option<Boxed>) {
         let Some(slot) = self.slots.find(key) else { return (None, None) };
         slot.state &= !JOINABLE;
@@ -368,8 +380,8 @@ impl Table {
         (record.and_then(|record| record.joiner.take()), task)
     }
 
-    /// The state in which a handle finds its task. A done one is taken out; for any other, a joiner that is a task of this table is
-    /// set, and a waker is left to `set_joiner`.
+    /// The state in which a handle finds its task. Takes a done task out. For any other it sets the
+    /// joiner if that is a task of this table; a waker is left to `set_joiner`.
     #[inline]
     pub(crate) fn poll_join(&mut self, key: TaskKey, joiner: Result<TaskKey, &Waker>) -> JoinState {
         let Some(slot) = self.slots.find(key) else { return JoinState::Gone };
@@ -395,7 +407,8 @@ impl Table {
         }
     }
 
-    /// Sets who is woken when the task is done. Returns what is to be dropped: the one before, or this one if the task has gone.
+    /// Sets the joiner, woken when the task is done. Returns one to drop: the previous joiner, or
+    /// this one if the task is gone.
     pub(crate) fn set_joiner(&mut self, key: TaskKey, joiner: WakeTarget) -> Option<WakeTarget> {
         let Some(slot) = self.slots.find(key) else { return Some(joiner) };
         if let Some(record) = slot.about.record().and_then(|index| self.records.get_mut(index)) {
@@ -406,19 +419,19 @@ impl Table {
         None
     }
 
-    /// Where the scope keeps a member, or [`BODY`].
+    /// The index of a member among its scope's children, or [`BODY`].
     pub(crate) fn member_index(&mut self, key: TaskKey) -> Option<u32> {
         let about = self.slots.find(key)?.about;
         Some(self.members.get(about.member()?)?.index)
     }
 
-    /// The number of a live task. A scope's body has none of its own.
+    /// The id of a live task; `None` for a scope's body, which has no id.
     pub(crate) fn id(&mut self, key: TaskKey) -> Option<TaskId> {
         self.slots.find(key)?;
         (!self.is_body(key.slot)).then(|| self.slots.id(key.slot))
     }
 
-    /// Whether the task is to be visited: while it runs, whether it was woken meanwhile.
+    /// Whether the task is in a queue or, while it runs, was woken during its poll.
     pub(crate) fn is_queued(&mut self, key: TaskKey) -> bool {
         self.slots.find(key).is_some_and(|slot| slot.state & QUEUED != 0)
     }
@@ -428,20 +441,20 @@ impl Table {
         self.slots.find(key).is_some_and(|slot| slot.state & PHASE != DONE)
     }
 
-    /// Whether any task of the queue can be visited in this phase.
+    /// Whether the queue has a task to visit in this phase.
     #[inline]
     pub(crate) fn has_more(&self, queue: QueueId) -> bool {
         !self.queues.get(queue).ready.is_empty()
     }
 
-    /// Whether any task of the queue can be visited in this phase or the queue's next one.
+    /// Whether the queue has a task to visit, in this phase or the next.
     #[inline]
     pub(crate) fn has_ready(&self, queue: QueueId) -> bool {
         !self.queues.get(queue).is_empty()
     }
 
-    /// Takes the box of any one task out, for the end of the runtime; the slot is to be freed by `remove`. Starts at slot `from` and
-    /// says where to go on.
+    /// Takes out the box of the first task at or after slot `from`, for the end of the runtime, and
+    /// moves `from` past it. The caller frees the slot by `remove`.
     pub(crate) fn take_next(&mut self, from: &mut u32) -> Option<(TaskKey, Option<Boxed>)> {
         let number = self.slots.taken_from((*from).max(ROOT + 1)).next()?;
         *from = number + 1;
@@ -449,7 +462,7 @@ impl Table {
         Some((slot.key(number), slot.task.take()))
     }
 
-    /// Gives memory back that a burst of tasks has left. Called when there is nothing else to do.
+    /// Gives back the memory of a burst of tasks. Called when the loop is idle.
     pub(crate) fn shrink(&mut self) {
         if self.slots.is_wasteful() {
             self.slots.shrink();
@@ -460,18 +473,18 @@ impl Table {
         slabs::shrink(&mut self.names, names);
     }
 
-    /// Tasks in the table, `block_on`'s future among them.
+    /// The number of tasks in the table, `block_on`'s future included.
     pub(crate) fn live(&self) -> usize {
         let root_is_free = self.slots.get(ROOT).state & PHASE == FREE;
         self.slots.live() - usize::from(root_is_free)
     }
 
-    /// The generation with which the next runtime of this number begins: none was given out with it.
+    /// The generation with which the next runtime of this number begins.
     pub(crate) fn next_generation(&self) -> u32 {
         self.slots.last_generation()
     }
 
-    /// The runtime ends: nothing is visited any more, whoever wakes it.
+    /// Refuses new tasks and ignores wakes from now on: the runtime is being dropped.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
@@ -487,7 +500,7 @@ impl Table {
         Some(self.describe(key.slot))
     }
 
-    /// The cold facts of every task that waits, oldest first.
+    /// The cold facts of every task that is not done, oldest first.
     pub(crate) fn describe_all(&self) -> Vec<Current> {
         let waits = |number: &u32| !self.is_body(*number) && self.slots.get(*number).state & PHASE != DONE;
         let mut all: Vec<_> =
@@ -496,7 +509,7 @@ impl Table {
         all
     }
 
-    /// A scope's body is part of the task that owns the scope.
+    /// Whether the slot is that of a scope's body, which is part of the scope's owner.
     fn is_body(&self, number: u32) -> bool {
         let member = self.slots.get(number).about.member();
         member.is_some_and(|index| self.members[index].index == BODY)
@@ -516,7 +529,7 @@ impl Table {
         Current { id: self.slots.id(number), name, location }
     }
 
-    /// Puts a slot that links to none at the end of a queue: of what runs in this phase, or of what runs in the next.
+    /// Appends a slot, whose `next` is `NONE`, to the queue's ready or later chain.
     #[inline(always)] // like `pop`
     fn push(&mut self, number: u32, queue: QueueId, later: bool) {
         let later = later || queue == QueueId::DEFERRED;
@@ -530,38 +543,34 @@ impl Table {
         }
     }
 
-    /// Makes a slot that is picked by the seed the first of a queue.
+    /// Makes a slot picked by the seed the first of its queue.
     #[cold]
     fn bring_forward(&mut self, queue: QueueId) {
-        let mut ready = self.queues.get(queue).ready;
-        let count = self.chain(ready).take(PICK_WINDOW as usize).count() as u32;
+        let head = self.queues.get(queue).ready.head;
+        let or_end = |number: u32| (number != NONE).then_some(number);
+        let ready = std::iter::successors(or_end(head), |&number| or_end(self.slots.get(number).next));
+        let count = ready.take(PICK_WINDOW).count() as u32;
         if count == 0 {
             return;
         }
-        let (mut before, mut number) = (NONE, ready.head);
+        let (mut before, mut number) = (NONE, head);
         for _ in 0..self.pick(count).unwrap_or(0) {
             before = number;
             number = self.slots.get(number).next;
         }
         if before != NONE {
-            let next = std::mem::replace(&mut self.slots.get_mut(number).next, ready.head);
+            let next = std::mem::replace(&mut self.slots.get_mut(number).next, head);
             self.slots.get_mut(before).next = next;
-            ready.bring_forward(number, before, next);
-            self.queues.get_mut(queue).ready = ready;
+            let ready = &mut self.queues.get_mut(queue).ready;
+            ready.head = number;
+            if next == NONE {
+                ready.tail = before;
+            }
         }
     }
 
-    /// The numbers of the slots in a chain.
-    fn chain(&self, chain: Chain) -> impl Iterator<Item = u32> {
-        let or_end = |number: u32| (number != NONE).then_some(number);
-        std::iter::successors(or_end(chain.head), move |&number| or_end(self.slots.get(number).next))
-    }
-
-    /// A number below `len`, which is not 0, if the order is seeded.
+    /// A pseudo-random number below `len`, which must not be 0; `None` if the order is not seeded.
     pub(crate) fn pick(&mut self, len: u32) -> Option<u32> {
         self.seed.as_mut().map(|counter| random::pick(counter, len))
     }
 }
-
-/// How far into the queue a seeded pick may reach: the walk there costs a step each.
-const PICK_WINDOW: u32 = 64;

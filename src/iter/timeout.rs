@@ -79,7 +79,7 @@ impl<S: Stream> Stream for Timeout<S> {
             return Poll::Pending;
         }
         (*this.sleep, *this.put_off) = (None, false);
-        Poll::Ready(Some(Err(Elapsed::new())))
+        Poll::Ready(Some(Err(Elapsed)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

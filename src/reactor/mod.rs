@@ -1,18 +1,20 @@
-//! The reactor: asks the operating system which descriptors are ready, and remembers the answers.
+//! The reactor: polls the operating system for ready descriptors, and remembers the readiness.
 //!
-//! Every descriptor somebody waited for has a [`Source`] in a slab, and its token in the selector is that place and a generation, so
-//! an event for a descriptor that was closed meanwhile finds another generation and is dropped. The selector reports edges: it says once
-//! that a socket became readable, and we remember it until a read says "would block". So the usual order is not "ask, then
-//! read" but "read, and only if that fails, register and wait"; a socket whose reads always succeed is never registered.
+//! Every registered descriptor has a [`Source`] in a slab. Its token in the selector is the slab
+//! index and a generation, so an event for a descriptor closed meanwhile finds another generation
+//! and is dropped. The selector is edge-triggered: it reports once that a socket became readable,
+//! and the source remembers that until a read would block. An operation registers its descriptor
+//! only when it would block for the first time.
 //!
 //! ```text
-//!     source.rs    one descriptor: what it is ready for, who waits
-//!     mod.rs       all of them, and the call that fills them in
+//!     source.rs    one descriptor: its readiness and its waiters
+//!     mod.rs       all descriptors, and the call that polls the system
 //! ```
 //!
 //! # Invariants
 //!
-//! - Nothing here calls a waker or drops one of the user's: `poll`, `deregister` and `clear` hand them to the caller.
+//! - No waker is called here, and no user's waker dropped: `poll`, `deregister` and `clear` hand
+//!   them to the caller.
 //! - A source is deregistered before its descriptor is closed.
 
 pub(crate) mod source;
@@ -29,14 +31,14 @@ use slab::Slab;
 use crate::slabs;
 pub(crate) use source::{Direction, Source};
 
-/// Events taken from the system at a time: enough that a busy server asks once per hundreds of events, small enough (12 KiB) for a
-/// runtime that is created often.
+/// Events taken from the system at a time: enough that a busy server polls once per hundreds of
+/// events, small enough (12 KiB) for runtimes that are created often.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// The token of the call that wakes the loop. No source has it: its place would be beyond any slab.
+/// The token of the wake-up call. No source has it: its index would be beyond any slab.
 const WAKE: Token = Token(usize::MAX);
 
-/// A source: its place in the slab, and which of the place's tenants it is.
+/// The key of a source: its index in the slab, and a generation that tells tenants apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourceKey {
     slot: u32,
@@ -57,9 +59,9 @@ pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     sources: Slab<SourceEntry>,
-    /// How many sources were left when memory was last given back.
+    /// The number of sources when memory was last given back.
     shrunk_to: usize,
-    /// Stamped on each source when it is registered.
+    /// The generation of the next source to be registered.
     next_generation: u32,
 }
 
@@ -70,7 +72,7 @@ struct SourceEntry {
 }
 
 impl Reactor {
-    /// A reactor, a second handle of its selector, and the waker that ends its sleep.
+    /// A reactor, a second handle to its selector, and the waker that ends its sleep.
     pub(crate) fn new() -> Result<(Self, Registry, mio::Waker)> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
@@ -85,26 +87,32 @@ impl Reactor {
         Ok((reactor, registry, waker))
     }
 
-    /// Adds a descriptor. The selector reports what it is ready for already with the next poll.
+    /// Adds a descriptor. The next poll reports its current readiness.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if the descriptor is registered; the first registration stays as it is.
+    /// `AlreadyExists` if the descriptor is registered already; that registration stays as it is.
     pub(crate) fn register(&mut self, fd: RawFd) -> Result<SourceKey> {
+        // Every event: a source is registered once, for both directions. Priority makes urgent data
+        // visible.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let interest = interest | Interest::PRIORITY;
         let entry = self.sources.vacant_entry();
         let key = SourceKey { slot: entry.key() as u32, generation: self.next_generation };
-        self.poll.registry().register(&mut SourceFd(&fd), key.token(), interest())?;
+        self.poll.registry().register(&mut SourceFd(&fd), key.token(), interest)?;
         self.next_generation = self.next_generation.wrapping_add(1);
         entry.insert(SourceEntry { generation: key.generation, fd, source: Source::default() });
         Ok(key)
     }
 
-    /// Removes a descriptor, which must still be open, and hands out those who waited for it.
+    /// Removes a descriptor, which must still be open, and returns the wakers of its waiters.
     pub(crate) fn deregister(&mut self, key: SourceKey) -> Vec<Waker> {
         let mut wakers = Vec::new();
         if self.source(key).is_some() {
             let mut entry = self.sources.remove(key.slot as usize);
-            // Fails if the user has closed the descriptor behind our back; then the system has removed it already.
+            // Fails if the user closed the descriptor behind our back: the system has removed it
+            // then.
             let _closed = self.poll.registry().deregister(&mut SourceFd(&entry.fd));
             entry.source.take_all(&mut wakers);
         }
@@ -116,10 +124,11 @@ impl Reactor {
         (entry.generation == key.generation).then_some(&mut entry.source)
     }
 
-    /// Asks the system for events, at most `timeout`, and appends the wakers of those who waited for them. Says how many there were.
+    /// Polls the system for events, waits at most `timeout`, and appends the wakers of their
+    /// waiters to `woken`. Returns the number of events.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>, woken: &mut Vec<Waker>) -> Result<usize> {
         if let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            // A signal is as good a reason to look around as an event: epoll_wait(2), EINTR.
+            // A signal ends the wait like an event: epoll_wait(2), EINTR.
             return if error.kind() == std::io::ErrorKind::Interrupted { Ok(0) } else { Err(error) };
         }
         let mut count = 0;
@@ -128,19 +137,19 @@ impl Reactor {
             let key = SourceKey::from_token(event.token());
             if let Some(entry) = self.sources.get_mut(key.slot as usize) {
                 if entry.generation == key.generation {
-                    entry.source.happened(event, woken);
+                    entry.source.on_event(event, woken);
                 }
             }
         }
         Ok(count)
     }
 
-    /// Gives memory back that a burst of sources has left. Called when there is nothing else to do.
+    /// Gives back the memory of a burst of sources. Called when the loop is idle.
     pub(crate) fn shrink(&mut self) {
         slabs::shrink(&mut self.sources, &mut self.shrunk_to);
     }
 
-    /// Whether no source is registered, so that the system has nothing to tell.
+    /// Whether no source is registered, so that the system has no event to report.
     pub(crate) fn is_idle(&self) -> bool {
         self.sources.is_empty()
     }
@@ -149,7 +158,7 @@ impl Reactor {
         self.sources.len()
     }
 
-    /// Removes every source, for the end of the runtime, and hands out those who waited.
+    /// Removes every source, for the end of the runtime, and returns the wakers of their waiters.
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
         for mut entry in self.sources.drain() {
@@ -158,12 +167,4 @@ impl Reactor {
         }
         wakers
     }
-}
-
-/// Everything: a source is registered once, for both directions. Priority is asked for so that urgent data shows as such.
-fn interest() -> Interest {
-    let both = Interest::READABLE | Interest::WRITABLE;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let both = both | Interest::PRIORITY;
-    both
 }

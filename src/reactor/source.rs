@@ -1,19 +1,21 @@
-//! One descriptor: what it is ready for, and who waits for it.
+//! One descriptor: its readiness and its waiters.
 //!
-//! The two directions are independent. Each remembers that the system reported it ready, until an operation would block. There may
-//! be any number of waiters: each async operation in flight is one, entered under a ticket its drop removes; the `poll_*` methods
-//! share one more place, where the last waker wins, as the traits of the ecosystem prescribe.
+//! The two directions are independent. Each remembers that the system reported it ready, until an
+//! operation would block. It may have any number of waiters. Each async operation in flight is one,
+//! under a ticket that the operation's drop removes. The `poll_*` methods share one more place,
+//! where the last waker wins, as the traits of the ecosystem prescribe.
 //!
 //! # Ticks
 //!
-//! "Would block" proves that the direction is not ready only if nothing was reported since the operation began. So each report
-//! counts up the direction's tick, and readiness is cleared only by the tick it was seen with.
+//! "Would block" proves that a direction is not ready only if the system has reported nothing since
+//! the operation began. So each report increments the direction's tick, and an operation clears the
+//! readiness only if the tick is still the one it saw.
 
 use std::task::Waker;
 
 use mio::event::Event;
 
-/// Which way the bytes go.
+/// The direction of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -29,9 +31,9 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 struct Side {
     ready: bool,
-    /// The last event said more than "there are bytes": an end, an error, urgent data. A short read proves nothing then.
+    /// The last event reported an end, an error or urgent data. A short read proves nothing then.
     special: bool,
-    /// Counts reports.
+    /// The number of reports.
     tick: u64,
     polled_by: Option<Waker>,
     waiters: Vec<(Ticket, Waker)>,
@@ -42,7 +44,7 @@ struct Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
-/// What an operation saw before it began.
+/// The readiness that an operation saw before it began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) ready: bool,
@@ -57,10 +59,11 @@ impl Source {
         }
     }
 
-    /// Remembers what an event reports and hands out those who waited for it.
+    /// Remembers the readiness that an event reports, and appends the wakers of its waiters.
     ///
-    /// An error concerns both directions, and so does the end of both (`EPOLLHUP`); the end of one (`EPOLLRDHUP`) only that one.
-    pub(crate) fn happened(&mut self, event: &Event, woken: &mut Vec<Waker>) {
+    /// An error concerns both directions, and so does the end of both (`EPOLLHUP`). The end of the
+    /// read side (`EPOLLRDHUP`) concerns only that.
+    pub(crate) fn on_event(&mut self, event: &Event, woken: &mut Vec<Waker>) {
         let ended = event.is_read_closed() || event.is_error() || event.is_priority();
         if event.is_readable() || ended {
             self.read.report(ended, woken);
@@ -76,7 +79,7 @@ impl Source {
         Seen { ready: side.ready, tick: side.tick }
     }
 
-    /// An operation begun after `seen` would block.
+    /// Notes that an operation begun after `seen` would block.
     pub(crate) fn would_block(&mut self, direction: Direction, seen: Seen) {
         let side = self.side(direction);
         if side.tick == seen.tick {
@@ -84,15 +87,16 @@ impl Source {
         }
     }
 
-    /// A stream took or gave less than it was offered, so the next operation would block: the system has nothing left, and will
-    /// report when that changes. Not so if the last report was of an end or an error, which is still to be read.
+    /// Notes that a stream moved fewer bytes than it was offered, so the next operation would
+    /// block, and the system reports when that changes. Does nothing if the last report was of an
+    /// end, an error or urgent data, which is still to be read.
     pub(crate) fn drained(&mut self, direction: Direction, seen: Seen) {
         if !self.side(direction).special {
             self.would_block(direction, seen);
         }
     }
 
-    /// Adds a waiter.
+    /// Adds a waiter, and returns the ticket under which it is known.
     pub(crate) fn wait(&mut self, direction: Direction, waker: Waker) -> Ticket {
         let side = self.side(direction);
         let ticket = Ticket(side.next_ticket);
@@ -107,18 +111,19 @@ impl Source {
         waiters.find(|(one, _)| *one == ticket).map(|(_, waker)| waker)
     }
 
-    /// Removes a waiter and hands out its waker.
+    /// Removes a waiter and returns its waker.
     pub(crate) fn stop_waiting(&mut self, direction: Direction, ticket: Ticket) -> Option<Waker> {
         let waiters = &mut self.side(direction).waiters;
         let place = waiters.iter().position(|(one, _)| *one == ticket)?;
         Some(waiters.remove(place).1)
     }
 
-    /// The place of the `poll_*` methods.
+    /// The one waker that the `poll_*` methods share.
     pub(crate) fn polled_by(&mut self, direction: Direction) -> &mut Option<Waker> {
         &mut self.side(direction).polled_by
     }
 
+    /// Removes every waiter, of both directions.
     pub(crate) fn take_all(&mut self, wakers: &mut Vec<Waker>) {
         self.read.take_waiters(wakers);
         self.write.take_waiters(wakers);
@@ -137,7 +142,7 @@ impl Side {
         if let Some(waker) = self.polled_by.take() {
             wakers.push(waker);
         }
-        // An event usually reports both directions, and mostly one of them is waited for.
+        // An event usually reports both directions, and usually only one has a waiter.
         if !self.waiters.is_empty() {
             wakers.extend(self.waiters.drain(..).map(|(_, waker)| waker));
         }

@@ -353,7 +353,8 @@ impl Runtime {
             let is_unfinished = task.as_mut().output().is_none();
             let has_panicked = parts.drop_detached(key, task);
             if let (true, Some(id)) = (is_unfinished, id) {
-                parts.tell_ended_id(id, if has_panicked { TaskEnd::Panicked } else { TaskEnd::Aborted });
+                let how = if has_panicked { TaskEnd::Panicked } else { TaskEnd::Aborted };
+                parts.tell(|hooks| hooks.ended(id, how));
             }
         }
     }

@@ -1,23 +1,22 @@
 //! Several futures in one task: [`join`] waits for all, [`try_join`] for all or the first error,
 //! [`race`] for the first.
 //!
-//! Each poll begins with another branch than the one before, and ends where the budget does; the
-//! next one goes on there. So a branch that is always ready never keeps another from being polled.
-//! Where the first poll begins is as good as drawn by lot, so that of one race after the other, in
-//! a loop, each of two that are always ready wins its half, whatever other races are run between
-//! them.
+//! Each poll begins one branch later than the poll before. If the budget runs out, the next poll
+//! goes on with the first branch not polled. So a branch that is always ready never keeps another
+//! from being polled. The first poll begins with a pseudo-random branch. So if two branches are
+//! always ready and race in a loop, each wins about half of the races, whatever other races run in
+//! between.
 //!
 //! # How it works
 //!
-//! The branches of a tuple stand in the future itself, as its local variables, so nothing is
-//! allocated; a vector's or an array's are boxed one by one, since an element of a slice cannot be
-//! pinned without. Either way [`poll_in_turn`] decides whose turn it is, and asks for a branch by
-//! its number. A branch that is ready is dropped at once and its output takes its place, so that
-//! whatever it held (a lock, a permit) is free for the others, and it is never polled again.
+//! The branches of a tuple are local variables of the future, so nothing is allocated. Those of a
+//! vector or an array are boxed one by one, since an element of a slice cannot be pinned otherwise.
+//! Either way [`poll_in_turn`] decides the order, and polls branches by number. A ready branch is
+//! dropped at once and its output takes its place. So anything it held (a lock, a permit) is free
+//! for the others, and it is never polled again.
 //!
-//! All branches are polled when any of them is woken: they share their task's waker. Where that is
-//! too much, because there are hundreds, spawn tasks or use a [`scope`](super::scope()): their
-//! wakes are told apart.
+//! All branches share their task's waker, so a wake of one polls them all. For hundreds of futures,
+//! spawn tasks or use a [`scope`](super::scope()): their wakes are told apart.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -29,20 +28,19 @@ use crate::event_loop::context;
 use crate::executor::budget;
 use crate::executor::random::{GOLDEN_RATIO, scramble};
 
-/// Waits for several futures, and gives their outputs in the order of the futures.
+/// Waits for several futures, and returns their outputs in the order of the futures.
 ///
 /// `futures` is a tuple of 2 to 8 futures of any types, or a `Vec` or an array of one type. Each
-/// future is dropped as soon as it is ready. All of them are polled whenever one is woken, another
-/// one first each time, and none is held up by another that uses up the task's
-/// [budget](super::has_budget). A tuple needs no allocation, a vector and an array one for each
-/// future.
+/// future is dropped as soon as it is ready. All of them are polled whenever one is woken,
+/// beginning with another one each time. A future that uses up the task's
+/// [budget](super::has_budget) does not hold up the others. A tuple needs no allocation, a vector
+/// or an array one for each future.
 ///
-/// A panic of one of them drops the others and goes on to the caller.
+/// A panic of one future drops the others and goes on to the caller.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch and the outputs there are already. A branch loses what dropping
-/// it loses.
+/// Dropping it drops every branch, whose own cancel safety applies, and the outputs already there.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -68,13 +66,12 @@ pub async fn join<J: Join>(futures: J) -> J::Output {
 ///
 /// # Errors
 ///
-/// The first error, by time; within one poll, that of the branch polled first, which is another one
-/// each time.
+/// The first error in time. Among branches that fail in the same poll it is the error of the branch
+/// polled first, and each poll begins with another branch.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch and the outputs there are already. So does an error. A branch
-/// loses what dropping it loses.
+/// As [`join`]. An error drops the other branches and outputs as well.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -82,8 +79,8 @@ pub async fn join<J: Join>(futures: J) -> J::Output {
 /// postlude::run(async {
 ///     let both = try_join((async { Ok::<_, &str>(1) }, async { Ok("two") })).await;
 ///     assert_eq!(both, Ok((1, "two")));
-///     let one = try_join((std::future::pending::<Result<(), _>>(), async { Err::<(), _>("no") })).await;
-///     assert_eq!(one, Err("no"));
+///     let endless = std::future::pending::<Result<(), _>>();
+///     assert_eq!(try_join((endless, async { Err::<(), _>("no") })).await, Err("no"));
 /// })
 /// # }
 /// ```
@@ -91,13 +88,11 @@ pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
     futures.try_join().await
 }
 
-/// Waits for the first of several futures, and gives its place and output. The others are dropped
+/// Waits for the first of several futures, and returns its index and output. The others are dropped
 /// before it returns.
 ///
-/// `futures` is a tuple of 2 to 8 futures with the same output, or a `Vec` or an array. All of them
-/// are polled whenever one is woken, another one first each time, so none is held up by another.
-/// Never ready if there are none. A tuple needs no allocation, a vector and an array one for each
-/// future.
+/// `futures` is a tuple of 2 to 8 futures with the same output, or a `Vec` or an array. They are
+/// polled, and allocated, as by [`join`]. A race of no futures is never ready.
 ///
 /// In a loop, a branch that is ready without an event wins round after round, and the loop never
 /// sleeps. Leave the loop at the `None` of a channel or a stream that has ended. For sets that may
@@ -106,13 +101,14 @@ pub async fn try_join<J: TryJoin>(futures: J) -> Result<J::Output, J::Error> {
 /// likewise: `async { if done { pending().await } else { next.await } }`.
 ///
 /// The losers are dropped, so a lock or a permit that one of them held is free after the race. A
-/// branch given as `&mut future` lives on unpolled with its locks, and code after the race that
+/// branch given as `&mut future` lives on unpolled and keeps its locks: code after the race that
 /// waits for the same lock waits for ever. Give such a future a task of its own, or go on polling
 /// it.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops every branch; the losers lose what dropping them loses.
+/// Dropping it drops every branch, whose own cancel safety applies. The end of the race drops the
+/// losers in the same way.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -189,8 +185,8 @@ impl<F: Future> Branch<F> {
         Self::Running { future }
     }
 
-    /// Polls the future, if it still runs. Ready when it has ended; true if its output is one that
-    /// decides for all.
+    /// Polls the future, unless it has ended. Ready once it has ended; true if its output, new in
+    /// this poll, decides for all branches.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, decides: fn(&F::Output) -> bool) -> Poll<bool> {
         let BranchProjection::Running { future } = self.as_mut().project() else { return Poll::Ready(false) };
         let output = ready!(future.poll(cx));
@@ -208,48 +204,43 @@ impl<F: Future> Branch<F> {
 }
 
 /// Polls `count` branches by their numbers, beginning with `first`, which moves on. Ready with the
-/// number of one that decides for all, or with `None` when all have ended.
+/// number of a branch that decides for all, or with `None` when all have ended.
 fn poll_in_turn(
-    first: &mut usize,
-    count: usize,
-    cx: &mut Context<'_>,
-    poll: impl FnMut(usize, &mut Context<'_>) -> Poll<bool>,
-) -> Poll<Option<usize>> {
-    ready!(budget::poll_available(cx));
-    let before = budget::left();
-    let decider = ready!(poll_each(first, count, cx, poll));
-    budget::spend_unless_spent(before);
-    Poll::Ready(decider)
-}
-
-fn poll_each(
     first: &mut usize,
     count: usize,
     cx: &mut Context<'_>,
     mut poll: impl FnMut(usize, &mut Context<'_>) -> Poll<bool>,
 ) -> Poll<Option<usize>> {
+    ready!(budget::poll_available(cx));
+    let before = budget::left();
     let begin = *first;
     *first = (begin + 1) % count.max(1);
-    let mut all_ended = true;
+    let mut settled = Poll::Ready(None);
     for step in 0..count {
         let number = (begin + step) % count;
         if !budget::has_budget() {
-            // The rest would only say `Pending`: they come first in the next poll.
+            // The remaining branches would only return `Pending`: the next poll begins with them.
             *first = number;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         match poll(number, cx) {
-            Poll::Ready(true) => return Poll::Ready(Some(number)),
+            Poll::Ready(true) => {
+                settled = Poll::Ready(Some(number));
+                break;
+            }
             Poll::Ready(false) => {}
-            Poll::Pending => all_ended = false,
+            Poll::Pending => settled = Poll::Pending,
         }
     }
-    if all_ended { Poll::Ready(None) } else { Poll::Pending }
+    if settled.is_ready() {
+        budget::spend_unless_spent(before);
+    }
+    settled
 }
 
-/// Picked by the seed, if there is one, else by a counter: per runtime, so that nothing depends on
-/// what ran before in the process.
+/// The branch to poll first, picked by the seed if there is one, otherwise by a counter. The
+/// counter is the runtime's, so that the pick does not depend on other runtimes of the process.
 fn first_branch(count: usize) -> usize {
     let Some(parts) = context::current().filter(|_| count > 0) else { return 0 };
     let picked = parts.tasks.borrow_mut().pick(count as u32);
@@ -257,23 +248,15 @@ fn first_branch(count: usize) -> usize {
     picked.map_or_else(counted, |number| number as usize)
 }
 
-/// One of `count` branches for the race of this number, pseudo-random.
+/// A pseudo-random branch, of `count`, for the race with this number.
 ///
-/// The number itself, modulo `count`, would be in step with the program: of two tasks that race in
-/// turns one has all the even numbers, and the same branch wins all of its races. An even spread,
-/// by steps of the golden ratio, knows no such period, but still goes wrong where the outcome of
-/// one race decides whether there is another one in between. A hash is in step with nothing.
+/// The number modulo `count` would be in step with the program: if two tasks race alternately, one
+/// has all the even numbers, and the same branch wins all of its races. Steps of the golden ratio
+/// have no such period, but fail where the outcome of one race decides whether another race comes
+/// in between. A hash is in step with nothing.
 fn spread(race: u64, count: usize) -> usize {
     let place = scramble(race.wrapping_mul(GOLDEN_RATIO));
     ((u128::from(place) * count as u128) >> u64::BITS) as usize
-}
-
-fn never<T>(_: &T) -> bool {
-    false
-}
-
-fn always<T>(_: &T) -> bool {
-    true
 }
 
 #[cold]
@@ -281,8 +264,25 @@ fn lost() -> ! {
     unreachable!("a branch that has ended has left its output")
 }
 
-/// Implements the three for tuples. The letters name the futures' types, the variables, and the
-/// values' types behind a `Result`.
+/// Moves a tuple's futures into pinned branches, in variables named after their types, and polls
+/// them until one decides for all or all have ended. Binds the number of the decider.
+macro_rules! settle_tuple {
+    (let $decider:pat = $futures:ident, $count:literal, $decides:expr, $($number:literal $F:ident),+) => {
+        let ($($F,)+) = $futures;
+        $(let mut $F = pin!(Branch::new($F));)+
+        let mut first = first_branch($count);
+        let $decider = poll_fn(|cx| {
+            poll_in_turn(&mut first, $count, cx, |number, cx| match number {
+                $($number => $F.as_mut().poll(cx, $decides),)+
+                _ => Poll::Pending,
+            })
+        })
+        .await;
+    };
+}
+
+/// Implements the three traits for tuples. The letters name the types of the futures, the
+/// variables, and the value types of the futures' results.
 macro_rules! tuple {
     ($count:literal: $($number:literal $F:ident $T:ident),+) => {
         impl<$($F: Future),+> sealed::Sealed for ($($F,)+) {}
@@ -292,16 +292,7 @@ macro_rules! tuple {
             type Output = ($($F::Output,)+);
 
             async fn join(self) -> Self::Output {
-                let ($($F,)+) = self;
-                $(let mut $F = pin!(Branch::new($F));)+
-                let mut first = first_branch($count);
-                poll_fn(|cx| {
-                    poll_in_turn(&mut first, $count, cx, |number, cx| match number {
-                        $($number => $F.as_mut().poll(cx, never),)+
-                        _ => Poll::Pending,
-                    })
-                })
-                .await;
+                settle_tuple!(let _ = self, $count, |_| false, $($number $F),+);
                 ($($F.as_mut().take().unwrap_or_else(|| lost()),)+)
             }
         }
@@ -315,16 +306,7 @@ macro_rules! tuple {
             type Error = Error;
 
             async fn try_join(self) -> Result<Self::Output, Error> {
-                let ($($F,)+) = self;
-                $(let mut $F = pin!(Branch::new($F));)+
-                let mut first = first_branch($count);
-                poll_fn(|cx| {
-                    poll_in_turn(&mut first, $count, cx, |number, cx| match number {
-                        $($number => $F.as_mut().poll(cx, Result::is_err),)+
-                        _ => Poll::Pending,
-                    })
-                })
-                .await;
+                settle_tuple!(let _ = self, $count, Result::is_err, $($number $F),+);
                 $(let $T = $F.as_mut().take().transpose()?;)+
                 Ok(($($T.unwrap_or_else(|| lost()),)+))
             }
@@ -335,16 +317,7 @@ macro_rules! tuple {
             type Output = Output;
 
             async fn race(self) -> (usize, Output) {
-                let ($($F,)+) = self;
-                $(let mut $F = pin!(Branch::new($F));)+
-                let mut first = first_branch($count);
-                let winner = poll_fn(|cx| {
-                    poll_in_turn(&mut first, $count, cx, |number, cx| match number {
-                        $($number => $F.as_mut().poll(cx, always),)+
-                        _ => Poll::Pending,
-                    })
-                })
-                .await;
+                settle_tuple!(let winner = self, $count, |_| true, $($number $F),+);
                 let outputs = [$($F.as_mut().take()),+];
                 match (winner, outputs.into_iter().flatten().next()) {
                     (Some(number), Some(output)) => (number, output),
@@ -369,7 +342,7 @@ fn boxed<F: Future>(future: F) -> BoxedBranch<F> {
     Box::pin(Branch::new(future))
 }
 
-/// Polls boxed branches until one decides for all, and gives its number, or until all have ended.
+/// Polls boxed branches until one decides for all, and returns its number, or until all have ended.
 async fn settle<F: Future>(branches: &mut [BoxedBranch<F>], decides: fn(&F::Output) -> bool) -> Option<usize> {
     let count = branches.len();
     let mut first = first_branch(count);
@@ -377,11 +350,11 @@ async fn settle<F: Future>(branches: &mut [BoxedBranch<F>], decides: fn(&F::Outp
 }
 
 async fn settle_race<F: Future>(branches: &mut [BoxedBranch<F>]) -> (usize, F::Output) {
-    let Some(winner) = settle(branches, always).await else { return std::future::pending().await };
+    let Some(winner) = settle(branches, |_| true).await else { return std::future::pending().await };
     (winner, branches[winner].as_mut().take().unwrap_or_else(|| lost()))
 }
 
-/// `Err` with the first error.
+/// Polls boxed branches until one fails, and returns its error, or until all have ended.
 async fn settle_results<T, E, F>(branches: &mut [BoxedBranch<F>]) -> Result<(), E>
 where
     F: Future<Output = Result<T, E>>,
@@ -405,7 +378,7 @@ impl<F: Future> Join for Vec<F> {
 
     async fn join(self) -> Self::Output {
         let mut branches: Vec<_> = self.into_iter().map(boxed).collect();
-        settle(&mut branches, never).await;
+        settle(&mut branches, |_| false).await;
         branches.into_iter().map(output).collect()
     }
 }
@@ -436,7 +409,7 @@ impl<F: Future, const N: usize> Join for [F; N] {
 
     async fn join(self) -> Self::Output {
         let mut branches = self.map(boxed);
-        settle(&mut branches, never).await;
+        settle(&mut branches, |_| false).await;
         branches.map(output)
     }
 }

@@ -1,15 +1,15 @@
-//! Cooperative cancellation: [`CancelToken`], and the tree its children form.
+//! Cooperative cancellation: [`CancelToken`], and the tree of its children.
 //!
-//! A token is a flag and a list of wakers. A child points to its parent; the parent has a weak
-//! entry for it, which the child's drop removes.
+//! A token is a flag and a list of wakers. A child points to its parent. The parent has a weak
+//! entry for the child, which the child's drop removes.
 //!
 //! # Invariants
 //!
-//! - A cancelled token has no waiters and no entries for children; a child made of it is born
-//!   cancelled.
+//! - A cancelled token has no waiters and no entries for children. A child made from it is
+//!   cancelled from the start.
 //! - Neither cancelling nor dropping recurses, so a chain of tokens may be as deep as memory
 //!   allows.
-//! - Flags are set, and wakers collected, for the whole tree before the first waker runs.
+//! - The flags of the whole tree are set, and its wakers collected, before the first waker runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -49,22 +49,23 @@ pub struct CancelToken {
 #[derive(Default)]
 struct Node {
     cancelled: Cell<bool>,
-    /// Who waits, by the order in which they came.
+    /// The waiters, in the order they came.
     waiters: RefCell<BTreeMap<u64, Waker>>,
     next_waiter: Cell<u64>,
     children: RefCell<Slab<Weak<Self>>>,
-    /// The parent, and the number of this node among its children. `None` for a root.
+    /// The parent, and the number of this node among the parent's children. `None` for a root, or
+    /// for a child that was cancelled from the start.
     parent: RefCell<Option<(Rc<Self>, usize)>>,
 }
 
 impl CancelToken {
-    /// A token that is not cancelled and has no parent.
+    /// A new token, not cancelled and without a parent.
     #[must_use]
     pub fn new() -> Self {
         Self { node: Rc::default() }
     }
 
-    /// A token that is cancelled with this one, and can be cancelled alone.
+    /// A child token: cancelling this one also cancels it, but it can be cancelled alone.
     #[must_use]
     pub fn child(&self) -> Self {
         let node = Rc::new(Node::default());
@@ -77,10 +78,9 @@ impl CancelToken {
         Self { node }
     }
 
-    /// Cancels the token and its children. Waiters are woken in the order they came, the parent's
-    /// first.
+    /// Cancels the token and its descendants. A second call does nothing.
     ///
-    /// A second call does nothing.
+    /// Each token's waiters are woken in the order they came, a parent's before its children's.
     pub fn cancel(&self) {
         let mut wakers = Vec::new();
         let mut nodes = vec![Rc::clone(&self.node)];
@@ -105,19 +105,20 @@ impl CancelToken {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses only its place among the waiters.
+    /// Dropping the future loses only its position among the waiters.
     pub fn cancelled(&self) -> Cancelled {
         Cancelled { node: Rc::clone(&self.node), waiter: None }
     }
 
     /// Runs `future` until the token is cancelled; then drops it and returns `None`.
     ///
-    /// The token goes first: a future that is ready in the poll that finds the token cancelled
-    /// gives `None`.
+    /// The token is checked first: a future that would be ready in the poll that finds the token
+    /// cancelled is not polled.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the call drops `future`, and loses what that loses.
+    /// Dropping the call drops `future`, whose own cancel safety applies. So does cancelling the
+    /// token.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -132,7 +133,7 @@ impl CancelToken {
     pub async fn run_until_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         let mut cancelled = self.cancelled();
-        // Out of budget the token is still looked at, though its answer is put off by a turn: once only.
+        // Check the token even without budget. Its result is put off by a turn then, but only once.
         let mut put_off = false;
         poll_fn(|cx| {
             let has_budget = budget::poll_available(cx).is_ready();
@@ -174,7 +175,7 @@ impl fmt::Debug for CancelToken {
 impl Drop for Node {
     fn drop(&mut self) {
         let mut parent = self.parent.take();
-        // A loop where the drop of a parent would recurse: a node whose link was taken ends its drop here.
+        // Loop, since dropping a parent would recurse. The drop of a node without a link ends here.
         while let Some((node, number)) = parent {
             node.children.borrow_mut().try_remove(number);
             parent = Rc::into_inner(node).and_then(|node| node.parent.take());
@@ -190,20 +191,15 @@ pub struct Cancelled {
 }
 
 impl Cancelled {
-    /// Stands in the list with this waker.
+    /// Enters the list of waiters with this waker, or replaces the waker there.
     fn wait(&mut self, cx: &Context<'_>) {
-        if self.is_known(cx.waker()) {
-            return;
-        }
-        let waker = cx.waker().clone();
         let waiter = *self.waiter.get_or_insert_with(|| self.node.next_waiter.replace(self.node.next_waiter.get() + 1));
-        let before = self.node.waiters.borrow_mut().insert(waiter, waker);
-        discard(before);
-    }
-
-    fn is_known(&self, waker: &Waker) -> bool {
-        let waiters = self.node.waiters.borrow();
-        self.waiter.and_then(|waiter| waiters.get(&waiter)).is_some_and(|known| known.will_wake(waker))
+        let is_known = self.node.waiters.borrow().get(&waiter).is_some_and(|known| known.will_wake(cx.waker()));
+        if !is_known {
+            let waker = cx.waker().clone();
+            let before = self.node.waiters.borrow_mut().insert(waiter, waker);
+            discard(before);
+        }
     }
 }
 

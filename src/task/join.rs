@@ -1,12 +1,13 @@
 //! Waiting for a task: [`JoinHandle`], which is plain data.
 //!
-//! A handle holds a key, not a pointer, and finds the task through the runtime that is current when it is polled. So it is `Send`
-//! whatever its task owns, and nothing is freed or kept alive by it but the slot in which the output waits.
+//! A handle holds a key, not a pointer, and finds the task through the runtime that is current when
+//! it is polled. So it is `Send` whatever its task owns, and keeps nothing alive but the slot in
+//! which the output waits.
 //!
-//! The handle also carries its runtime's serial, which is never reused, so a handle that outlives its runtime cannot reach
-//! into another's table. Away from its loop (another thread, or between turns) `abort` and drop travel through the inbox.
+//! The handle also carries its runtime's serial, which is never reused, so a handle that outlives
+//! its runtime cannot reach into the table of another. Away from its loop (on another thread, or
+//! between turns) `abort` and drop go through the inbox.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -28,33 +29,38 @@ use crate::executor::table::JoinState;
 
 /// Waits for a task, and can abort it.
 ///
-/// Awaiting it gives the task's output, or a [`JoinError`] if the task panicked or was aborted, or if its runtime is gone. By the
-/// time it is ready the task's future has been dropped. Dropping the handle detaches the task: it runs on by itself, and if it
-/// panics, that is reported.
+/// Awaiting it gives the task's output, or a [`JoinError`] if the task panicked or was aborted, or
+/// if its runtime is gone. By the time it is ready, the task's future has been dropped. Dropping
+/// the handle detaches the task: it runs on by itself, and a panic of it is reported.
 ///
 /// # Cancel safety
 ///
-/// A handle polled in a `select` and dropped loses only itself; keep it (poll `&mut handle`) to go on waiting.
+/// Dropping a polled handle detaches the task and loses its output. Poll `&mut handle` in a
+/// `select` to go on waiting later.
 ///
 /// # Panics
 ///
-/// Polled where its runtime is not current although it still exists (on another thread, say), or polled again after it was ready.
+/// When polled where its runtime exists but is not current (on another thread, say): "`JoinHandle`
+/// was polled on thread …, which runs no runtime; do it inside the `Runtime::block_on` it belongs
+/// to, …". When polled again after it was ready: "`JoinHandle` was polled after it was ready; keep
+/// its output instead".
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// postlude::run(async {
-///     let task = postlude::spawn(std::future::pending::<()>());
-///     task.abort();
-///     assert!(task.await.unwrap_err().is_cancelled());
+///     assert_eq!(postlude::spawn(async { 5 }).await.unwrap(), 5);
+///     let endless = postlude::spawn(std::future::pending::<()>());
+///     std::thread::scope(|s| { s.spawn(|| endless.abort()); });
+///     assert!(endless.await.unwrap_err().is_cancelled());
 /// })
 /// # }
 /// ```
 pub struct JoinHandle<T> {
     /// Its key is `TaskKey::TAKEN` once the output was handed out.
     task: Spawned,
-    /// The blocking job this task waits for, if it is one of those.
+    /// The blocking job this task waits for, if any.
     job: Option<JobControl>,
-    /// `fn() -> T`: a handle of a task with an `Rc` output is `Send` all the same, since it holds none.
+    /// `fn() -> T` keeps the handle `Send` for any `T`: the handle holds no output.
     _output: PhantomData<fn() -> T>,
 }
 
@@ -68,65 +74,38 @@ impl<T> JoinHandle<T> {
         self.task.key == TaskKey::TAKEN
     }
 
-    /// A handle whose `abort` asks the job first.
+    /// Makes `abort` cancel this job first, and do nothing if the job has started.
     pub(crate) fn with_job(mut self, job: JobControl) -> Self {
         self.job = Some(job);
         self
     }
 
     /// The task's number.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async { assert_ne!(postlude::spawn(async {}).id().get(), 0) })
-    /// # }
-    /// ```
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.task.id
     }
 
-    /// Has the loop drop the task's future on its next visit; the handle then gives `Cancelled`.
+    /// Aborts the task: the loop drops its future on the next visit, and the handle returns a
+    /// cancelled [`JoinError`].
     ///
-    /// Nothing is dropped inside this call, which may be made from any thread and at any time. A task that aborts itself and
-    /// returns a value from the same poll has finished: the value is its output. A finished task is left as it is. A blocking job
-    /// (`spawn_blocking`) is only cancelled if it has not started.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(std::future::pending::<()>());
-    ///     std::thread::scope(|s| { s.spawn(|| task.abort()); });
-    ///     assert!(task.await.unwrap_err().is_cancelled());
-    /// })
-    /// # }
-    /// ```
+    /// Works from any thread and at any time. Nothing is dropped inside this call. A task that
+    /// aborts itself and returns a value from the same poll has finished with that value. A
+    /// finished task stays as it is. A blocking job (`spawn_blocking`) is cancelled only if it has
+    /// not started.
     pub fn abort(&self) {
         if self.is_taken() || self.job.as_ref().is_some_and(|job| !job.cancel()) {
             return;
         }
-        match context::current_of(self.task.home) {
-            Some(parts) => parts.abort(self.task.key),
-            None => self.task.home.send(Message::Abort(self.task.key)),
-        }
+        self.task.abort();
     }
 
     /// Whether the task's future is gone: it returned, panicked or was aborted.
     ///
     /// # Panics
     ///
-    /// Where the task's runtime exists but is not current.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(async {});
-    ///     assert!(!task.is_finished());
-    ///     postlude::task::yield_now().await;
-    ///     assert!(task.is_finished());
-    /// })
-    /// # }
-    /// ```
+    /// Where the task's runtime exists but is not current: "`JoinHandle::is_finished` was called on
+    /// thread …; do it inside the `Runtime::block_on` it belongs to, …".
     #[must_use]
     #[track_caller]
     pub fn is_finished(&self) -> bool {
@@ -143,22 +122,14 @@ impl<T> JoinHandle<T> {
     }
 
     /// Turns the handle into one that aborts the task when it is dropped.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(async { 5 }).abort_on_drop();
-    ///     assert_eq!(task.await.unwrap(), 5);
-    /// })
-    /// # }
-    /// ```
     #[must_use = "dropping it aborts the task at once"]
     pub fn abort_on_drop(self) -> AbortOnDrop<T> {
         AbortOnDrop { handle: self }
     }
 }
 
-/// Waits until a task is done: ready with its box, or with `None` if there is no such task any more.
+/// Waits until a task is done. Ready with its box, or with `None` if the task or its runtime is
+/// gone.
 #[track_caller]
 fn poll_task(key: TaskKey, home: Home, waker: &Waker) -> Poll<Option<Boxed>> {
     let joiner = waker::task_of(waker, home).ok_or(waker);
@@ -183,7 +154,7 @@ fn poll_task(key: TaskKey, home: Home, waker: &Waker) -> Poll<Option<Boxed>> {
     }
 }
 
-/// The runtime is gone; or else the caller asks in the wrong place.
+/// Panics if the runtime is alive: the caller is in the wrong place then.
 #[track_caller]
 fn gone_or_panic(home: Home, what: &str) {
     if home.is_alive() {
@@ -192,17 +163,12 @@ fn gone_or_panic(home: Home, what: &str) {
 }
 
 impl<T: 'static> JoinHandle<T> {
-    /// What `poll` does, whatever budget is left.
+    /// Polls without a check of the budget.
     #[track_caller]
     pub(crate) fn poll_output(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
         assert!(!self.is_taken(), "`JoinHandle` was polled after it was ready; keep its output instead");
-        let output = match ready!(poll_task(self.task.key, self.task.home, waker)) {
-            Some(mut task) => {
-                let output = task.as_mut().output().and_then(<dyn Any>::downcast_mut::<Output<T>>);
-                output.and_then(Option::take)
-            }
-            None => None,
-        };
+        let task = ready!(poll_task(self.task.key, self.task.home, waker));
+        let output = task.and_then(|mut task| task.as_mut().output()?.downcast_mut::<Output<T>>()?.take());
         self.task.key = TaskKey::TAKEN;
         Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
     }
@@ -245,7 +211,10 @@ impl<T> fmt::Debug for JoinHandle<T> {
 /// postlude::run(async {
 ///     let token = std::rc::Rc::new(());
 ///     let held = token.clone();
-///     let task = postlude::spawn(async move { let _held = held; std::future::pending::<()>().await });
+///     let task = postlude::spawn(async move {
+///         let _held = held;
+///         std::future::pending::<()>().await
+///     });
 ///     drop(task.abort_on_drop());
 ///     postlude::task::yield_now().await;
 ///     assert_eq!(std::rc::Rc::strong_count(&token), 1);
@@ -260,33 +229,11 @@ pub struct AbortOnDrop<T> {
 
 impl<T> AbortOnDrop<T> {
     /// Like [`JoinHandle::abort`].
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     let task = postlude::spawn(std::future::pending::<()>()).abort_on_drop();
-    ///     task.abort();
-    ///     assert!(task.await.unwrap_err().is_cancelled());
-    /// })
-    /// # }
-    /// ```
     pub fn abort(&self) {
         self.handle.abort();
     }
 
-    /// Like [`JoinHandle::is_finished`].
-    ///
-    /// # Panics
-    ///
-    /// Where the task's runtime exists but is not current.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     assert!(!postlude::spawn(async {}).abort_on_drop().is_finished());
-    /// })
-    /// # }
-    /// ```
+    /// Like [`JoinHandle::is_finished`], with the same panic.
     #[must_use]
     #[track_caller]
     pub fn is_finished(&self) -> bool {

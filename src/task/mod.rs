@@ -1,24 +1,25 @@
-//! Tasks: spawning them, waiting for them, and what one can ask about itself.
+//! Tasks: spawning, joining, scopes, cancellation, and queries about the current task.
 //!
-//! From [`spawn`] to the ready queue are two steps: the future is boxed as a `Stage`, and the box is moved into a slot of
-//! the table, which appends the slot's number to the queue. The loop pops it, polls it, and puts it back.
+//! From [`spawn`] to the ready queue it takes two steps. The future is boxed as a `Stage`. The box
+//! moves into a slot of the table, which appends the slot's number to the queue. The loop pops the
+//! task, polls it, and puts it back.
 //!
-//! | a task is… | when | what happens next |
+//! | a task is… | when | what follows |
 //! |---|---|---|
-//! | queued | it was spawned, woken or aborted | the loop visits it, first in first out |
+//! | queued | it was spawned, woken or aborted | the loop visits it, first in, first out |
 //! | running | the loop polls it | pending: it waits; ready: it is done |
 //! | waiting | its last poll was pending | its waker queues it |
-//! | done | its future returned, panicked or was aborted | the future is gone; the output waits for the handle, or is dropped |
+//! | done | it returned, panicked or was aborted | its handle takes the output, or it is dropped |
 //!
-//! The exact states, and who moves a task between them, are drawn in `slots.rs`.
+//! `src/executor/slots.rs` draws the exact states, and names the function behind each transition.
 //!
-//! A task may borrow nothing, since it lives on by itself. The children of a [`scope`](scope()) may: the scope's future keeps and polls them.
+//! A task must be `'static`, since it lives on by itself. The children of a [`scope`](scope()) may
+//! borrow: the scope's future keeps and polls them.
 
 mod branches;
 mod cancel;
 pub(crate) mod job;
 pub(crate) mod join;
-
 mod scope;
 mod set;
 
@@ -35,7 +36,6 @@ pub use crate::executor::local::{Local, Scoped};
 pub use branches::{Join, Race, TryJoin, join, race, try_join};
 pub use cancel::{CancelGuard, CancelToken, Cancelled};
 pub use join::{AbortOnDrop, JoinHandle};
-
 pub use scope::{Cause, Child, Failure, NamedChild, Scope, ScopeError, scope};
 pub use set::JoinSet;
 
@@ -45,14 +45,17 @@ use crate::event_loop::parts::Spawned;
 use crate::executor::queue::QueueId;
 use crate::executor::stage::{Boxed, Stage};
 
-/// Runs a future as a task of the current runtime, beside the caller.
+/// Runs a future as a task of the current runtime, concurrently with the caller.
 ///
-/// The task is queued at once and first polled when the caller yields. The future need not be `Send`: it never leaves this thread.
-/// Dropping the returned handle lets the task run on by itself.
+/// The task is queued at once and first polled after the caller has yielded. The future need not be
+/// `Send`: it never leaves this thread. Dropping the returned handle detaches the task, which runs
+/// on.
 ///
 /// # Panics
 ///
-/// Outside a runtime, and when the runtime already holds 2²⁶ tasks.
+/// Outside a runtime: "`spawn` was called on thread …, which runs no runtime; do it inside
+/// `postlude::run` or `Runtime::block_on`, …". When the runtime already holds 2²⁶ tasks: "this
+/// runtime holds 67108864 tasks, the most it can; wait for some before spawning more".
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -71,9 +74,11 @@ where
     JoinHandle::new(spawn_task(Stage::boxed(future), QueueId::FOREGROUND, None, Location::caller(), "spawn"))
 }
 
-/// Spawns a boxed future on the current runtime; `what` was called to do so.
+/// Spawns a boxed future on the current runtime; `what` is the public function, for the panic's
+/// text.
 ///
-/// Box a future where it is handed over: in a build that is not optimized every call by value is another copy on the stack.
+/// Callers box the future themselves: without optimization each call by value is another copy of it
+/// on the stack.
 #[track_caller]
 pub(crate) fn spawn_task(
     task: Boxed,
@@ -88,7 +93,7 @@ pub(crate) fn spawn_task(
     }
 }
 
-/// Spawns with a name, for reports and logs.
+/// Spawns tasks with a name, for reports and logs.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -107,41 +112,19 @@ pub struct Builder {
 
 impl Builder {
     /// A builder without a name.
-    ///
-    /// ```
-    /// let builder = postlude::task::Builder::new();
-    /// # drop(builder);
-    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Names the task. Names need not be unique.
-    ///
-    /// ```
-    /// let builder = postlude::task::Builder::new().name("mail");
-    /// # drop(builder);
-    /// ```
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into().into_boxed_str());
         self
     }
 
-    /// Like [`spawn`].
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`] does.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     assert_eq!(postlude::task::Builder::new().name("seven").spawn(async { 7 }).await.unwrap(), 7);
-    /// })
-    /// # }
-    /// ```
+    /// Spawns the task, like [`spawn`], with the same panics.
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
     where
@@ -152,19 +135,7 @@ impl Builder {
         JoinHandle::new(spawn_task(task, QueueId::FOREGROUND, self.name, caller, "task::Builder::spawn"))
     }
 
-    /// Like [`defer`](crate::defer).
-    ///
-    /// # Panics
-    ///
-    /// As [`defer`](crate::defer) does.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// postlude::run(async {
-    ///     assert_eq!(postlude::task::Builder::new().name("later").defer(async { 7 }).await.unwrap(), 7);
-    /// })
-    /// # }
-    /// ```
+    /// Spawns the task as a deferred one, like [`defer`](crate::defer), with the same panics.
     #[track_caller]
     pub fn defer<F>(self, future: F) -> JoinHandle<F::Output>
     where
@@ -178,7 +149,7 @@ impl Builder {
 
 /// The task being polled on this thread; `None` outside tasks.
 ///
-/// The future given to `block_on` counts as one, without a place of its own.
+/// The future given to `block_on` counts as a task, without a spawn site.
 ///
 /// ```
 /// assert!(postlude::task::current().is_none());
@@ -190,11 +161,11 @@ pub fn current() -> Option<Current> {
     parts.tasks.borrow_mut().describe_key(parts.running.get())
 }
 
-/// Whether the task being polled was woken since its poll began, so that it is polled again in the next turn. False outside tasks.
+/// Whether the task being polled was woken since its poll began, so that it is polled again in the
+/// next turn. False outside tasks.
 ///
-/// A scope's body is part of the task that owns the scope, and its own wakes are not seen here.
-///
-/// An executor inside a task can tell by this whether the child it has just polled waits or has only given way.
+/// An executor inside a task can tell by this whether the child it has just polled waits, or has
+/// only yielded. Wakes of a scope's body do not count for the scope's owner.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -209,12 +180,17 @@ pub fn current() -> Option<Current> {
 /// ```
 #[must_use]
 pub fn is_woken() -> bool {
-    context::running_is_woken()
+    context::current().is_some_and(|parts| parts.tasks.borrow_mut().is_queued(parts.running.get()))
 }
 
-/// Lets the other tasks run: the caller is polled again in the next turn, after the operating system was asked for events.
+/// Lets the other tasks run: the caller is polled again in the next turn, after the operating
+/// system was polled for events.
 ///
-/// Works under any executor. Dropping the future loses nothing.
+/// Works under any executor.
+///
+/// # Cancel safety
+///
+/// Dropping the future loses nothing.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

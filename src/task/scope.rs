@@ -1,10 +1,9 @@
 //! Scopes: concurrent children that may borrow from their owner.
 //!
 //! A task lives on by itself, so it may borrow nothing. A scope's children live inside the scope's
-//! own future: it keeps them, polls them and drops them, so they may borrow whatever outlives that
-//! future, and the compiler needs no promise. What they share with tasks is the slot: each child
-//! has an id, a name and a waker of its own, so that a wake leads to one child and not to all of
-//! them.
+//! own future, which keeps, polls and drops them. So they may borrow anything that outlives that
+//! future, without unsafe code. Like a task, each child has a slot: an id, a name and a waker of
+//! its own, so that a wake leads to one child, not to all of them.
 //!
 //! # How it works
 //!
@@ -14,26 +13,21 @@
 //! ```
 //!
 //! The body has such a slot as well, so a child's wake does not poll the body, nor the other way
-//! round. A waker is an integer here too, so a child is woken from another thread as a task is. An
-//! output travels through an `Rc` to the [`Child`] that awaits it.
-//!
-//! A scope works under any poller inside a runtime: a task, `block_on`, a `select`, another scope.
-//! But **a scope that is not polled does not progress**, nor do its children.
+//! round. An output goes through an `Rc` to the [`Child`] that awaits it.
 //!
 //! # Fairness
 //!
-//! Children are polled first in, first out, or as the runtime's seed picks. One that wakes itself
-//! is polled again in the scope's next poll. A poll of the scope polls at most [`POLLS`] children
-//! and ends when the owner's budget is used up; then the scope wakes its owner.
+//! Children are polled first in, first out, or as the runtime's seed picks. A child that wakes
+//! itself is polled again in the scope's next poll. A poll of the scope ends after [`POLLS`]
+//! children, or when the owner's budget is used up; then the scope wakes its owner.
 //!
 //! # Invariants
 //!
-//! - A child is in `children`, or being polled, or gone. `end` empties the list; afterwards `add`
-//!   refuses.
-//! - The slots and the group are given back by `end`, once, in one borrow, before any user's
-//!   destructor runs; where the runtime is not current, by a message after them.
+//! - A child is in `children`, or being polled, or gone. `end` empties the list; from then on `add`
+//!   drops new children.
+//! - `end` gives back the slots and the queue, once, in one borrow, before any user's destructor
+//!   runs; where the runtime is not current, by a message after them.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -50,33 +44,34 @@ use crate::event_loop::context::{self, Home};
 use crate::event_loop::hooks::TaskEnd;
 use crate::event_loop::inbox::Message;
 use crate::event_loop::misuse::Misuse;
-use crate::event_loop::parts::Parts;
+use crate::event_loop::parts::{Parts, Spawned, table_is_full};
+use crate::event_loop::wake::{discard, wake_all};
 use crate::event_loop::waker;
 use crate::executor::about::Current;
 use crate::executor::budget;
-use crate::executor::caught::{Payload, drop_caught, drop_payload};
+use crate::executor::caught::{Payload, drop_caught};
 use crate::executor::error::JoinError;
-use crate::executor::id::{MAX_TASKS, TaskId, TaskKey, WakeId};
+use crate::executor::id::{TaskId, TaskKey, WakeId};
 use crate::executor::local::{self, Scoped};
 use crate::executor::queue::QueueId;
 use crate::executor::table::{BODY, Visit};
 use crate::slabs::grow_gently;
 
-/// Children polled in one poll of their scope: about as much work as the loop does between two
-/// looks at its other tasks.
+/// The most children polled in one poll of their scope, as many as the loop's polls in a turn.
 const POLLS: usize = 64;
 
 /// Runs `body` and the children it spawns, which may borrow from outside the scope, until all of
 /// them have ended.
 ///
 /// The first failure ends the scope: a child or the body returns `Err`, a child panics, or
-/// [`Scope::cancel`] is called. The scope then drops the children that still run, in spawn order,
-/// and the body, and returns the failure with any further ones attached. Nothing outside the scope
-/// is cancelled. A panic of the body, or of the closure that makes it, drops the children and goes
-/// on to the caller.
+/// [`Scope::cancel`] is called. The scope then drops its running children, in spawn order, and the
+/// body, and returns the failure with any further ones attached. Nothing outside the scope is
+/// cancelled. A panic of the body, or of the closure that makes it, drops the children and goes on
+/// to the caller.
 ///
-/// Children run only while this future is polled. Each poll polls only children that were woken, 64
-/// at most.
+/// The scope works under any poller inside a runtime: a task, `block_on`, a `select`, another
+/// scope. **Its children run only while this future is polled.** Each poll polls only children that
+/// were woken, 64 at most.
 ///
 /// # Errors
 ///
@@ -84,13 +79,16 @@ const POLLS: usize = 64;
 ///
 /// # Panics
 ///
-/// Outside a runtime, and when the runtime already holds 2²⁶ tasks.
+/// Outside a runtime: "`task::scope` was called on thread …, which runs no runtime; …". When polled
+/// inside another runtime: "`task::scope` was polled on thread …; do it inside the
+/// `Runtime::block_on` it belongs to, …". When the runtime already holds 2²⁶ tasks, as
+/// [`spawn`](crate::spawn) does.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future drops the children, in spawn order, then the body, and loses their
-/// unfinished work. A panic of a child's destructor is reported like a detached task's; so are
-/// panics the scope has not returned yet.
+/// unfinished work. A panic of a child's destructor is reported like a detached task's, and so is a
+/// panic that the scope had not returned yet.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -111,8 +109,8 @@ const POLLS: usize = 64;
 /// # }
 /// ```
 ///
-/// Values that the body declares do not outlive the children, so they may not borrow them: declare
-/// them before the scope, or move them in.
+/// Children may not borrow values that the body declares, since these do not outlive them. Declare
+/// such values before the scope, or move them in.
 ///
 /// ```compile_fail
 /// async fn sum() -> Result<(), postlude::task::ScopeError<()>> {
@@ -130,19 +128,19 @@ where
     E: 'env,
 {
     let scope = Scope::open();
-    // Before the body is made: should that panic, the driver's drop ends what it has spawned.
+    // Made before the body: if making the body panics, the driver's drop ends the children.
     let mut driver = pin!(Driver { shared: Rc::clone(&scope.shared), body: None, result: None });
     let body = body(scope);
     driver.as_mut().project().body.set(Some(body));
     poll_fn(|cx| driver.as_mut().poll(cx)).await
 }
 
-/// A child as its scope keeps it.
+/// A child, as its scope keeps it.
 struct ChildEntry<'env, E> {
     key: TaskKey,
-    /// Not a [`TaskId`], so that an unused entry of the slab needs no tag beside it.
+    /// Not a [`TaskId`], so that an unused slab entry needs no tag.
     id: NonZeroU64,
-    /// Unset while the child is being polled.
+    /// `None` while the child is being polled.
     job: Option<BoxedChild<'env, E>>,
 }
 
@@ -158,21 +156,21 @@ impl<E> ChildEntry<'_, E> {
 
 type BoxedChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), E>> + 'env>>;
 
-/// What a scope's handles and its future have in common.
+/// The state shared by a scope's handles and its future.
 struct ScopeState<'env, E> {
     home: Home,
     queue: QueueId,
-    /// The slot of the body: waking it gets the scope polled.
+    /// The key of the body; waking it gets the scope polled.
     body: TaskKey,
     cancelled: Cell<bool>,
-    /// Set by `end`: no child is taken any more.
+    /// Set by `end`: new children are dropped.
     ended: Cell<bool>,
     children: RefCell<Slab<ChildEntry<'env, E>>>,
 }
 
 /// Spawns children into a [`scope`](scope()), and can cancel it.
 ///
-/// Cheap to clone: a child that spawns others takes a clone with it. Once the scope has ended, it
+/// Cheap to clone: a child that spawns others takes a clone along. Once the scope has ended, it
 /// drops new children at once.
 ///
 /// ```
@@ -201,12 +199,12 @@ impl<'env, E: 'env> Scope<'env, E> {
         let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`task::scope` was called")) };
         let mut tasks = parts.tasks.borrow_mut();
         let queue = tasks.add_queue();
-        let inserted = tasks.insert_member(queue, BODY, Location::caller(), None);
-        if inserted.is_none() {
+        let Some((body, _)) = tasks.insert_member(queue, BODY, Location::caller(), None) else {
             tasks.remove_queue(queue, &[]);
-        }
+            drop(tasks);
+            table_is_full()
+        };
         drop(tasks);
-        let (body, _) = inserted.unwrap_or_else(|| full());
         Self {
             shared: Rc::new(ScopeState {
                 home: parts.home,
@@ -225,30 +223,27 @@ impl<'env, E: 'env> Scope<'env, E> {
     ///
     /// # Panics
     ///
-    /// Where the scope's runtime is not current, and when it already holds 2²⁶ tasks.
+    /// Where the scope's runtime is not current: "`task::Scope::spawn` was called on thread …; do
+    /// it inside the `Runtime::block_on` it belongs to, …". When the runtime already holds 2²⁶
+    /// tasks, as [`spawn`](crate::spawn) does.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Child<F::Output>
     where
         F: Future + 'env,
         F::Output: 'env,
     {
-        let (outlet, end) = Outlet::new();
-        self.add(Box::pin(ChildFuture { future, end, split: Ok }), outlet, None, Location::caller())
+        self.add(boxed(future, Ok), None, Location::caller())
     }
 
-    /// Runs a future whose `Err` ends the scope, which returns it.
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](Self::spawn) does.
+    /// Runs a future as a child whose `Err` ends the scope, which returns that error. Panics like
+    /// [`spawn`](Self::spawn).
     #[track_caller]
     pub fn try_spawn<T, F>(&self, future: F) -> Child<T>
     where
         F: Future<Output = Result<T, E>> + 'env,
         T: 'env,
     {
-        let (outlet, end) = Outlet::new();
-        self.add(Box::pin(ChildFuture { future, end, split: |result| result }), outlet, None, Location::caller())
+        self.add(boxed(future, |result| result), None, Location::caller())
     }
 
     /// Spawns a child with a name, for reports and logs.
@@ -256,7 +251,7 @@ impl<'env, E: 'env> Scope<'env, E> {
         NamedChild { scope: self, name: name.into().into_boxed_str() }
     }
 
-    /// Ends the scope: its next poll drops the body and the children, and returns
+    /// Cancels the scope: its next poll drops the body and the children, and returns
     /// [`Cause::Cancelled`].
     ///
     /// This call drops nothing itself. A child that calls it is dropped when its poll ends. Does
@@ -267,12 +262,10 @@ impl<'env, E: 'env> Scope<'env, E> {
         }
     }
 
-    /// Takes in a child that was boxed where it was given: each call by value may be a copy of the future. It inherits its spawner's
-    /// task-locals.
+    /// Adds a child, which inherits its spawner's task-locals.
     fn add<T>(
         &self,
-        job: BoxedChild<'env, E>,
-        outlet: Rc<Outlet<T>>,
+        (job, outlet): (BoxedChild<'env, E>, Rc<Outlet<T>>),
         name: Option<Box<str>>,
         location: &'static Location<'static>,
     ) -> Child<T> {
@@ -280,8 +273,7 @@ impl<'env, E: 'env> Scope<'env, E> {
             None => job,
             Some(map) => Box::pin(Scoped::new(map, job)),
         };
-        let (key, id) = self.shared.add(job, name, location);
-        Child { key, home: self.shared.home, id, outlet }
+        Child { task: self.shared.add(job, name, location), outlet }
     }
 }
 
@@ -290,45 +282,35 @@ impl<'env, E> ScopeState<'env, E> {
         waker::waker(WakeId::new(self.home.number(), key))
     }
 
-    /// Takes a child in; drops it if the scope or the runtime has ended.
-    fn add(
-        &self,
-        job: BoxedChild<'env, E>,
-        name: Option<Box<str>>,
-        location: &'static Location<'static>,
-    ) -> (TaskKey, TaskId) {
-        let Some(parts) = context::current_of(self.home) else {
-            assert!(
-                self.ended.get() || !self.home.is_alive(),
-                "{}",
-                Misuse::elsewhere("`task::Scope::spawn` was called")
-            );
-            return (TaskKey::NONE, TaskId(0));
-        };
-        if self.ended.get() || parts.tasks.borrow().is_closed() {
-            return (TaskKey::NONE, TaskId(0));
+    /// Adds a child, or drops it if the scope or the runtime has ended.
+    fn add(&self, job: BoxedChild<'env, E>, name: Option<Box<str>>, location: &'static Location<'static>) -> Spawned {
+        let parts = context::current_of(self.home);
+        if parts.is_none() && !self.ended.get() && self.home.is_alive() {
+            panic!("{}", Misuse::elsewhere("`task::Scope::spawn` was called"));
         }
+        let open = parts.filter(|parts| !self.ended.get() && !parts.tasks.borrow().is_closed());
+        let Some(parts) = open else { return Spawned { key: TaskKey::NONE, home: self.home, id: TaskId(0) } };
         let mut children = self.children.borrow_mut();
         grow_gently(&mut children);
         let vacant = children.vacant_entry();
         let inserted = parts.tasks.borrow_mut().insert_member(self.queue, vacant.key() as u32, location, name);
         let Some((key, id)) = inserted else {
             drop(children);
-            full()
+            table_is_full()
         };
         vacant.insert(ChildEntry { key, id: NonZeroU64::new(id.get()).unwrap_or(NonZeroU64::MAX), job: Some(job) });
         drop(children);
-        // The scope may be waiting: the spawner need not be in it.
+        // Wake the scope if it waits: the spawner may be outside it.
         let owner = parts.tasks.borrow_mut().take_owner(self.queue);
         if let Some(owner) = owner {
             parts.wake_target(owner);
         }
         parts.spawned(key);
-        (key, id)
+        Spawned { key, home: self.home, id }
     }
 
-    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure, and a
-    /// second one of that child.
+    /// Polls one child, or drops it if it was aborted. `Err` is the scope's first failure; if the
+    /// child's drop panicked after that failure, its panic is attached.
     fn visit_child(&self, parts: &Parts, key: TaskKey, index: u32, is_aborted: bool) -> Result<(), ScopeError<E>> {
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
@@ -342,54 +324,44 @@ impl<'env, E> ScopeState<'env, E> {
         } else {
             catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(&waker))))
         };
-        if let Ok(Poll::Pending) = polled {
-            parts.running.set(owner);
-            parts.tasks.borrow_mut().put_back_member(key);
-            if let Some(entry) = self.children.borrow_mut().get_mut(index as usize) {
-                entry.job = Some(job);
+        let result = match polled {
+            Ok(Poll::Pending) => {
+                parts.running.set(owner);
+                parts.tasks.borrow_mut().put_back_member(key);
+                if let Some(entry) = self.children.borrow_mut().get_mut(index as usize) {
+                    entry.job = Some(job);
+                }
+                parts.poll_ends(key);
+                return Ok(());
             }
-            parts.poll_ends(key);
-            return Ok(());
-        }
-        let dropped = drop_caught(job);
+            Ok(Poll::Ready(result)) => result.map_err(Cause::Error),
+            Err(panic) => Err(Cause::Panicked(JoinError::panicked(panic))),
+        };
+        let dropped = drop_caught(job).map(|panic| Cause::Panicked(JoinError::panicked(panic)));
         parts.running.set(owner);
         if !is_aborted {
             parts.poll_ends(key);
         }
         if parts.has_hooks() {
-            let how = match &polled {
+            let how = match result {
                 _ if dropped.is_some() => TaskEnd::Panicked,
-                Err(_) => TaskEnd::Panicked,
-                Ok(_) if is_aborted => TaskEnd::Aborted,
-                Ok(_) => TaskEnd::Returned,
+                Err(Cause::Panicked(_)) => TaskEnd::Panicked,
+                _ if is_aborted => TaskEnd::Aborted,
+                _ => TaskEnd::Returned,
             };
             parts.tell_ended(key, how);
         }
-        let failed = dropped.is_some() || !matches!(polled, Ok(Poll::Ready(Ok(()))));
-        let described = if failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
+        let has_failed = result.is_err() || dropped.is_some();
+        let child = if has_failed { parts.tasks.borrow_mut().describe_key(key) } else { None };
         self.children.borrow_mut().try_remove(index as usize);
         parts.tasks.borrow_mut().remove(key);
-        if failed { Self::failed(described, polled, dropped) } else { Ok(()) }
+        if has_failed { Self::failed(child.as_ref(), result.err().into_iter().chain(dropped)) } else { Ok(()) }
     }
 
-    /// What went wrong with a child: in its poll, and in its drop.
     #[cold]
-    fn failed(
-        child: Option<Current>,
-        polled: Result<Poll<Result<(), E>>, Payload>,
-        dropped: Option<Payload>,
-    ) -> Result<(), ScopeError<E>> {
-        let first = match polled {
-            Err(panic) => Some(Failure::panicked(child.clone(), panic)),
-            Ok(Poll::Ready(Err(error))) => Some(Failure { child: child.clone(), cause: Cause::Error(error) }),
-            Ok(_) => None,
-        };
-        let second = dropped.map(|panic| Failure::panicked(child, panic));
-        match (first, second) {
-            (None, None) => Ok(()),
-            (None, Some(first)) => Err(ScopeError::new(first)),
-            (Some(first), others) => Err(ScopeError { first, others: others.into_iter().collect() }),
-        }
+    fn failed(child: Option<&Current>, causes: impl Iterator<Item = Cause<E>>) -> Result<(), ScopeError<E>> {
+        let mut failures = causes.map(|cause| Failure { child: child.cloned(), cause });
+        failures.next().map_or(Ok(()), |first| Err(ScopeError { first, others: failures.collect() }))
     }
 
     /// Ends the scope: gives the slots back and drops the children. Returns the panics of their
@@ -413,23 +385,23 @@ impl<'env, E> ScopeState<'env, E> {
         let owner = tasks.remove_queue(self.queue, &keys);
         drop(tasks);
         parts.guarded(|| drop(owner));
-        let dropped = entries.into_iter().zip(described).map(|(entry, child)| {
+        let drop_child = |(entry, child): (ChildEntry<'env, E>, _)| {
             let (failure, (task, how)) = entry.drop_job(child);
-            parts.tell_ended_id(task, how);
+            parts.tell(|hooks| hooks.ended(task, how));
             failure
-        });
-        dropped.flatten().collect()
+        };
+        entries.into_iter().zip(described).filter_map(drop_child).collect()
     }
 }
 
 pin_project! {
-    /// The future of a scope, once it runs.
+    /// The future of a scope.
     struct Driver<'env, E, B, T> {
         shared: Rc<ScopeState<'env, E>>,
-        // Unset once it has ended.
+        // `None` until the body is made, and once it has ended.
         #[pin]
         body: Option<B>,
-        // What the body returned, or the failure that ended the scope, until the scope returns it.
+        // The body's value, or the failure that ended the scope, until the scope returns it.
         result: Option<Result<T, ScopeError<E>>>,
     }
 
@@ -437,11 +409,11 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let home = this.shared.home;
-            for failure in this.shared.end() {
-                failure.report(home);
-            }
-            if let Some(Err(unseen)) = this.result.take_if(|result| result.is_err()) {
-                unseen.report(home);
+            let dropped = this.shared.end();
+            dropped.into_iter().for_each(|failure| failure.report(home));
+            if let Some(Err(unreturned)) = this.result.take_if(|result| result.is_err()) {
+                unreturned.first.report(home);
+                unreturned.others.into_iter().for_each(|failure| failure.report(home));
             }
         }
     }
@@ -457,22 +429,22 @@ where
             panic!("{}", Misuse::elsewhere("`task::scope` was polled"));
         };
         if self.shared.ended.get() {
-            // Its queue may be another scope's by now.
+            // The queue's number may belong to another scope by now.
             return self.say(cx);
         }
         let queue = self.shared.queue;
         let owner = {
             let mut tasks = parts.tasks.borrow_mut();
             tasks.take_up_later(queue);
-            // It is being polled: nobody need wake it meanwhile.
+            // The scope is being polled, so no wake of its owner is needed meanwhile.
             tasks.take_owner(queue)
         };
         parts.guarded(|| drop(owner));
-        for _ in 0..POLLS {
+        for polls in 0.. {
             if self.as_mut().is_over() {
                 return self.say(cx);
             }
-            let next = if budget::has_budget() { next_member(&parts, queue) } else { None };
+            let next = if polls < POLLS && budget::has_budget() { next_member(&parts, queue) } else { None };
             let Some((key, index, is_aborted)) = next else { break };
             let visited = if index == BODY {
                 self.as_mut().poll_body(&parts, key)
@@ -484,9 +456,6 @@ where
                 return self.say(cx);
             }
         }
-        if self.as_mut().is_over() {
-            return self.say(cx);
-        }
         let owner = waker::target(cx.waker(), home);
         let (unused, is_ready) = parts.tasks.borrow_mut().set_owner(queue, owner);
         parts.guarded(|| drop(unused));
@@ -496,36 +465,31 @@ where
         Poll::Pending
     }
 
-    /// Returns the result once there is budget for it: so a loop of scopes that end in their first
-    /// poll lets others run.
+    /// Returns the result once there is budget for it, so that a loop of scopes that end in their
+    /// first poll lets other tasks run.
     fn say(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, ScopeError<E>>> {
         ready!(budget::poll_proceed(cx));
         self.project().result.take().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The body is the owner's own code: it runs as the owner, and its panic unwinds through the
-    /// scope, which drops the children.
+    /// Polls the body. It runs as part of the owner, and its panic unwinds through the scope, which
+    /// drops the children.
     fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: TaskKey) -> Result<(), ScopeError<E>> {
         let mut this = self.project();
         let waker = this.shared.waker(key);
         let polled = this.body.as_mut().as_pin_mut().map(|body| body.poll(&mut Context::from_waker(&waker)));
-        // Also when it is over: `Scope::cancel` wakes it, to get the scope polled.
+        // Put back even if the body has ended: `Scope::cancel` wakes it to get the scope polled.
         parts.tasks.borrow_mut().put_back_member(key);
         let Some(Poll::Ready(result)) = polled else { return Ok(()) };
         this.body.set(None);
-        match result {
-            Ok(value) => {
-                *this.result = Some(Ok(value));
-                Ok(())
-            }
-            Err(error) => Err(ScopeError::new(Failure { child: None, cause: Cause::Error(error) })),
-        }
+        *this.result = Some(Ok(result.map_err(|error| ScopeError::of_scope(Cause::Error(error)))?));
+        Ok(())
     }
 
     /// Whether there is a result to return.
     fn is_over(self: Pin<&mut Self>) -> bool {
         if self.shared.cancelled.get() {
-            self.fail(ScopeError::new(Failure { child: None, cause: Cause::Cancelled }));
+            self.fail(ScopeError::of_scope(Cause::Cancelled));
             return true;
         }
         self.body.is_none() && self.shared.children.borrow().is_empty()
@@ -542,58 +506,56 @@ where
     }
 }
 
-/// The next ready member of a scope: its key, its index, and whether it is to be dropped.
+/// Takes the next ready member of a scope: its key, its index, and whether it was aborted.
 fn next_member(parts: &Parts, queue: QueueId) -> Option<(TaskKey, u32, bool)> {
     let mut tasks = parts.tasks.borrow_mut();
     let Visit { key, is_aborted, .. } = tasks.pop(queue)?;
     tasks.member_index(key).map(|index| (key, index, is_aborted))
 }
 
-#[cold]
-fn full() -> ! {
-    panic!("this runtime holds {MAX_TASKS} tasks, the most it can; wait for some before spawning more")
-}
-
-/// Where a child's output waits for its handle.
+/// The output of a child, on its way to the handle.
 struct Outlet<T> {
     result: Cell<Option<T>>,
     ended: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
 
-/// Tells the handle that its child is over, however that came about.
+/// Tells the handle when it is dropped that the child has ended.
 struct End<T> {
     outlet: Rc<Outlet<T>>,
-}
-
-impl<T> Outlet<T> {
-    /// The two ends of a child's way out.
-    fn new() -> (Rc<Self>, End<T>) {
-        let outlet = Rc::new(Self { result: Cell::new(None), ended: Cell::new(false), waker: Cell::new(None) });
-        (Rc::clone(&outlet), End { outlet })
-    }
 }
 
 impl<T> Drop for End<T> {
     fn drop(&mut self) {
         self.outlet.ended.set(true);
-        if let Some(waker) = self.outlet.waker.take() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                drop_payload(panic);
-            }
-        }
+        wake_all(self.outlet.waker.take());
     }
 }
 
 pin_project! {
-    /// A child's future, until it is dropped. Fields drop in this order: the handle hears of it
-    /// last.
+    /// A child's future. Fields drop in this order, so the handle is told when the future is gone.
     struct ChildFuture<F, T, S> {
         #[pin]
         future: F,
         end: End<T>,
         split: S,
     }
+}
+
+/// Boxes a child's future and makes its outlet. `split` separates the output from the failure.
+#[inline(always)] // a call by value copies the future
+fn boxed<'env, F, T, E>(
+    future: F,
+    split: impl Fn(F::Output) -> Result<T, E> + 'env,
+) -> (BoxedChild<'env, E>, Rc<Outlet<T>>)
+where
+    F: Future + 'env,
+    T: 'env,
+    E: 'env,
+{
+    let outlet = Rc::new(Outlet { result: Cell::new(None), ended: Cell::new(false), waker: Cell::new(None) });
+    let end = End { outlet: Rc::clone(&outlet) };
+    (Box::pin(ChildFuture { future, end, split }), outlet)
 }
 
 impl<F, T, E, S> Future for ChildFuture<F, T, S>
@@ -614,17 +576,13 @@ where
 /// Waits for a child of a [`scope`](scope()).
 ///
 /// Awaiting it gives the child's output. The only error is a cancellation: the child was
-/// [aborted](Self::abort), or the handle has outlived its scope. A child that fails takes the body
-/// along. Dropping the handle lets the child run on within its scope.
-///
-/// # Panics
-///
-/// Polled again after it was ready.
+/// [aborted](Self::abort), the child failed, or the scope ended first. A handle polled again after
+/// it was ready returns that error too. Dropping the handle lets the child run on within its scope.
 ///
 /// # Cancel safety
 ///
-/// Dropping a polled handle loses the child's output, not the child; keep it (poll `&mut child`) to
-/// go on waiting.
+/// Dropping a polled handle loses the child's output, not the child. Poll `&mut child` in a
+/// `select` to go on waiting later.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -641,9 +599,7 @@ where
 /// # }
 /// ```
 pub struct Child<T> {
-    key: TaskKey,
-    home: Home,
-    id: TaskId,
+    task: Spawned,
     outlet: Rc<Outlet<T>>,
 }
 
@@ -651,19 +607,16 @@ impl<T> Child<T> {
     /// The child's number, among those of the runtime's tasks.
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.id
+        self.task.id
     }
 
-    /// Cancels the child: the scope drops its future in its next poll, and the handle gives a
-    /// `Cancelled` error. The scope and its other children go on.
+    /// Aborts the child: the scope drops its future in its next poll, and the handle returns a
+    /// cancelled [`JoinError`]. The scope and its other children go on.
     ///
     /// This call drops nothing itself. A child that aborts itself and is ready in the same poll has
     /// finished. A finished child stays as it is.
     pub fn abort(&self) {
-        match context::current_of(self.home) {
-            Some(parts) => parts.abort(self.key),
-            None => self.home.send(Message::Abort(self.key)),
-        }
+        self.task.abort();
     }
 
     /// Whether the child's future is gone.
@@ -682,7 +635,7 @@ impl<T> Future for Child<T> {
         let outlet = &self.outlet;
         if !outlet.ended.get() {
             let waker = cx.waker().clone();
-            drop(outlet.waker.replace(Some(waker)));
+            discard(outlet.waker.replace(Some(waker)));
             return Poll::Pending;
         }
         budget::spend();
@@ -692,7 +645,7 @@ impl<T> Future for Child<T> {
 
 impl<T> fmt::Debug for Child<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Child").field("id", &self.id.get()).finish_non_exhaustive()
+        f.debug_struct("Child").field("id", &self.task.id.get()).finish_non_exhaustive()
     }
 }
 
@@ -717,39 +670,24 @@ pub struct NamedChild<'s, 'env, E> {
 }
 
 impl<'env, E: 'env> NamedChild<'_, 'env, E> {
-    /// Like [`Scope::spawn`].
-    ///
-    /// # Panics
-    ///
-    /// As [`Scope::spawn`] does.
+    /// Like [`Scope::spawn`], with the same panics.
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> Child<F::Output>
     where
         F: Future + 'env,
         F::Output: 'env,
     {
-        let (outlet, end) = Outlet::new();
-        self.scope.add(Box::pin(ChildFuture { future, end, split: Ok }), outlet, Some(self.name), Location::caller())
+        self.scope.add(boxed(future, Ok), Some(self.name), Location::caller())
     }
 
-    /// Like [`Scope::try_spawn`].
-    ///
-    /// # Panics
-    ///
-    /// As [`Scope::spawn`] does.
+    /// Like [`Scope::try_spawn`], with the same panics.
     #[track_caller]
     pub fn try_spawn<T, F>(self, future: F) -> Child<T>
     where
         F: Future<Output = Result<T, E>> + 'env,
         T: 'env,
     {
-        let (outlet, end) = Outlet::new();
-        self.scope.add(
-            Box::pin(ChildFuture { future, end, split: |result| result }),
-            outlet,
-            Some(self.name),
-            Location::caller(),
-        )
+        self.scope.add(boxed(future, |result| result), Some(self.name), Location::caller())
     }
 }
 
@@ -759,7 +697,7 @@ impl<E> fmt::Debug for NamedChild<'_, '_, E> {
     }
 }
 
-/// The error of a [`scope`](scope()): its first failure, and panics while the rest was dropped.
+/// The error of a [`scope`](scope()): its first failure, and the panics of later drops.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -782,22 +720,15 @@ impl<E> fmt::Debug for NamedChild<'_, '_, E> {
 pub struct ScopeError<E> {
     /// The failure that ended the scope.
     pub first: Failure<E>,
-    /// Further failures: panics of destructors, of the child that failed and of those dropped when
-    /// the scope ended.
+    /// Panics of destructors: of the child that failed, and of the children and the body dropped
+    /// when the scope ended.
     pub others: Vec<Failure<E>>,
 }
 
 impl<E> ScopeError<E> {
-    fn new(first: Failure<E>) -> Self {
-        Self { first, others: Vec::new() }
-    }
-
-    /// Says on behalf of a scope that was dropped what nobody has heard.
-    #[cold]
-    fn report(self, home: Home) {
-        for failure in std::iter::once(self.first).chain(self.others) {
-            failure.report(home);
-        }
+    /// An error of the body or the scope itself.
+    fn of_scope(cause: Cause<E>) -> Self {
+        Self { first: Failure { child: None, cause }, others: Vec::new() }
     }
 }
 
@@ -821,7 +752,7 @@ impl<E: std::error::Error + 'static> std::error::Error for ScopeError<E> {
     }
 }
 
-/// One failure in a scope: the child, if it was one, and the [`Cause`]. See [`ScopeError`].
+/// One failure in a scope: the child, if a child failed, and the [`Cause`]. See [`ScopeError`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure<E> {
@@ -847,20 +778,19 @@ impl<E> Failure<E> {
         Self { child, cause: Cause::Panicked(JoinError::panicked(panic)) }
     }
 
-    /// Says on behalf of a scope that was dropped what its destructors did.
+    /// Reports a panic that a dropped scope cannot return: the cause, or the drop of the error.
     #[cold]
     fn report(self, home: Home) {
-        let payload: Option<Box<dyn Any + Send>> = match self.cause {
-            Cause::Panicked(error) => error.into_panic(),
-            Cause::Error(error) => drop_caught(error),
+        let error = match self.cause {
+            Cause::Panicked(error) => Some(error),
+            Cause::Error(error) => drop_caught(error).map(JoinError::panicked),
             Cause::Cancelled => None,
         };
-        let Some(payload) = payload else { return };
-        let child = self.child;
-        if let Some(parts) = context::current_of(home) {
-            parts.report(child.as_ref(), &payload);
+        let Some(error) = error else { return };
+        match context::current_of(home) {
+            Some(parts) => parts.report_error(self.child.as_ref(), error),
+            None => home.send(Message::Panicked(self.child, error)),
         }
-        drop_payload(payload);
     }
 
     /// The returned error, if that was the cause.

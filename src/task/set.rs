@@ -1,13 +1,13 @@
 //! Many tasks of one kind, joined as they finish: [`JoinSet`].
 //!
 //! Each task's future is wrapped with a notice. When the future is gone, however it ended, the
-//! notice's drop writes the task's number to a list shared with the set and wakes the waiter. So a
-//! finish costs one entry and one look at one handle, however many tasks the set holds.
+//! notice's drop appends the task's number to a list shared with the set, and wakes the waiter. So
+//! a finish costs one list entry and one poll of one handle, however many tasks the set holds.
 //!
 //! # Invariant
 //!
-//! A number is reused only after its notice was read: `detach_all` leaves the old list to the tasks
-//! it lets go, and a spawn that panics takes the notice of the task that never was out of it.
+//! A number is reused only after its notice was read. `detach_all` leaves the old list to the
+//! detached tasks. A spawn that panics removes the notice of its task, which never existed.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -58,12 +58,12 @@ pub struct JoinSet<T> {
     shared: Rc<RefCell<Ended>>,
 }
 
-/// What the tasks tell the set.
+/// The ended tasks, shared by the tasks and the set.
 #[derive(Default)]
 struct Ended {
-    /// Numbers of tasks that have ended, the first first.
+    /// The numbers of ended tasks, in the order they ended.
     numbers: VecDeque<usize>,
-    /// Who waits for one.
+    /// The waiter for the next one.
     waker: Option<Waker>,
 }
 
@@ -74,45 +74,37 @@ impl<T: 'static> JoinSet<T> {
         Self { handles: Slab::new(), shared: Rc::default() }
     }
 
-    /// Spawns a task into the set: like [`spawn`](crate::spawn).
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](crate::spawn).
+    /// Spawns a task into the set, like [`spawn`](crate::spawn), with the same panics.
     #[track_caller]
     pub fn spawn<F: Future<Output = T> + 'static>(&mut self, future: F) -> TaskId {
-        let task = Stage::boxed(SetMember { future, notice: self.notice() });
-        self.insert(task, None, Location::caller(), "JoinSet::spawn")
+        self.insert(self.boxed(future), None, Location::caller(), "JoinSet::spawn")
     }
 
-    /// Like [`spawn`](Self::spawn), with a name for reports.
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](crate::spawn).
+    /// Spawns a task with a name, for reports and logs. Panics like [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn_named<F: Future<Output = T> + 'static>(&mut self, name: impl Into<String>, future: F) -> TaskId {
-        let task = Stage::boxed(SetMember { future, notice: self.notice() });
-        self.insert(task, Some(name.into().into_boxed_str()), Location::caller(), "JoinSet::spawn_named")
+        let name = name.into().into_boxed_str();
+        self.insert(self.boxed(future), Some(name), Location::caller(), "JoinSet::spawn_named")
     }
 
-    /// What the next task to be inserted leaves when it ends.
-    fn notice(&self) -> Notice {
-        Notice { number: self.handles.vacant_key(), shared: Rc::clone(&self.shared) }
+    /// Boxes the next task to be inserted, with its notice.
+    #[inline(always)] // a call by value copies the future
+    fn boxed<F: Future<Output = T> + 'static>(&self, future: F) -> Boxed {
+        let notice = Notice { number: self.handles.vacant_key(), shared: Rc::clone(&self.shared) };
+        Stage::boxed(SetMember { future, notice })
     }
 
-    /// Spawns a future, with its place and `what` was called for it.
+    /// Spawns a task on behalf of the public function `what`, called at `location`.
     pub(crate) fn spawn_at<F: Future<Output = T> + 'static>(
         &mut self,
         future: F,
         location: &'static Location<'static>,
         what: &str,
     ) {
-        let task = Stage::boxed(SetMember { future, notice: self.notice() });
-        self.insert(task, None, location, what);
+        self.insert(self.boxed(future), None, location, what);
     }
 
-    /// Spawns a boxed member, which has a `notice` of the next number.
+    /// Spawns a task made by `boxed`.
     fn insert(
         &mut self,
         task: Boxed,
@@ -203,7 +195,7 @@ impl<T: 'static> JoinSet<T> {
         ready!(budget::poll_available(cx));
         let result = self.handles.get_mut(number).map(|handle| Pin::new(handle).poll(cx));
         match result {
-            // Asked by a destructor of the task that is just ending: the handle has the waker.
+            // Called in a destructor of the very task that is ending: the handle has the waker now.
             Some(Poll::Pending) => Poll::Pending,
             Some(Poll::Ready(result)) => {
                 self.forget(number);
@@ -213,7 +205,7 @@ impl<T: 'static> JoinSet<T> {
         }
     }
 
-    /// The output of a finished task, without waiting. Spends no budget.
+    /// Returns the output of a finished task, without waiting. Spends no budget.
     pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
         let number = self.first_ended()?;
         let Poll::Ready(result) = self.handles.get_mut(number)?.poll_output(Waker::noop()) else { return None };
@@ -230,8 +222,8 @@ impl<T: 'static> JoinSet<T> {
         drop(self.handles.remove(number));
     }
 
-    /// Aborts every task; [`join_next`](Self::join_next) gives `Cancelled` for those that had not
-    /// finished.
+    /// Aborts every task. For each task that had not finished, [`join_next`](Self::join_next)
+    /// returns a cancelled [`JoinError`].
     pub fn abort_all(&self) {
         for (_, handle) in &self.handles {
             handle.abort();
@@ -242,7 +234,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the tasks aborted; those not yet waited for stay in the set.
+    /// Dropping the future leaves the tasks aborted. Tasks not joined yet stay in the set.
     pub async fn shutdown(&mut self) {
         self.abort_all();
         while self.join_next().await.is_some() {}
@@ -251,19 +243,19 @@ impl<T: 'static> JoinSet<T> {
     /// Detaches every task, and leaves the set empty.
     pub fn detach_all(&mut self) {
         self.shared = Rc::default();
-        // Out of the set first: dropping a handle drops the output it may find.
+        // Empty the set first: dropping a handle may drop an output, which may use the set.
         drop(std::mem::take(&mut self.handles));
     }
 }
 
 impl<T> JoinSet<T> {
-    /// The number of tasks whose output was not taken yet.
+    /// The number of tasks not joined yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.handles.len()
     }
 
-    /// Whether no task is left.
+    /// Whether the set has no tasks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.handles.is_empty()
@@ -303,7 +295,7 @@ impl<T> fmt::Debug for JoinSet<T> {
 }
 
 pin_project! {
-    /// The future of a task of a set. The notice stands last, so it is given when the future is
+    /// The future of a task in a set. Fields drop in order, so the notice comes when the future is
     /// gone.
     struct SetMember<F> {
         #[pin]
@@ -335,8 +327,8 @@ impl Drop for Notice {
     }
 }
 
-/// Held while a task is spawned. Dropped only by a panic of that: the task is gone then, and its
-/// notice is about nothing.
+/// Guards a spawn. It is dropped only if the spawn panics; then it removes the notice of the task,
+/// which is gone.
 struct Unspawned<'a> {
     number: usize,
     shared: &'a RefCell<Ended>,

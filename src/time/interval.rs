@@ -1,6 +1,6 @@
 //! Periodic ticks: [`interval`].
 //!
-//! An interval is one `Sleep`, reset after each tick. [`MissedTick`] sets the next deadline after a
+//! An interval is one `Sleep`, reset after each tick. [`MissedTick`] decides the deadline after a
 //! late tick.
 
 use std::future::{Future, poll_fn};
@@ -15,8 +15,7 @@ use super::now;
 use super::sleep::{Sleep, sleep_until};
 use crate::timer::clock::deadline_after;
 
-/// The schedule of an [`Interval`] after a late tick, when its task was busy for longer than the
-/// period.
+/// The schedule of an [`Interval`] after a late tick, taken a period or more after it was due.
 ///
 /// With a period of 1 s, a tick due at 2 s that is taken at 5.3 s is followed by ticks due at:
 ///
@@ -40,17 +39,15 @@ pub enum MissedTick {
 ///
 /// # Panics
 ///
-/// If the period is zero; when polled, as [`sleep`](super::sleep).
+/// If the period is zero: "the period of an interval is zero; to run without pause, use
+/// `task::yield_now` in a loop". When polled, as [`sleep`](super::sleep).
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
 }
 
-/// Ticks every `period`, for the first time at `start`.
-///
-/// # Panics
-///
-/// As [`interval`].
+/// Ticks every `period`, for the first time at `start`. Otherwise like [`interval`], with the same
+/// panics.
 #[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(
@@ -60,7 +57,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval { period, missed: MissedTick::default(), sleep: sleep_until(start) }
 }
 
-/// Ticks at regular times: see [`interval`]. It is also a [`Stream`] of them, which never ends.
+/// Regular ticks: see [`interval`]. It is also a [`Stream`] of its ticks, which never ends.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -83,7 +80,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Waits for the next tick and returns when it was due.
+    /// Waits for the next tick, and returns the time it was due.
     ///
     /// # Cancel safety
     ///
@@ -96,7 +93,7 @@ impl Interval {
         poll_fn(|cx| self.poll_tick(cx)).await
     }
 
-    /// Like [`tick`](Self::tick), for a future of one's own. The last waker wins.
+    /// Polls for the next tick, like [`tick`](Self::tick). The last waker wins.
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let due = self.sleep.deadline();
         ready!(Pin::new(&mut self.sleep).poll(cx));
@@ -108,7 +105,8 @@ impl Interval {
         let next = deadline_after(due, self.period);
         let now = now();
         if now < next {
-            // Up to a period late is not missed: even a prompt tick is taken a little after it was due.
+            // Less than a period late is not missed: even a prompt tick is taken a little after it
+            // was due.
             return next;
         }
         match self.missed {
@@ -139,7 +137,7 @@ impl Interval {
         self.period
     }
 
-    /// Puts the next tick a whole period from now.
+    /// Moves the next tick to a whole period from now.
     pub fn reset(&mut self) {
         self.sleep.reset(deadline_after(now(), self.period));
     }

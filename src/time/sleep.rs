@@ -1,8 +1,8 @@
-//! One deadline: [`Sleep`], a slot in the wheel while a task waits for it.
+//! One deadline: [`Sleep`], an entry in the wheel while a task waits for it.
 //!
-//! The deadline is fixed when the sleep is made. The first poll that finds it in the future puts it
-//! in the wheel. The wheel drops an entry when it fires, so a sleep with a stale key is over, and
-//! needs no clock to know it.
+//! The deadline is fixed when the sleep is made. The first poll that finds it in the future sets a
+//! timer in the wheel. The wheel removes a timer when it fires, so a sleep whose key is stale is
+//! over, without a look at the clock.
 
 use std::fmt;
 use std::future::Future;
@@ -14,23 +14,25 @@ use super::now;
 use crate::event_loop::context::{self, Home};
 use crate::event_loop::inbox::Message;
 use crate::event_loop::misuse::Misuse;
-use crate::event_loop::parts::Parts;
 use crate::executor::budget;
 use crate::timer::clock::deadline_after;
 use crate::timer::wheel::TimerKey;
 
 /// Waits for `duration`, never less.
 ///
-/// The time counts from this call, not from the first poll. Zero is ready at once. A duration
-/// beyond 30 years never ends. The resolution is about a millisecond: see docs/contract.md.
+/// The time counts from this call, not from the first poll. A zero duration is ready at the first
+/// poll. A duration of 30 years or more never ends. The resolution is about a millisecond: see
+/// docs/contract.md.
 ///
 /// # Cancel safety
 ///
-/// Dropping it frees its slot in the wheel and loses nothing: the deadline is a point in time.
+/// Dropping it removes its timer and loses nothing: the deadline is a point in time.
 ///
 /// # Panics
 ///
-/// When polled where no runtime is current, or another one than polled it first.
+/// When polled outside a runtime: "`sleep` was polled on thread …, which runs no runtime; do it
+/// inside `postlude::run` or `Runtime::block_on`, …". When polled inside another runtime than the
+/// one that polled it first: "…, which runs another runtime; …".
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -42,15 +44,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(deadline_after(now(), duration))
 }
 
-/// Waits until `deadline`; ready at once if that has passed.
-///
-/// # Cancel safety
-///
-/// As [`sleep`].
-///
-/// # Panics
-///
-/// As [`sleep`].
+/// Waits until `deadline`; ready at the first poll if that has passed. Otherwise like [`sleep`],
+/// with the same cancel safety and panics.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, timer: None }
 }
@@ -72,14 +67,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     deadline: Instant,
-    /// The entry in the wheel, once there was one.
-    timer: Option<Timer>,
-}
-
-#[derive(Clone, Copy)]
-struct Timer {
-    home: Home,
-    key: TimerKey,
+    /// The timer in the wheel of a runtime, once a poll has set one.
+    timer: Option<(Home, TimerKey)>,
 }
 
 impl Sleep {
@@ -95,15 +84,16 @@ impl Sleep {
         now() >= self.deadline
     }
 
-    /// Sets another deadline. A task that waits for it must poll it again, as awaiting does.
+    /// Changes the deadline. A task that waits for this future must poll it again, as awaiting
+    /// does.
     pub fn reset(&mut self, deadline: Instant) {
         self.cancel();
         self.deadline = deadline;
     }
 
-    /// Takes the entry out of the wheel, wherever this is called.
+    /// Removes the timer from the wheel, also from another thread.
     fn cancel(&mut self) {
-        let Some(Timer { home, key }) = self.timer.take() else { return };
+        let Some((home, key)) = self.timer.take() else { return };
         match context::current_of(home) {
             Some(parts) => {
                 let waker = parts.wheel.borrow_mut().cancel(key);
@@ -113,37 +103,27 @@ impl Sleep {
         }
     }
 
-    /// The poll without the question for budget: a time limit must end even what uses all of it up.
+    /// Polls without a check of the budget: a time limit must also end a future that uses it all
+    /// up.
     #[track_caller]
     pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.timer {
-            None => self.poll_unset(cx),
-            Some(Timer { home, key }) => match context::current_of(home) {
-                Some(parts) => self.poll_set(&parts, key, cx),
-                None => panic!("{}", Misuse::elsewhere("`sleep` was polled")),
-            },
+        let Some((home, key)) = self.timer else { return self.set_timer(cx) };
+        let Some(parts) = context::current_of(home) else { panic!("{}", Misuse::elsewhere("`sleep` was polled")) };
+        let is_known = parts.wheel.borrow().waker(key).map(|waker| waker.will_wake(cx.waker()));
+        let Some(is_known) = is_known else {
+            self.timer = None;
+            budget::spend();
+            return Poll::Ready(());
+        };
+        if !is_known {
+            let waker = cx.waker().clone();
+            let before = parts.wheel.borrow_mut().replace_waker(key, waker);
+            drop(before);
         }
+        Poll::Pending
     }
 
-    fn poll_set(&mut self, parts: &Parts, key: TimerKey, cx: &mut Context<'_>) -> Poll<()> {
-        let armed = parts.wheel.borrow().waker(key).map(|waker| waker.will_wake(cx.waker()));
-        match armed {
-            None => {
-                self.timer = None;
-                budget::spend();
-                Poll::Ready(())
-            }
-            Some(true) => Poll::Pending,
-            Some(false) => {
-                let waker = cx.waker().clone();
-                let before = parts.wheel.borrow_mut().replace_waker(key, waker);
-                drop(before);
-                Poll::Pending
-            }
-        }
-    }
-
-    fn poll_unset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn set_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`sleep` was polled")) };
         if parts.clock.now() >= self.deadline {
             budget::spend();
@@ -151,7 +131,7 @@ impl Sleep {
         }
         let waker = cx.waker().clone();
         let key = parts.wheel.borrow_mut().insert(parts.clock.tick_of(self.deadline), waker);
-        self.timer = Some(Timer { home: parts.home, key });
+        self.timer = Some((parts.home, key));
         Poll::Pending
     }
 }

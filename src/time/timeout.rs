@@ -1,9 +1,9 @@
 //! A time limit on a future: [`timeout`].
 //!
-//! The future goes first: one that is ready touches no timer, and is ready even past its deadline.
-//! A future that finds no budget says `Pending` although it may be ready. So it is not polled
-//! without any. If it has used up the whole budget, the end of its time is put off by a turn: once
-//! only, or a future that uses up every turn's budget would have no limit.
+//! The future is polled first. If it is ready, it touches no timer and wins even past its deadline.
+//! Without budget a future returns `Pending` although it may be ready, so it is not polled then. If
+//! it has used up the whole budget, its timeout is put off by a turn. That happens only once, or a
+//! future that uses up every turn's budget would have no limit.
 
 use std::fmt;
 use std::future::Future;
@@ -19,8 +19,8 @@ use crate::executor::budget;
 /// Runs a future for at most `limit`.
 ///
 /// A future that is ready wins even when the time is over. A limit of zero polls it once, and once
-/// more if it used up the task's [budget](crate::task::has_budget). A limit beyond 30 years never
-/// ends.
+/// more if it used up the task's [budget](crate::task::has_budget). A limit of 30 years or more
+/// never ends.
 ///
 /// # Errors
 ///
@@ -28,11 +28,11 @@ use crate::executor::budget;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the future, and loses what that loses. So does the end of the time.
+/// Dropping it drops the future, whose own cancel safety applies. So does the end of the time.
 ///
 /// # Panics
 ///
-/// As [`sleep`](super::sleep), if the future is not ready at once.
+/// As [`sleep`](super::sleep), if the future is not ready at the first poll.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -48,19 +48,8 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep(limit), put_off: false }
 }
 
-/// Runs a future until `deadline` at most: like [`timeout`].
-///
-/// # Errors
-///
-/// [`Elapsed`] if the deadline comes first.
-///
-/// # Cancel safety
-///
-/// As [`timeout`].
-///
-/// # Panics
-///
-/// As [`timeout`].
+/// Runs a future until `deadline` at most. Otherwise like [`timeout`], with the same errors, cancel
+/// safety and panics.
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep_until(deadline), put_off: false }
 }
@@ -73,7 +62,7 @@ pin_project! {
         #[pin]
         future: F,
         sleep: Sleep,
-        // Whether the end of the time was put off for lack of budget.
+        // Whether the timeout was put off once for lack of budget.
         put_off: bool,
     }
 }
@@ -84,7 +73,8 @@ impl<F: Future> Future for Timeout<F> {
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // Out of budget the time is still looked at: who is busy beside this in the same task must not put it off for ever.
+        // Check the deadline even without budget: a busy sibling future in the same task could
+        // postpone it forever.
         if budget::poll_available(cx).is_ready() {
             let before = budget::left();
             if let Poll::Ready(output) = this.future.poll(cx) {
@@ -98,22 +88,15 @@ impl<F: Future> Future for Timeout<F> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(Err(Elapsed::new()))
+        Poll::Ready(Err(Elapsed))
     }
 }
 
-/// The error of [`timeout`]: the time was over before the future was ready. Converts to an
+/// The error of [`timeout`]: the time was over before the future was ready. It converts to an
 /// `io::Error` of kind `TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elapsed {
-    _private: (),
-}
-
-impl Elapsed {
-    pub(crate) fn new() -> Self {
-        Self { _private: () }
-    }
-}
+#[non_exhaustive]
+pub struct Elapsed;
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,22 +1,25 @@
-//! What time it is: the system's monotonic clock, or a virtual one that only moves when told to.
+//! The clock: the system's monotonic one, or a virtual one that moves only on request.
 //!
-//! The wheel counts ticks since the runtime was made. On the real clock a tick is 2¹⁶ ns: the selector waits in whole
-//! milliseconds anyway, and a power of two makes the conversion a shift. On the virtual clock a tick is 1 ns, so that a jump to a
-//! deadline is exact. Deadlines are rounded up to ticks and the time is rounded down, so no timer fires early.
+//! The wheel counts ticks since the runtime was made. Deadlines are rounded up to ticks and the
+//! time is rounded down, so no timer fires early.
 //!
-//! The monotonic clock (`CLOCK_MONOTONIC` on Linux, clock_gettime(2)) stands still while the machine is suspended.
+//! The monotonic clock (`CLOCK_MONOTONIC` on Linux, clock_gettime(2)) stands still while the
+//! machine is suspended.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Deadlines this far off never fire. The wheel could hold them, but arithmetic on them is where overflows begin.
+/// Deadlines this far off never fire. The wheel could hold them, but arithmetic on them could
+/// overflow.
 const NEVER_AFTER: Duration = Duration::from_secs(30 * YEAR);
-/// Since the origin: virtual time ends here, half way to where its nanoseconds would overflow.
+/// Virtual time ends this long after its origin, half way to an overflow of its nanoseconds.
 const END_OF_TIME: Duration = Duration::from_secs(290 * YEAR);
 const YEAR: u64 = 365 * 24 * 60 * 60;
 
-/// 2¹⁶ ns, 65.5 µs: with ticks of 1 ms over waits of whole milliseconds, timers are up to 2 ms late, with these 1.1.
+/// A tick of the real clock is 2¹⁶ ns, 65.5 µs, and the conversion a shift. Since the selector
+/// waits in whole milliseconds, timers are up to 1.1 ms late; with ticks of 1 ms it would be 2 ms.
 const REAL_TICK_SHIFT: u32 = 16;
+/// A tick of the virtual clock is 1 ns, so that a jump to a deadline is exact.
 const VIRTUAL_TICK_SHIFT: u32 = 0;
 
 /// The tick of a deadline that never comes.
@@ -45,10 +48,11 @@ impl Clock {
         }
     }
 
-    /// The tick at which a deadline has passed for sure.
+    /// The first tick at which a deadline has certainly passed.
     pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
         let after = deadline.saturating_duration_since(self.origin);
-        // How old the runtime is counts on the virtual clock only: on the other it is nothing beside 30 years, and costs a call to know.
+        // The runtime's age matters on the virtual clock only. On the real one it is negligible
+        // beside 30 years, and reading it costs a call.
         let passed = self.passed.as_ref().map_or(Duration::ZERO, |passed| Duration::from_nanos(passed.get()));
         if after >= (passed + NEVER_AFTER).min(END_OF_TIME) {
             return NEVER;
@@ -57,7 +61,7 @@ impl Clock {
         (nanos(after) + round_up) >> self.shift
     }
 
-    /// Whole ticks passed.
+    /// The number of whole ticks passed.
     pub(crate) fn ticks_passed(&self) -> u64 {
         match &self.passed {
             None => nanos(self.origin.elapsed()) >> self.shift,
@@ -65,7 +69,7 @@ impl Clock {
         }
     }
 
-    /// How long until a tick; on the virtual clock, virtual time.
+    /// The time until a tick; virtual time on the virtual clock.
     pub(crate) fn until(&self, tick: u64) -> Duration {
         let at = Duration::from_nanos(tick.saturating_mul(1 << self.shift));
         match &self.passed {
@@ -81,7 +85,7 @@ impl Clock {
         }
     }
 
-    /// Moves virtual time forward; false on the real clock, which cannot be moved.
+    /// Moves virtual time forward; false on the real clock.
     pub(crate) fn advance(&self, by: Duration) -> bool {
         let Some(passed) = &self.passed else { return false };
         passed.set(passed.get().saturating_add(nanos(by)).min(nanos(END_OF_TIME)));
@@ -89,12 +93,12 @@ impl Clock {
     }
 }
 
-/// Five centuries fit; more is as good as that.
+/// Nanoseconds, saturating after five centuries.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `now + duration`, or a time that never comes if that is too far to say.
+/// `now + duration`, or a time that never comes if that is too far off to represent.
 pub(crate) fn deadline_after(now: Instant, duration: Duration) -> Instant {
     now + duration.min(2 * NEVER_AFTER)
 }

@@ -1,8 +1,11 @@
-//! The timer wheel: timers by deadline, where setting, cancelling and firing one cost the same however many there are.
+//! The timer wheel: timers by deadline. Setting, cancelling and firing one costs the same however
+//! many there are.
 //!
-//! Time is a 64-bit count of ticks, read as eleven digits of six bits. A timer whose deadline differs from the current time in the
-//! last digit only stands on level 0, in the slot of that digit; one that differs first in the digit before, on level 1; and so
-//! on. When time reaches a slot of a higher level, its timers agree with the current time in one digit more, and move down:
+//! Time is a 64-bit count of ticks, read as eleven digits of six bits. A timer whose deadline
+//! differs from the current time in the last digit only is on level 0, in the slot of its last
+//! digit. A timer that first differs one digit earlier is on level 1, in the slot of that digit,
+//! and so on. When time reaches a slot of a higher level, its timers agree with the current time in
+//! at least one digit more, and move down:
 //!
 //! ```text
 //!     now       0 0 0 5 9        (five of the eleven digits)
@@ -12,15 +15,19 @@
 //!     … at      0 0 7 1 2   →    fires
 //! ```
 //!
-//! Comparing digits rather than distances means that no slot ever holds timers of two rounds, so nothing wraps around. Slots are
-//! chains through the entries of one slab, and a bit per slot says whether it is empty, so the next occupied one is a count of zeros away.
+//! Since digits are compared, not distances, no slot ever holds timers of two rounds, so nothing
+//! wraps around. Slots are chains through the entries of one slab. A bit per slot marks the
+//! occupied ones, so counting zeros finds the next.
 //!
 //! # Invariants
 //!
-//! - An entry's level and slot follow from its deadline and the cursor as they were when it was linked; both stand in the entry.
-//! - Every linked entry lies at or after the cursor; one whose deadline had passed already was linked at the cursor.
-//! - Entries with the same deadline fire in the order they were set: chains are appended to, and moved down in order.
-//! - No waker is cloned, woken or dropped here; all are handed to the caller.
+//! - An entry's level and slot follow from its deadline and the cursor at the time it was linked.
+//!   Both are stored in the entry.
+//! - Every linked entry lies at or after the cursor. An entry whose deadline had passed already was
+//!   linked at the cursor.
+//! - Entries with the same deadline fire in the order they were set: entries are appended to
+//!   chains, and moved down in order.
+//! - No waker is cloned, woken or dropped here. The caller gets them.
 
 use std::task::Waker;
 
@@ -32,11 +39,12 @@ use super::clock::NEVER;
 
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
-/// Digits of a 64-bit number.
+/// One level for each digit of a 64-bit number.
 const LEVELS: usize = u64::BITS.div_ceil(DIGIT_BITS) as usize;
 const NONE: u32 = u32::MAX;
 
-/// A timer: its entry, and which of the entry's tenants it is. A stale key does nothing.
+/// The key of a timer: its slab index, and a generation that tells tenants apart. A stale key does
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey {
     entry: u32,
@@ -59,7 +67,7 @@ struct Place {
     slot: u8,
 }
 
-/// Of entries that never fire: they are in no chain.
+/// The place of an entry that never fires, which is in no chain.
 const NOWHERE: Place = Place { level: u8::MAX, slot: 0 };
 
 #[derive(Clone, Copy)]
@@ -75,24 +83,28 @@ struct Level {
     slots: [SlotChain; SLOTS],
 }
 
+impl Level {
+    const EMPTY: Self = Self { occupied: 0, slots: [SlotChain { head: NONE, tail: NONE }; SLOTS] };
+}
+
 pub(crate) struct Wheel {
-    /// Ticks up to which all timers have fired.
+    /// All timers due before this tick have fired.
     cursor: u64,
     levels: Vec<Level>,
     entries: Slab<Entry>,
-    /// How many entries were left when memory was last given back.
+    /// The number of entries when memory was last given back.
     shrunk_to: usize,
     next_generation: u32,
-    /// The first occupied slot's start, as far as known: no timer is due before it. `NEVER` if there is none.
+    /// A tick before which no timer is due: the start of the first occupied slot, or earlier.
+    /// `NEVER` if no timer will be due.
     bound: u64,
 }
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        let empty = Level { occupied: 0, slots: [SlotChain { head: NONE, tail: NONE }; SLOTS] };
         Self {
             cursor: 0,
-            levels: vec![empty; LEVELS],
+            levels: vec![Level::EMPTY; LEVELS],
             entries: Slab::new(),
             shrunk_to: 0,
             next_generation: 0,
@@ -104,7 +116,7 @@ impl Wheel {
         self.entries.len()
     }
 
-    /// Gives memory back that a burst of timers has left. Called when there is nothing else to do.
+    /// Gives back the memory of a burst of timers. Called when the loop is idle.
     pub(crate) fn shrink(&mut self) {
         slabs::shrink(&mut self.entries, &mut self.shrunk_to);
     }
@@ -113,7 +125,7 @@ impl Wheel {
         self.entries.is_empty()
     }
 
-    /// Sets a timer. A deadline that has passed fires with the next `advance`, `NEVER` does not fire at all.
+    /// Sets a timer. A deadline that has passed fires with the next `advance`; `NEVER` never fires.
     pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> TimerKey {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
@@ -125,13 +137,13 @@ impl Wheel {
         TimerKey { entry, generation }
     }
 
-    /// Unsets a timer and hands out its waker, if it has not fired.
+    /// Cancels a timer and returns its waker, if it has not fired.
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
-        self.find(key)?;
+        self.waker(key)?;
         self.unlink(key.entry);
         let waker = self.entries.remove(key.entry as usize).waker;
         if self.entries.is_empty() {
-            // Otherwise a bound that is too early is corrected by the next `advance`, which an empty wheel is spared.
+            // The next `advance` corrects a bound that is too early, but skips an empty wheel.
             self.bound = NEVER;
         }
         Some(waker)
@@ -143,25 +155,27 @@ impl Wheel {
         (entry.generation == key.generation).then_some(&entry.waker)
     }
 
-    /// Gives a timer another waker and hands out the one before, or the new one if the timer has fired.
+    /// Replaces a timer's waker and returns the previous one, or the new one if the timer has
+    /// fired.
     pub(crate) fn replace_waker(&mut self, key: TimerKey, waker: Waker) -> Waker {
-        match self.find(key) {
-            Some(entry) => std::mem::replace(&mut entry.waker, waker),
-            None => waker,
+        match self.entries.get_mut(key.entry as usize) {
+            Some(entry) if entry.generation == key.generation => std::mem::replace(&mut entry.waker, waker),
+            _ => waker,
         }
     }
 
-    /// A tick before which nothing is due, at most one digit's worth before the first deadline; `None` if nothing will be.
+    /// A tick before which no timer is due; `None` if no timer will be. The first deadline is at
+    /// most one digit's worth later, unless timers were cancelled since the last `advance`.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         (self.bound != NEVER).then_some(self.bound)
     }
 
-    /// Whether anything will ever be due.
+    /// Whether any timer will ever be due.
     pub(crate) fn has_deadline(&self) -> bool {
         self.levels.iter().any(|level| level.occupied != 0)
     }
 
-    /// The first deadline, exactly. Moves the cursor to its slot, so time must follow there before anything else is set.
+    /// The exact first deadline. Moves the cursor there, so time must follow before a timer is set.
     pub(crate) fn next_exact(&mut self) -> Option<u64> {
         loop {
             let (level, slot, start) = self.first_slot()?;
@@ -169,12 +183,13 @@ impl Wheel {
                 return Some(start);
             }
             self.cursor = start;
-            while self.move_one_down(level, slot) {}
+            let first = self.unlink_first(level, slot);
+            self.link(first);
         }
     }
 
-    /// Moves time forward to `now` and hands out the wakers of what is due, in the order of their deadlines. Stops after `limit`
-    /// entries were fired or moved; what is left is due still.
+    /// Moves time forward to `now` and appends the wakers of due timers to `fired`, in the order of
+    /// their deadlines. Stops after firing or moving `limit` entries; the rest stays due.
     pub(crate) fn advance(&mut self, now: u64, fired: &mut Vec<Waker>, limit: usize) {
         if now < self.bound {
             return;
@@ -183,10 +198,11 @@ impl Wheel {
             match self.first_slot() {
                 Some((level, slot, start)) if start <= now => {
                     self.cursor = start;
+                    let first = self.unlink_first(level, slot);
                     if level == 0 {
-                        fired.extend(self.fire_one(slot));
+                        fired.push(self.entries.remove(first as usize).waker);
                     } else {
-                        self.move_one_down(level, slot);
+                        self.link(first);
                     }
                 }
                 _ => {
@@ -198,26 +214,18 @@ impl Wheel {
         self.bound = self.first_slot().map_or(NEVER, |(_, _, start)| start);
     }
 
-    /// Unsets every timer and hands out the wakers.
+    /// Removes every timer and returns the wakers.
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
         let entries = std::mem::take(&mut self.entries);
-        for level in &mut self.levels {
-            level.occupied = 0;
-            level.slots.fill(SlotChain { head: NONE, tail: NONE });
-        }
+        self.levels.fill(Level::EMPTY);
         self.bound = NEVER;
         entries.into_iter().map(|(_, entry)| entry.waker).collect()
     }
 
-    fn find(&mut self, key: TimerKey) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(key.entry as usize)?;
-        (entry.generation == key.generation).then_some(entry)
-    }
-
     /// The occupied slot whose time comes first: level, slot, and its first tick.
     ///
-    /// A slot the cursor stands in, on a higher level, is being emptied; what is left in it comes before everything below. Else a lower
-    /// level comes before a higher one.
+    /// On a higher level, the slot of the cursor is being emptied, and its remaining entries come
+    /// before everything below. Otherwise a lower level comes before a higher one.
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
         let mut first = None;
         for (number, level) in self.levels.iter().enumerate().rev() {
@@ -235,24 +243,11 @@ impl Wheel {
         first
     }
 
-    fn fire_one(&mut self, slot: usize) -> Option<Waker> {
-        let head = self.levels[0].slots[slot].head;
-        if head == NONE {
-            return None;
-        }
-        self.unlink(head);
-        Some(self.entries.remove(head as usize).waker)
-    }
-
-    /// Moves a slot's first entry to a lower level, the cursor being at the slot's start. False if the slot is empty.
-    fn move_one_down(&mut self, level: usize, slot: usize) -> bool {
+    /// Unlinks the first entry of an occupied slot.
+    fn unlink_first(&mut self, level: usize, slot: usize) -> u32 {
         let head = self.levels[level].slots[slot].head;
-        if head == NONE {
-            return false;
-        }
         self.unlink(head);
-        self.link(head);
-        true
+        head
     }
 
     fn link(&mut self, number: u32) {
@@ -303,7 +298,7 @@ fn digit(time: u64, level: usize) -> usize {
     (time >> (level as u32 * DIGIT_BITS)) as usize % SLOTS
 }
 
-/// The first tick of a slot: the cursor's digits above the level, the slot, and zeros.
+/// The first tick of a slot: the cursor's digits above the level, the slot's digit, then zeros.
 fn start_of(cursor: u64, level: usize, slot: usize) -> u64 {
     let shift = level as u32 * DIGIT_BITS;
     let above = cursor.checked_shr(shift + DIGIT_BITS).map_or(0, |digits| digits << DIGIT_BITS);
@@ -318,7 +313,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::task::Wake;
 
-    /// A waker that tells which timer it belongs to.
+    /// A waker that logs the number of its timer.
     struct Named {
         number: u64,
         log: Arc<Mutex<Vec<u64>>>,
@@ -350,7 +345,7 @@ mod tests {
         }
     }
 
-    /// The same by a sorted list: (deadline, number), oldest first among equals.
+    /// The wheel as a sorted list of (deadline, number), oldest first among equals.
     #[derive(Default)]
     struct Oracle {
         now: u64,
@@ -359,7 +354,7 @@ mod tests {
 
     impl Oracle {
         fn insert(&mut self, deadline: u64, number: u64) {
-            // One that is late already fires in its turn among those due now.
+            // A timer set late fires in the order of its deadline, among the others due now.
             let place = self.timers.partition_point(|&(other, _)| other <= deadline);
             self.timers.insert(place, (deadline, number));
         }

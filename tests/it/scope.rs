@@ -826,6 +826,23 @@ fn a_scope_dropped_between_turns_gives_its_slots_back() {
 }
 
 #[test]
+fn a_panic_of_a_child_that_is_dropped_between_turns_is_reported() {
+    let runtime = paused();
+    let mut waits = Box::pin(scope::<(), Infallible, _>(async |s| {
+        s.spawn(async {
+            let _held = PanicsInDrop;
+            pending::<()>().await;
+        });
+        pending().await
+    }));
+    runtime.block_on(timeout(Duration::from_secs(1), waits.as_mut())).unwrap().unwrap_err();
+    drop(waits);
+    assert_eq!(runtime.stats().panics, 0, "it waits in the inbox");
+    runtime.block_on(sleep(Duration::from_secs(1))).unwrap();
+    assert_eq!(runtime.stats().panics, 1);
+}
+
+#[test]
 fn a_scope_may_outlive_its_runtime_and_a_runtime_that_ends_drops_its_scopes() {
     let drops = RefCell::new(Vec::new());
     let runtime = paused();
