@@ -159,7 +159,7 @@
 //! | [`io`], [`net`] | any descriptor, and sockets |
 //! | `runtime` | [`Runtime`], [`Builder`], [`Handle`] |
 //! | [`blocking`] | threads for blocking work |
-//! | `deferred` | [`defer`]: work that is not urgent |
+//! | [`deferred`] | [`defer()`]: work that is not urgent; [`deferred::Queue`]: a queue of it that keeps books |
 //! | [`iter`] | async iterators: generators, coroutines, adapters that need a clock or a task |
 //! | `signal` | Unix signals (feature `signal`) |
 //! | `replay` | [`test()`]: a test under many schedules, each of which can be replayed |
@@ -168,7 +168,8 @@
 //! A module uses only modules above it in this list; `cargo test --test floors` checks that.
 //!
 //! `docs/design.md` explains the design, and `docs/contract.md` the guarantees.
-//! `docs/coroutines.md`, `docs/iterators.md` and `docs/from-python.md` show how to use the crate.
+//! `docs/coroutines.md`, `docs/iterators.md`, `docs/background.md`, `docs/from-python.md` and
+//! `docs/from-fastapi.md` show how to use the crate.
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("postlude needs a 64-bit Unix: a waker is a 64-bit integer, and sockets are file descriptors");
@@ -212,6 +213,12 @@ mod documents {
     struct Iterators;
     #[doc = include_str!("../docs/from-python.md")]
     struct FromPython;
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../docs/background.md")]
+    struct Background;
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../docs/from-fastapi.md")]
+    struct FromFastapi;
     #[cfg(feature = "http")]
     #[doc = include_str!("../README.md")]
     struct Readme;

@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The id of a job, unique across restarts of the program.
+/// The id of a job, unique within its queue and across restarts of the program.
 ///
 /// Ids count up from the Unix time in seconds at which their queue was made, shifted left by 32
 /// bits. So a status URL from an earlier run never finds another job. They are written as decimal

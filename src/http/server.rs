@@ -149,7 +149,7 @@ impl Server {
     }
 
     /// Returns the queue of the server's background tasks: to ask for one by its id, cancel it, or
-    /// add others.
+    /// add others. Limits and hooks that are set after this call have no effect.
     #[must_use]
     pub fn tasks(&self) -> Queue {
         self.shared().queue.clone()

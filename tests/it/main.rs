@@ -41,6 +41,8 @@ mod merge;
 #[cfg(feature = "http")]
 mod middleware;
 mod order;
+#[cfg(feature = "http")]
+mod outcomes;
 mod panic;
 mod panicking_wakers;
 mod property;
