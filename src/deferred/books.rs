@@ -739,11 +739,19 @@ impl Books {
         if let Some(hook) = on_event {
             self.call(hook, &info, fault);
         }
+        if fault.is_some_and(|fault| self.is_by_choice(job, fault)) {
+            return;
+        }
         match on_fault {
             Some(hook) if info.status.is_bad() => self.call(hook, &info, fault),
             None if info.status == Status::Failed => self.voice.say(&info.to_string()),
             _ => {}
         }
+    }
+
+    /// Whether a job is not run because of a condition that was chosen for it.
+    pub(super) fn is_by_choice(&self, job: JobRef, fault: &Fault) -> bool {
+        matches!(fault, Fault::Condition(_)) && self.condition(job) != Condition::Answer
     }
 
     fn call(&self, hook: &EventHook, info: &Info, fault: Option<&Fault>) {

@@ -338,8 +338,10 @@ impl Members {
         }
         for job in meant {
             if self.books.is_waiting(job) {
-                skipped += 1;
-                first.get_or_insert_with(|| self.books.name(job));
+                if !self.books.is_by_choice(job, why) {
+                    skipped += 1;
+                    first.get_or_insert_with(|| self.books.name(job));
+                }
                 // The task of one that waits for a delay or a lane.
                 let runner = self.books.runner_of(job);
                 self.books.end(job, Status::Skipped, Some(why));

@@ -89,7 +89,8 @@ impl QueueBuilder {
         self
     }
 
-    /// Calls `hook` for each job that fails for good, is not run, or is cut off. By default stderr is
+    /// Calls `hook` for each job that fails for good, is not run, or is cut off. A job with a
+    /// [condition](super::Task::only_delivered) of its own that does not hold is only counted. By default stderr is
     /// told: of failures in a line each, of jobs of a group that are not run in one line, and of jobs
     /// that a runtime's end cuts off in one report.
     ///

@@ -1279,3 +1279,22 @@ fn destructors_may_add_to_their_group_and_queue_wherever_a_job_ends() {
         }
     }
 }
+
+#[test]
+fn only_jobs_that_are_lost_are_told_as_faults() {
+    run(async || {
+        let told = Log::default();
+        let faults = told.clone();
+        let queue = Queue::builder().on_fault(move |info, _| faults.say(info.name.to_string())).build();
+        for outcome in [Outcome::Delivered, Outcome::Failed(500)] {
+            let group = queue.group("", 0);
+            group.task("default").run(async || ()).unwrap();
+            group.task("delivered").only_delivered().run(async || ()).unwrap();
+            group.task("failure").on_failure().run(async || ()).unwrap();
+            group.release(outcome);
+        }
+        queue.idle().await;
+        assert_eq!(told.take(), ["default"]);
+        assert_eq!(queue.stats().total().skipped, 3);
+    });
+}
