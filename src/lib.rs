@@ -177,6 +177,7 @@ pub mod blocking;
 pub mod deferred;
 mod event_loop;
 mod executor;
+pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod io;
@@ -201,18 +202,7 @@ pub use replay::test;
 pub use runtime::{Builder, Handle, Hooks, PanicPolicy, RemoteHandle, Runtime, Stats, TaskEnd, TaskPanic, Turn, run};
 pub use task::{JoinError, JoinHandle, TaskId, spawn};
 
-/// Compiles the code in the documents.
-#[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../docs/contract.md")]
-    struct Contract;
-    #[doc = include_str!("../docs/coroutines.md")]
-    struct Coroutines;
-    #[doc = include_str!("../docs/iterators.md")]
-    struct Iterators;
-    #[doc = include_str!("../docs/from-python.md")]
-    struct FromPython;
-    #[cfg(feature = "http")]
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-}
+/// Compiles the code in the README.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

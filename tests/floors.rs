@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["task", "time", "sync", "io", "net"],
     &["runtime", "blocking", "deferred", "iter", "signal", "replay"],
     &["http"],
+    &["guide"],
 ];
 
 /// The same within `src/http`.

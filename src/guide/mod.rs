@@ -1,0 +1,40 @@
+//! The pages of `docs/`, as they stand in the repository.
+//!
+//! | | |
+//! |---|---|
+//! | [`coroutines`] | several things at once on one thread: tasks, scopes, stopping |
+//! | [`iterators`] | async iterators: generators, coroutines, adapters |
+//! | [`from_python`] | each construct of asyncio and what replaces it |
+//! | [`contract`] | what you can rely on, and what you cannot |
+//! | [`design`] | why it is built this way |
+//!
+//! # How the links work
+//!
+//! A page names another page, a file or an item as `[label]`, and defines every label on its last
+//! lines with a path that a Markdown viewer follows. Here each page is preceded by
+//! `src/guide/links.md`, which defines the same labels for rustdoc. The first definition of a label
+//! wins, so the page's own definitions do nothing here. `tests/docs.rs` checks that both lists have
+//! the label and that the paths exist.
+//!
+//! Every block of Rust code on these pages is a whole program, compiled and run by `cargo test
+//! --doc`.
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/contract.md")]
+pub mod contract {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/coroutines.md")]
+pub mod coroutines {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/design.md")]
+pub mod design {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/from-python.md")]
+pub mod from_python {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/iterators.md")]
+pub mod iterators {}
