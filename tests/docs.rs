@@ -230,6 +230,16 @@ fn rust_code_in_the_documents_is_a_whole_program_or_quoted_from_an_example() {
 }
 
 #[test]
+fn the_crate_page_hides_no_lines_of_code() {
+    let page = read("src/lib.rs");
+    let lines: Vec<_> = page.lines().collect();
+    // A heading stands between empty lines.
+    let hidden = lines.windows(2).filter(|pair| pair[0].starts_with("//! # ") && pair[1] != "//!");
+    let hidden: Vec<_> = hidden.map(|pair| pair[0].to_owned()).collect();
+    assert_none(&hidden, "a hidden line, without which the block does not compile when pasted");
+}
+
+#[test]
 fn files_that_tables_name_exist() {
     let mut wrong = Vec::new();
     for file in documents() {
