@@ -1,5 +1,9 @@
 //! The documents: their links, tables and code blocks, read from the files.
 
+#[allow(dead_code, reason = "its `main` is not called here")]
+#[path = "../examples/trace.rs"]
+mod trace;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -254,4 +258,22 @@ fn files_that_tables_name_exist() {
         }
     }
     assert_none(&wrong, "a table names a file that does not exist");
+}
+
+#[test]
+fn the_trace_that_the_guide_quotes_is_what_the_example_prints() {
+    let page = read("docs/reading.md");
+    let quoted = fences(&page).into_iter().find(|(words, _)| words == "text").map(|(_, text)| text);
+    assert_eq!(quoted.unwrap_or_default(), trace::trace().unwrap());
+}
+
+#[test]
+fn functions_that_the_hours_route_names_exist() {
+    let page = read("docs/reading.md");
+    let (hour, _) = page.split_once("## A program, traced").unwrap();
+    let code: String = files("src", "rs").iter().map(read).collect();
+    let words = hour.split('`').skip(1).step_by(2);
+    let names = words.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let missing: Vec<_> = names.filter(|name| !code.contains(&format!("fn {name}"))).map(str::to_owned).collect();
+    assert_none(&missing, "the route names a function that does not exist");
 }

@@ -7,6 +7,7 @@
 //! | [`from_python`] | each construct of asyncio and what replaces it |
 //! | [`contract`] | what you can rely on, and what you cannot |
 //! | [`design`] | why it is built this way |
+//! | [`reading`] | two routes through the source: one hour, and everything |
 //!
 //! # How the links work
 //!
@@ -38,3 +39,7 @@ pub mod from_python {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/iterators.md")]
 pub mod iterators {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/reading.md")]
+pub mod reading {}
