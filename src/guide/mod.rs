@@ -7,6 +7,9 @@
 //! | [`from_python`] | each construct of asyncio and what replaces it |
 //! | [`contract`] | what you can rely on, and what you cannot |
 //! | [`design`] | why it is built this way |
+//! | [`ecosystem`] | other crates: which work, and four rules for the rest |
+//! | [`glossary`] | the words, each with its file |
+//! | [`policy`] | Rust versions, platforms, semantic versioning |
 //! | [`reading`] | two routes through the source: one hour, and everything |
 //!
 //! # How the links work
@@ -43,3 +46,15 @@ pub mod iterators {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/reading.md")]
 pub mod reading {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/ecosystem.md")]
+pub mod ecosystem {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/glossary.md")]
+pub mod glossary {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/policy.md")]
+pub mod policy {}
