@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Error, ErrorKind};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, StreamExt};
@@ -72,11 +73,31 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-fn main() -> io::Result<()> {
+const USAGE: &str = "usage: fetch [HOST:PORT/PATH ...]";
+
+fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
+    if given.iter().any(|word| word == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(word) = given.iter().find(|word| word.starts_with('-')) {
+        eprintln!("fetch: unknown argument {word:?}; {USAGE}");
+        return ExitCode::from(2);
+    }
+    match run(&given) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fetch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(given: &[String]) -> io::Result<()> {
     postlude::run(async {
         if !given.is_empty() {
-            println!("{} bytes", fetch_all(&given).await?);
+            println!("{} bytes", fetch_all(given).await?);
             return Ok(());
         }
         let listener = TcpListener::bind("127.0.0.1:0")?;

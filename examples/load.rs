@@ -478,10 +478,9 @@ const USAGE: &str = "usage: load [short | background | latency | bytes | count P
 fn run(words: &[&str]) -> Outcome<bool> {
     match *words {
         ["serve"] => postlude::run(serve())??,
-        ["count", path, requests] => count(path, requests.parse().map_err(|_| USAGE)?, 1)?,
-        ["count", path, requests, pipelined] => {
-            count(path, requests.parse().map_err(|_| USAGE)?, pipelined.parse().map_err(|_| USAGE)?)?;
-        }
+        ["--help"] => say(USAGE),
+        ["count", path, requests] => count(path, number(requests)?, 1)?,
+        ["count", path, requests, pipelined] => count(path, number(requests)?, number(pipelined)?)?,
         ["short"] => return short(),
         ["background"] => return background(7, 2),
         ["latency"] => latency()?,
@@ -492,9 +491,29 @@ fn run(words: &[&str]) -> Outcome<bool> {
             bytes()?;
             return Ok(refused);
         }
-        _ => return Err(USAGE.into()),
+        _ => return Err(wrong(&words.join(" "))),
     }
     Ok(false)
+}
+
+/// A wrong argument, which is the caller's and not the server's failure.
+#[derive(Debug)]
+struct Wrong(String);
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} is not understood; {USAGE}", self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+fn wrong(text: &str) -> Box<dyn std::error::Error> {
+    Box::new(Wrong(text.to_owned()))
+}
+
+fn number(text: &str) -> Outcome<u32> {
+    text.parse().map_err(|_| wrong(text))
 }
 
 fn main() -> ExitCode {
@@ -508,7 +527,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "load: {error}");
-            ExitCode::FAILURE
+            if error.is::<Wrong>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

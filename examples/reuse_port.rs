@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::thread;
 
 use postlude::net::{TcpListener, TcpStream};
@@ -21,8 +22,33 @@ const BACKLOG: i32 = 1024;
 /// Of a longer line only this many bytes are sent back.
 const LONGEST_LINE: usize = 1024;
 
-fn main() -> io::Result<()> {
-    let once = std::env::args().any(|argument| argument == "--once");
+const USAGE: &str = "usage: reuse_port [--once]";
+
+fn main() -> ExitCode {
+    let mut once = false;
+    for word in std::env::args().skip(1) {
+        match word.as_str() {
+            "--once" => once = true,
+            "--help" => {
+                print(USAGE);
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                eprintln!("reuse_port: unknown argument {word:?}; {USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match run(once) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reuse_port: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(once: bool) -> io::Result<()> {
     let threads = thread::available_parallelism()?.get();
 
     // All listen before the first connection comes: a listener that joins or leaves moves connections that are being made.
