@@ -1,18 +1,23 @@
-//! Clients that mean harm, against a server on loopback, while a well-behaved one measures what it feels.
+//! Clients that mean harm, against a server on loopback, while a well-behaved one measures what it
+//! feels.
 //!
 //! ```text
 //! cargo build --release --examples
 //! ulimit -n "$(ulimit -Hn)"; target/release/examples/attack target/release/examples/server [attack ...]
 //! ```
 //!
-//! It starts the server itself, once for each kind of attack, and attacks it three times, or as often as `ROUNDS` says. It prints a table: the well-behaved client's latency, and
-//! the server's resident memory before, during and after each round, which shows whether it comes back. Fewer connections are made than asked
-//! for if the limit of open files is low; the table says how many. The attackers are a process of their own with the lowest priority, so that
-//! what the client feels is the server and not the processor they would share; the first row, no attack at all, shows what the machine does by
-//! itself.
+//! It starts the server itself, once for each kind of attack, and attacks it three times, or as
+//! often as `ROUNDS` says. It prints a table: the well-behaved client's latency, and the server's
+//! resident memory before, during and after each round, which shows whether it comes back. Fewer
+//! connections are made than asked for if the limit of open files is low; the table says how many.
+//! The attackers are a process of their own with the lowest priority, so that what the client feels
+//! is the server and not the processor they would share; the first row, no attack at all, shows
+//! what the machine does by itself.
 //!
-//! What stays resident after bodies of megabytes is what glibc's allocator keeps for the next ones: after the first big block is freed it takes
-//! such blocks from its heap. `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, makes it give them back.
+//! What stays resident after bodies of megabytes is what glibc's allocator keeps for the next ones:
+//! after the first big block is freed it takes such blocks from its heap.
+//! `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, makes it give
+//! them back.
 
 use std::io::{BufRead, BufReader, Error, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -65,7 +70,8 @@ impl Drop for Target {
 const GET: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn connect(address: &str) -> Option<TcpStream> {
-    // A server that accepts no more lets its queue run full, and then the kernel answers nobody: that must not stop the attacker, too.
+    // A server that accepts no more lets its queue run full, and then the kernel answers nobody:
+    // that must not stop the attacker, too.
     let stream = TcpStream::connect_timeout(&address.parse().ok()?, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     Some(stream)
@@ -78,7 +84,8 @@ fn request(stream: &mut TcpStream) -> std::io::Result<()> {
     if buffer[..count].ends_with(b"Hello, World!") { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
 }
 
-/// The well-behaved client: a kept connection, and a new one for every tenth request if `anew`. Gives the times, sorted, and the failures.
+/// The well-behaved client: a kept connection, and a new one for every tenth request if `anew`.
+/// Gives the times, sorted, and the failures.
 fn behave(address: &str, anew: bool, stop: &AtomicBool) -> (Vec<Duration>, usize) {
     let (mut times, mut failures) = (Vec::new(), 0);
     let mut kept = connect(address);
@@ -158,7 +165,8 @@ fn nothing(_: &str) -> usize {
     hold(&[], 3)
 }
 
-/// Runs an attack in a process of its own; gives the number of clients, and the server's peak memory meanwhile.
+/// Runs an attack in a process of its own; gives the number of clients, and the server's peak
+/// memory meanwhile.
 fn round(name: &str, target: &Target) -> std::io::Result<(usize, usize)> {
     let mut attacker = Command::new("nice");
     attacker.args(["-n", "19"]).arg(std::env::current_exe()?).args(["--attacker", name, &target.address]);

@@ -1,9 +1,9 @@
 //! Finds an ordering bug that a queue never shows, and replays it from its number: `cargo run
 //! --example replay`.
 //!
-//! The first reader fills a cache. The racy cache looks, waits for the database, and fills; a reader
-//! that looks meanwhile asks the database again. On a loop that is first in, first out, the program
-//! below always runs in an order that hides this. A seed gives another order.
+//! The first reader fills a cache. The racy cache looks, waits for the database, and fills; a
+//! reader that looks meanwhile asks the database again. On a loop that is first in, first out, the
+//! program below always runs in an order that hides this. A seed gives another order.
 //!
 //! In a test, `postlude::test(0..100, racy)` does what is written out here: it tries the seeds, and
 //! its panic names the first that fails.
@@ -56,7 +56,8 @@ impl Cache {
     }
 }
 
-/// Two tasks read; the second one has something else to do first. Returns how often the database was asked.
+/// Two tasks read; the second one has something else to do first. Returns how often the database
+/// was asked.
 async fn two_readers(read: impl AsyncFn(Rc<Cache>) -> u32 + Clone + 'static) -> u32 {
     let cache = Rc::new(Cache::default());
     let (first, second) = (Rc::clone(&cache), Rc::clone(&cache));

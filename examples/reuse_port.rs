@@ -1,7 +1,9 @@
-//! One port, a runtime per thread: each thread has a listener of its own on the same port, and the system spreads the connections.
+//! One port, a runtime per thread: each thread has a listener of its own on the same port, and the
+//! system spreads the connections.
 //!
-//! This is how a single-threaded runtime uses all cores. The threads share nothing: no queue, no lock, no accepted socket that travels.
-//! What a thread accepted stays there, so the spread is by connection, not by load.
+//! This is how a single-threaded runtime uses all cores. The threads share nothing: no queue, no
+//! lock, no accepted socket that travels. What a thread accepted stays there, so the spread is by
+//! connection, not by load.
 //!
 //! ```text
 //! cargo run --example reuse_port            # until Ctrl-C; then: echo hello | nc 127.0.0.1 PORT
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
 fn run(once: bool) -> io::Result<()> {
     let threads = thread::available_parallelism()?.get();
 
-    // All listen before the first connection comes: a listener that joins or leaves moves connections that are being made.
+    // All listen before the first connection comes: a listener that joins or leaves moves
+    // connections that are being made.
     let first = listen("127.0.0.1:0".parse().expect("an address"))?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];

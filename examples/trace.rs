@@ -1,8 +1,8 @@
 //! What the loop does in a program of a dozen lines: `cargo run --example trace`.
 //!
-//! `Hooks` tell of each spawn, wake, poll and end. They do not tell the phase of a turn or the cause
-//! of a wake, so both are derived here: a wake during a poll is that task's doing; of any other, the
-//! counters of the turn tell whether a timer, a message or an event was behind it.
+//! `Hooks` tell of each spawn, wake, poll and end. They do not tell the phase of a turn or the
+//! cause of a wake, so both are derived here: a wake during a poll is that task's doing; of any
+//! other, the counters of the turn tell whether a timer, a message or an event was behind it.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -210,13 +210,12 @@
 //! (`event_loop/inbox.rs`).
 //!
 //! **7. A timer** is a deadline and a waker. The loop sleeps no longer than until the first
-//! deadline, and then calls the wakers that are due. The toy searches a list. Ours keeps timers in a
-//! wheel, which sets and cancels one in constant time (`timer/wheel.rs`).
+//! deadline, and then calls the wakers that are due. The toy searches a list. Ours keeps timers in
+//! a wheel, which sets and cancels one in constant time (`timer/wheel.rs`).
 //!
-//! **8. A socket** is tried first. If the call would block, the task leaves its waker and waits. The
-//! standard library cannot ask the system *which* socket is ready, so the toy wakes all of these
-//! tasks once a millisecond. To ask is what a reactor does, with `epoll` or `kqueue`
-//! (`reactor/mod.rs`).
+//! **8. A socket** is tried first. If the call would block, the task leaves its waker and waits.
+//! The standard library cannot ask the system *which* socket is ready, so the toy wakes all of
+//! these tasks once a millisecond. A reactor asks, with `epoll` or `kqueue` (`reactor/mod.rs`).
 //!
 //! The whole, with the numbers of the steps; it is `examples/toy.rs`:
 //!

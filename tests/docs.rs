@@ -1,4 +1,5 @@
-//! The documents: their links, tables and code blocks, read from the files.
+//! The documents: their links, tables and code blocks, and the width of comments, read from the
+//! files.
 
 #[allow(dead_code, reason = "its `main` is not called here")]
 #[path = "../examples/trace.rs"]
@@ -6,6 +7,12 @@ mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The column at which the prose of comments ends.
+const PROSE_COLUMNS: usize = 100;
+
+/// The column at which code ends, also in a comment.
+const CODE_COLUMNS: usize = 120;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -276,4 +283,47 @@ fn functions_that_the_hours_route_names_exist() {
     let names = words.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
     let missing: Vec<_> = names.filter(|name| !code.contains(&format!("fn {name}"))).map(str::to_owned).collect();
     assert_none(&missing, "the route names a function that does not exist");
+}
+
+/// The lines of comments that are too long. A row of a table may be as long as it must, since
+/// Markdown cannot break it.
+fn long_comments(text: &str) -> Vec<usize> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let Some(comment) = line.trim_start().strip_prefix("//") else {
+            // An attribute can open a block, too.
+            inside = line.contains("doc = \"```") && line.ends_with("\")]");
+            continue;
+        };
+        let comment = comment.trim_start_matches(['/', '!']).trim_start();
+        let limit = if inside { CODE_COLUMNS } else { PROSE_COLUMNS };
+        if comment.starts_with("```") {
+            inside = !inside;
+        } else if line.chars().count() > limit && (inside || !comment.starts_with('|')) {
+            found.push(number + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn comments_end_at_column_100() {
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        for file in files(folder, "rs") {
+            for number in long_comments(&read(&file)) {
+                wrong.push(format!("{}:{number}", file.display()));
+            }
+        }
+    }
+    assert_none(&wrong, "a comment beyond column 100, or code in one beyond 120");
+}
+
+#[test]
+fn a_long_comment_is_found() {
+    let long = "x".repeat(PROSE_COLUMNS);
+    assert_eq!(long_comments(&format!("//! {long}\n    // {long}\nlet a; // {long}\n/// | {long} |")), [1, 2]);
+    assert_eq!(long_comments(&format!("/// ```\n/// {long}\n/// ```\n/// {long}{long}")), [4]);
+    assert_eq!(long_comments(&format!("/// ```\n/// {long}{long}\n/// ```")), [2]);
 }

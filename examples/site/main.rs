@@ -1,5 +1,5 @@
-//! A small site for real clients: a page, files, events, uploads and downloads. `tests/clients/run` drives it with curl, Python, wrk, nginx and
-//! a browser.
+//! A small site for real clients: a page, files, events, uploads and downloads. `tests/clients/run`
+//! drives it with curl, Python, wrk, nginx and a browser.
 //!
 //! Try it:
 //!
@@ -10,7 +10,8 @@
 //! curl -r 0-99 http://127.0.0.1:8000/files/README.md
 //! ```
 //!
-//! The page at `/` opens an `EventSource`, uploads a `Blob`, and has its outcome as the document's title.
+//! The page at `/` opens an `EventSource`, uploads a `Blob`, and has its outcome as the document's
+//! title.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -43,7 +44,8 @@ impl Live {
         Listens(self)
     }
 
-    /// How many there are once there is none, or once a client that has gone should have been noticed.
+    /// How many there are once there is none, or once a client that has gone should have been
+    /// noticed.
     async fn settled(&self) -> usize {
         let _ = time::timeout(Duration::from_secs(5), self.0.subscribe().wait_for(|count| *count == 0)).await;
         *self.0.borrow()
@@ -60,7 +62,8 @@ impl Drop for Listens {
     }
 }
 
-/// Three events per connection. A client that connects again, as an `EventSource` does, says what it had and gets the ones that follow.
+/// Three events per connection. A client that connects again, as an `EventSource` does, says what
+/// it had and gets the ones that follow.
 async fn events(request: Request) -> Response {
     let last = request.field("last-event-id").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
     let first = last.map_or(1, |last: u64| last.saturating_add(1));

@@ -89,9 +89,9 @@ impl QueueBuilder {
         self
     }
 
-    /// Calls `hook` for each job that fails for good, is not run, or is cut off. By default stderr is
-    /// told: of failures in a line each, of jobs of a group that are not run in one line, and of jobs
-    /// that a runtime's end cuts off in one report.
+    /// Calls `hook` for each job that fails for good, is not run, or is cut off. By default stderr
+    /// is told: of failures in a line each, of jobs of a group that are not run in one line, and of
+    /// jobs that a runtime's end cuts off in one report.
     ///
     /// A panic of the hook is reported and ends there.
     pub fn on_fault(mut self, hook: impl Fn(&Info, Option<&Fault>) + 'static) -> Self {

@@ -1,4 +1,5 @@
-//! A WebSocket echo server: Postlude answers the handshake and hands the socket over, async-tungstenite speaks the protocol on it.
+//! A WebSocket echo server: Postlude answers the handshake and hands the socket over,
+//! async-tungstenite speaks the protocol on it.
 //!
 //! ```text
 //! cargo run                # serves ws://127.0.0.1:9001/echo until Ctrl-C
