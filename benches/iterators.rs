@@ -1,11 +1,14 @@
-//! What an item of a generator costs, beside a `poll_next` by hand that does the same: `cargo bench --bench iterators`.
+//! What an item of a generator costs, beside a `poll_next` by hand that does the same: `cargo bench
+//! --bench iterators`.
 //!
-//! A counter is the worst case: by hand an item is an addition the compiler folds into the consumer's loop, so all of the generator's
-//! time is the handing over. The others are what generators are written for: parsers, walks, and items that wait for something. Both
-//! sides of a pair share the work, and differ in who keeps the place.
+//! A counter is the worst case: by hand an item is an addition the compiler folds into the
+//! consumer's loop, so all of the generator's time is the handing over. The others are what
+//! generators are written for: parsers, walks, and items that wait for something. Both sides of a
+//! pair share the work, and differ in who keeps the place.
 //!
-//! The difference is a few nanoseconds, and medians taken one after another vary by more. So the sides take turns, and the least time of
-//! each counts: whatever else the machine does can only add to it.
+//! The difference is a few nanoseconds, and medians taken one after another vary by more. So the
+//! sides take turns, and the least time of each counts: whatever else the machine does can only add
+//! to it.
 
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 
@@ -25,7 +28,8 @@ use postlude::{Runtime, iter, spawn, task};
 
 const ITEMS: u64 = 1000;
 const TURNS: usize = 3000;
-/// Iterators consumed in a turn, to make it long beside the clock's grain and short beside what interrupts it.
+/// Iterators consumed in a turn, to make it long beside the clock's grain and short beside what
+/// interrupts it.
 const ITERATORS: u32 = 20;
 
 fn main() {
@@ -143,8 +147,9 @@ fn counter() -> impl Stream<Item = u64> {
     })
 }
 
-/// A future that hands out numbers and does nothing else, unfit for use: it cannot wait, does not look whether its number was taken, and
-/// cannot be polled again after its end. What it costs over a `poll_next` by hand, the compiler's state machine costs.
+/// A future that hands out numbers and does nothing else, unfit for use: it cannot wait, does not
+/// look whether its number was taken, and cannot be polled again after its end. What it costs over
+/// a `poll_next` by hand, the compiler's state machine costs.
 fn bare<P>(mut place: P, mut next: impl FnMut(&mut P) -> Option<u64>) -> impl Stream<Item = u64> {
     let slot = Rc::new(Cell::new(0));
     let out = Rc::clone(&slot);
@@ -280,7 +285,8 @@ fn in_order(root: &Node) -> impl Stream<Item = u64> {
     })
 }
 
-/// As it reads best. An item passes through all the nodes above it, as it does in any language without stackful coroutines.
+/// As it reads best. An item passes through all the nodes above it, as it does in any language
+/// without stackful coroutines.
 async fn walk(node: &Node, out: &mut Out<u64>) {
     if let Some(left) = &node.left {
         Box::pin(walk(left, out)).await;

@@ -1,22 +1,27 @@
-//! Clients that mean harm, against a server on loopback, while a well-behaved one measures what it feels.
+//! Clients that mean harm, against a server on loopback, while a well-behaved one measures what it
+//! feels.
 //!
 //! ```text
 //! cargo build --release --examples
 //! ulimit -n "$(ulimit -Hn)"; target/release/examples/attack target/release/examples/server [attack ...]
 //! ```
 //!
-//! It starts the server itself, once for each kind of attack, and attacks it three times, or as often as `ROUNDS` says. It prints a table: the well-behaved client's latency, and
-//! the server's resident memory before, during and after each round, which shows whether it comes back. Fewer connections are made than asked
-//! for if the limit of open files is low; the table says how many. The attackers are a process of their own with the lowest priority, so that
-//! what the client feels is the server and not the processor they would share; the first row, no attack at all, shows what the machine does by
-//! itself.
+//! It starts the server itself, once for each kind of attack, and attacks it three times, or as
+//! often as `ROUNDS` says. It prints a table: the well-behaved client's latency, and the server's
+//! resident memory before, during and after each round, which shows whether it comes back. Fewer
+//! connections are made than asked for if the limit of open files is low; the table says how many.
+//! The attackers are a process of their own with the lowest priority, so that what the client feels
+//! is the server and not the processor they would share; the first row, no attack at all, shows
+//! what the machine does by itself.
 //!
-//! What stays resident after bodies of megabytes is what glibc's allocator keeps for the next ones: after the first big block is freed it takes
-//! such blocks from its heap. `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, makes it give them back.
+//! What stays resident after bodies of megabytes is what glibc's allocator keeps for the next ones:
+//! after the first big block is freed it takes such blocks from its heap.
+//! `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, makes it give
+//! them back.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Error, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +42,14 @@ impl Target {
             BufReader::new(stdout).read_line(&mut text)?;
         }
         let address = text.trim().rsplit('/').next().unwrap_or_default().to_owned();
-        Ok(Self { process, address })
+        // Dropped, and so reaped, if it said nothing.
+        let target = Self { process, address };
+        match target.address.parse::<SocketAddr>() {
+            Ok(_) => Ok(target),
+            Err(_) => {
+                Err(Error::other(format!("`{program}` did not start; `cargo build --release --examples` builds it")))
+            }
+        }
     }
 
     /// Resident memory in KiB.
@@ -58,7 +70,8 @@ impl Drop for Target {
 const GET: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn connect(address: &str) -> Option<TcpStream> {
-    // A server that accepts no more lets its queue run full, and then the kernel answers nobody: that must not stop the attacker, too.
+    // A server that accepts no more lets its queue run full, and then the kernel answers nobody:
+    // that must not stop the attacker, too.
     let stream = TcpStream::connect_timeout(&address.parse().ok()?, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     Some(stream)
@@ -71,7 +84,8 @@ fn request(stream: &mut TcpStream) -> std::io::Result<()> {
     if buffer[..count].ends_with(b"Hello, World!") { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
 }
 
-/// The well-behaved client: a kept connection, and a new one for every tenth request if `anew`. Gives the times, sorted, and the failures.
+/// The well-behaved client: a kept connection, and a new one for every tenth request if `anew`.
+/// Gives the times, sorted, and the failures.
 fn behave(address: &str, anew: bool, stop: &AtomicBool) -> (Vec<Duration>, usize) {
     let (mut times, mut failures) = (Vec::new(), 0);
     let mut kept = connect(address);
@@ -151,7 +165,8 @@ fn nothing(_: &str) -> usize {
     hold(&[], 3)
 }
 
-/// Runs an attack in a process of its own; gives the number of clients, and the server's peak memory meanwhile.
+/// Runs an attack in a process of its own; gives the number of clients, and the server's peak
+/// memory meanwhile.
 fn round(name: &str, target: &Target) -> std::io::Result<(usize, usize)> {
     let mut attacker = Command::new("nice");
     attacker.args(["-n", "19"]).arg(std::env::current_exe()?).args(["--attacker", name, &target.address]);
@@ -220,15 +235,42 @@ const ATTACKS: [Attack; 6] = [
     ("no-files", 64, no_files),
 ];
 
-fn main() -> std::io::Result<()> {
-    let mut words = std::env::args().skip(1);
-    let program = words.next().unwrap_or_else(|| String::from("target/release/examples/server"));
-    let wanted: Vec<_> = words.collect();
-    let mut out = std::io::stdout();
-    if let ("--attacker", [name, address]) = (program.as_str(), wanted.as_slice()) {
-        let run = ATTACKS.iter().find(|attack| attack.0 == name).map(|attack| attack.2);
-        return writeln!(out, "{}", run.map_or(0, |run| run(address)));
+const USAGE: &str = "usage: attack [SERVER [ATTACK ...]]";
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help") {
+        let names = ATTACKS.map(|(name, ..)| name).join(", ");
+        let _ = writeln!(std::io::stdout(), "{USAGE}; the attacks are {names}");
+        return ExitCode::SUCCESS;
     }
+    if let [word, name, address] = words.as_slice() {
+        if word == "--attacker" {
+            let run = ATTACKS.iter().find(|attack| attack.0 == name).map(|attack| attack.2);
+            let _ = writeln!(std::io::stdout(), "{}", run.map_or(0, |run| run(address)));
+            return ExitCode::SUCCESS;
+        }
+    }
+    let program = words.first().map_or("target/release/examples/server", String::as_str);
+    let wanted = words.get(1..).unwrap_or_default();
+    let unknown = wanted.iter().find(|word| !ATTACKS.iter().any(|(name, ..)| name == word));
+    if let Some(word) = unknown.or(words.first().filter(|word| word.starts_with('-'))) {
+        eprintln!("attack: unknown argument {word:?}; {USAGE}");
+        return ExitCode::from(2);
+    }
+    match table(program, wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("attack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn table(program: &str, wanted: &[String]) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    // Stops here, without a table, if there is no server.
+    drop(Target::start(program, 0)?);
     writeln!(
         out,
         "{:<14}{:>8}{:>10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9} {:>20}{:>10}   served after it",
@@ -236,7 +278,7 @@ fn main() -> std::io::Result<()> {
     )?;
     for (name, files, _) in ATTACKS {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
-            writeln!(out, "{}", attack(&program, name, files)?)?;
+            writeln!(out, "{}", attack(program, name, files)?)?;
         }
     }
     Ok(())

@@ -1,11 +1,14 @@
-//! A chat server with a broadcast channel: `cargo run --example chat`, then `nc 127.0.0.1 9000` from several terminals.
+//! A chat server with a broadcast channel: `cargo run --example chat`, then `nc 127.0.0.1 9000`
+//! from several terminals.
 //!
-//! The first line a client sends is its name, every further one goes to all the others. Each client is two loops in one scope, which ends with
-//! whichever ends first. A client that reads too slowly misses lines and is told how many; it holds up nobody. Ctrl-C says goodbye and ends.
+//! The first line a client sends is its name, every further one goes to all the others. Each client
+//! is two loops in one scope, which ends with whichever ends first. A client that reads too slowly
+//! misses lines and is told how many; it holds up nobody. Ctrl-C says goodbye and ends.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
 use std::io;
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use futures::{AsyncWrite, AsyncWriteExt, Stream, StreamExt};
@@ -98,21 +101,29 @@ fn forget_those_who_left(clients: &mut JoinSet<io::Result<()>>) {
     }
 }
 
-fn main() -> io::Result<()> {
-    postlude::run(async {
-        let listener = TcpListener::bind(ADDRESS)?;
-        println!("listening on {ADDRESS}; Ctrl-C ends");
-        let stop = CancelToken::new();
-        let mut ctrl_c = signal::ctrl_c()?;
-        task::spawn({
-            let stop = stop.clone();
-            async move {
-                if ctrl_c.recv().await.is_ok() {
-                    stop.cancel();
-                }
+async fn run() -> Result<(), String> {
+    let listener = TcpListener::bind(ADDRESS).map_err(|error| format!("cannot listen on {ADDRESS}: {error}"))?;
+    let mut ctrl_c = signal::ctrl_c().map_err(|error| format!("cannot listen for Ctrl-C: {error}"))?;
+    println!("listening on {ADDRESS}; Ctrl-C ends");
+    let stop = CancelToken::new();
+    task::spawn({
+        let stop = stop.clone();
+        async move {
+            if ctrl_c.recv().await.is_ok() {
+                stop.cancel();
             }
-        });
-        serve(listener, stop).await;
-        Ok(())
-    })?
+        }
+    });
+    serve(listener, stop).await;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match postlude::run(run()).unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("chat: {text}");
+            ExitCode::FAILURE
+        }
+    }
 }

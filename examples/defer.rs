@@ -1,4 +1,5 @@
-//! Deferred tasks wait until nothing is urgent, but a busy loop cannot starve them. `cargo run --example defer`
+//! Deferred tasks wait until nothing is urgent, but a busy loop cannot starve them. `cargo run
+//! --example defer`
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -1,10 +1,14 @@
-//! A TCP echo server: a task per connection. `cargo run --example echo`, then `nc 127.0.0.1 7000`. Ctrl-C ends it.
+//! A TCP echo server: a task per connection. `cargo run --example echo`, then `nc 127.0.0.1 7000`.
+//! Ctrl-C ends it.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
 use std::io;
+use std::process::ExitCode;
 
 use postlude::net::{TcpListener, TcpStream};
+
+const ADDRESS: &str = "127.0.0.1:7000";
 
 async fn echo(stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
@@ -16,17 +20,25 @@ async fn echo(stream: TcpStream) -> io::Result<()> {
     }
 }
 
-fn main() -> io::Result<()> {
-    postlude::run(async {
-        let listener = TcpListener::bind("127.0.0.1:7000")?;
-        println!("echoing on {}", listener.local_addr()?);
-        loop {
-            let (stream, peer) = listener.accept().await?;
-            postlude::spawn(async move {
-                if let Err(error) = echo(stream).await {
-                    eprintln!("{peer}: {error}");
-                }
-            });
+async fn serve() -> Result<(), String> {
+    let listener = TcpListener::bind(ADDRESS).map_err(|error| format!("cannot listen on {ADDRESS}: {error}"))?;
+    println!("echoing on {ADDRESS}");
+    loop {
+        let (stream, peer) = listener.accept().await.map_err(|error| format!("cannot accept: {error}"))?;
+        postlude::spawn(async move {
+            if let Err(error) = echo(stream).await {
+                eprintln!("{peer}: {error}");
+            }
+        });
+    }
+}
+
+fn main() -> ExitCode {
+    match postlude::run(serve()).unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("echo: {text}");
+            ExitCode::FAILURE
         }
-    })?
+    }
 }

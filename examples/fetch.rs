@@ -1,12 +1,15 @@
-//! Fetches pages in parallel, in a scope whose children borrow: `cargo run --example fetch [-- HOST:PORT/PATH ...]`.
+//! Fetches pages in parallel, in a scope whose children borrow: `cargo run --example fetch [--
+//! HOST:PORT/PATH ...]`.
 //!
-//! Without arguments it starts a small server of its own, whose pages take a while, and fetches three of them and then one that does not
-//! exist. The first failure ends the scope: the other requests are dropped, and their connections closed, before the scope returns.
+//! Without arguments it starts a small server of its own, whose pages take a while, and fetches
+//! three of them and then one that does not exist. The first failure ends the scope: the other
+//! requests are dropped, and their connections closed, before the scope returns.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
 use std::cell::Cell;
 use std::io::{self, Error, ErrorKind};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, StreamExt};
@@ -72,11 +75,31 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-fn main() -> io::Result<()> {
+const USAGE: &str = "usage: fetch [HOST:PORT/PATH ...]";
+
+fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
+    if given.iter().any(|word| word == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(word) = given.iter().find(|word| word.starts_with('-')) {
+        eprintln!("fetch: unknown argument {word:?}; {USAGE}");
+        return ExitCode::from(2);
+    }
+    match run(&given) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fetch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(given: &[String]) -> io::Result<()> {
     postlude::run(async {
         if !given.is_empty() {
-            println!("{} bytes", fetch_all(&given).await?);
+            println!("{} bytes", fetch_all(given).await?);
             return Ok(());
         }
         let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -1,4 +1,5 @@
-//! An async iterator written by hand: `Stream` is the trait, `poll_next` its one method. `cargo run --example iterators`
+//! An async iterator written by hand: `Stream` is the trait, `poll_next` its one method. `cargo run
+//! --example iterators`
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
@@ -32,10 +33,12 @@ impl Stream for Countdown {
 
 fn main() -> io::Result<()> {
     postlude::run(async {
+        println!("a `Stream` written by hand counts down, one number per tick of an interval:");
         let ticks = postlude::time::interval(Duration::from_millis(20));
         let mut countdown = pin!(Countdown { left: 5, ticks });
         while let Some(number) = poll_fn(|cx| countdown.as_mut().poll_next(cx)).await {
-            println!("{number}");
+            println!("  {number}");
         }
+        println!("the stream has ended");
     })
 }

@@ -1,4 +1,5 @@
-//! How the server holds under load: what it refuses, what a request costs, and what another client feels meanwhile.
+//! How the server holds under load: what it refuses, what a request costs, and what another client
+//! feels meanwhile.
 //!
 //! ```text
 //! cargo run --release --example load                  everything, some ten minutes
@@ -6,13 +7,16 @@
 //! cargo run --release --example load background       refusals, CPU and waits, beside `spawn` in place of `add`
 //! cargo run --release --example load latency          another client's latency beside background work
 //! cargo run --release --example load bytes            large bodies, and another client's latency beside them
-//! valgrind --tool=callgrind target/release/examples/load count add/10 10000 16   instructions of so many requests, in batches of 16
+//! valgrind --tool=callgrind target/release/examples/load count add/10 10000 16
+//!                                                     instructions of so many requests, in batches of 16
 //! ```
 //!
-//! It starts itself as the server and drives that with wrk (Debian package `wrk`), which runs at the lowest priority and on one thread, so
-//! that on two cores the numbers are the server's. CPU time is that of the server's process, from `/proc/PID/schedstat`; where two variants are
-//! compared, they take turns. `count` has no wrk: client and server are tasks of one loop, so that the instructions of two counts,
-//! subtracted, are those of the requests between them and do not vary.
+//! It starts itself as the server and drives that with wrk (Debian package `wrk`), which runs at
+//! the lowest priority and on one thread, so that on two cores the numbers are the server's. CPU
+//! time is that of the server's process, from `/proc/PID/schedstat`; where two variants are
+//! compared, they take turns. `count` has no wrk: client and server are tasks of one loop, so that
+//! the instructions of two counts, subtracted, are those of the requests between them and do not
+//! vary.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -60,7 +64,8 @@ async fn spawn(Path(polls): Path<u32>, State(seen): State<Seen>) -> &'static str
     "accepted"
 }
 
-/// Deferred tasks that keep the thread busy for so many microseconds at every poll, and are ready again at once.
+/// Deferred tasks that keep the thread busy for so many microseconds at every poll, and are ready
+/// again at once.
 async fn busy(Path((count, micros)): Path<(u32, u64)>) -> &'static str {
     for _ in 0..count {
         drop(postlude::defer(async move {
@@ -380,7 +385,8 @@ fn latency() -> Outcome {
     Ok(())
 }
 
-/// What a task's budget takes in time, spent on writes of one byte and on bytes: the middle of so many.
+/// What a task's budget takes in time, spent on writes of one byte and on bytes: the middle of so
+/// many.
 fn price() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut ours = TcpStream::connect(listener.local_addr()?)?;
@@ -478,10 +484,9 @@ const USAGE: &str = "usage: load [short | background | latency | bytes | count P
 fn run(words: &[&str]) -> Outcome<bool> {
     match *words {
         ["serve"] => postlude::run(serve())??,
-        ["count", path, requests] => count(path, requests.parse().map_err(|_| USAGE)?, 1)?,
-        ["count", path, requests, pipelined] => {
-            count(path, requests.parse().map_err(|_| USAGE)?, pipelined.parse().map_err(|_| USAGE)?)?;
-        }
+        ["--help"] => say(USAGE),
+        ["count", path, requests] => count(path, number(requests)?, 1)?,
+        ["count", path, requests, pipelined] => count(path, number(requests)?, number(pipelined)?)?,
         ["short"] => return short(),
         ["background"] => return background(7, 2),
         ["latency"] => latency()?,
@@ -492,9 +497,29 @@ fn run(words: &[&str]) -> Outcome<bool> {
             bytes()?;
             return Ok(refused);
         }
-        _ => return Err(USAGE.into()),
+        _ => return Err(wrong(&words.join(" "))),
     }
     Ok(false)
+}
+
+/// A wrong argument, which is the caller's and not the server's failure.
+#[derive(Debug)]
+struct Wrong(String);
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} is not understood; {USAGE}", self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+fn wrong(text: &str) -> Box<dyn std::error::Error> {
+    Box::new(Wrong(text.to_owned()))
+}
+
+fn number(text: &str) -> Outcome<u32> {
+    text.parse().map_err(|_| wrong(text))
 }
 
 fn main() -> ExitCode {
@@ -508,7 +533,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "load: {error}");
-            ExitCode::FAILURE
+            if error.is::<Wrong>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

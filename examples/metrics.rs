@@ -80,7 +80,8 @@ fn histogram(out: &mut String, name: &str, lanes: &[LaneStats], of: impl Fn(&Lan
     let _ = writeln!(out, "# TYPE {PREFIX}_{name} histogram");
     for lane in lanes {
         let (histogram, lane) = (of(lane), lane.lane);
-        // `buckets[n]` counts what took less than 2ⁿ µs; Prometheus wants sums. From 64 µs to 18 minutes.
+        // `buckets[n]` counts what took less than 2ⁿ µs; Prometheus wants sums. From 64 µs to 18
+        // minutes.
         for n in (6..=30).step_by(2) {
             let below: u64 = histogram.buckets[..=n].iter().sum();
             let limit = (1_u64 << n) as f64 / 1e6;

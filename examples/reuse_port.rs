@@ -1,7 +1,9 @@
-//! One port, a runtime per thread: each thread has a listener of its own on the same port, and the system spreads the connections.
+//! One port, a runtime per thread: each thread has a listener of its own on the same port, and the
+//! system spreads the connections.
 //!
-//! This is how a single-threaded runtime uses all cores. The threads share nothing: no queue, no lock, no accepted socket that travels.
-//! What a thread accepted stays there, so the spread is by connection, not by load.
+//! This is how a single-threaded runtime uses all cores. The threads share nothing: no queue, no
+//! lock, no accepted socket that travels. What a thread accepted stays there, so the spread is by
+//! connection, not by load.
 //!
 //! ```text
 //! cargo run --example reuse_port            # until Ctrl-C; then: echo hello | nc 127.0.0.1 PORT
@@ -10,6 +12,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::thread;
 
 use postlude::net::{TcpListener, TcpStream};
@@ -21,11 +24,37 @@ const BACKLOG: i32 = 1024;
 /// Of a longer line only this many bytes are sent back.
 const LONGEST_LINE: usize = 1024;
 
-fn main() -> io::Result<()> {
-    let once = std::env::args().any(|argument| argument == "--once");
+const USAGE: &str = "usage: reuse_port [--once]";
+
+fn main() -> ExitCode {
+    let mut once = false;
+    for word in std::env::args().skip(1) {
+        match word.as_str() {
+            "--once" => once = true,
+            "--help" => {
+                print(USAGE);
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                eprintln!("reuse_port: unknown argument {word:?}; {USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match run(once) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reuse_port: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(once: bool) -> io::Result<()> {
     let threads = thread::available_parallelism()?.get();
 
-    // All listen before the first connection comes: a listener that joins or leaves moves connections that are being made.
+    // All listen before the first connection comes: a listener that joins or leaves moves
+    // connections that are being made.
     let first = listen("127.0.0.1:0".parse().expect("an address"))?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];

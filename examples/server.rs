@@ -184,10 +184,14 @@ struct Arguments {
 const USAGE: &str = "usage: server [--port N] [--log FILE] [--header-timeout S] [--body-timeout S] [--idle-timeout S]";
 
 impl Arguments {
-    fn read(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, String> {
+    /// `None` if help is asked for.
+    fn read(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Self>, String> {
         let mut arguments = Self { port: 8000, log: PathBuf::from("log.txt"), limits: Limits::default() };
         while let Some(word) = words.next() {
             let name = word.to_string_lossy().into_owned();
+            if name == "--help" {
+                return Ok(None);
+            }
             let mut value = || words.next().ok_or(format!("{name} needs a value; {USAGE}"));
             match name.as_str() {
                 "--port" => arguments.port = parse(&name, &value()?)?,
@@ -198,7 +202,7 @@ impl Arguments {
                 _ => return Err(format!("unknown argument {name:?}; {USAGE}")),
             }
         }
-        Ok(arguments)
+        Ok(Some(arguments))
     }
 }
 
@@ -234,13 +238,17 @@ fn announce(line: &str) {
 }
 
 fn main() -> ExitCode {
-    let served = Arguments::read(std::env::args_os().skip(1))
-        .and_then(|arguments| postlude::run(serve(arguments)).unwrap_or_else(|error| Err(error.to_string())));
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            let _ = writeln!(std::io::stderr(), "server: {text}");
-            ExitCode::FAILURE
+    let (text, code) = match Arguments::read(std::env::args_os().skip(1)) {
+        Ok(Some(arguments)) => match postlude::run(serve(arguments)).unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(text) => (text, ExitCode::FAILURE),
+        },
+        Ok(None) => {
+            announce(USAGE);
+            return ExitCode::SUCCESS;
         }
-    }
+        Err(text) => (text, ExitCode::from(2)),
+    };
+    let _ = writeln!(std::io::stderr(), "server: {text}");
+    code
 }

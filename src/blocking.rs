@@ -13,8 +13,9 @@ use crate::task::{JoinHandle, job};
 impl Pool {
     /// Runs a closure on one of the pool's threads. The handle is a task's of the current runtime.
     ///
-    /// Dropping the handle lets the job run on; `abort` cancels it only if it has not started. A panic of the closure is the
-    /// handle's [`JoinError`](crate::JoinError). If no thread can be started and none exists, or the pool is shut down, the handle gives an error.
+    /// Dropping the handle lets the job run on; `abort` cancels it only if it has not started. A
+    /// panic of the closure is the handle's [`JoinError`](crate::JoinError). If no thread can be
+    /// started and none exists, or the pool is shut down, the handle gives an error.
     ///
     /// # Panics
     ///
@@ -38,13 +39,15 @@ impl Pool {
 
     /// Runs a closure on one of the pool's threads, from plain code: no runtime is needed.
     ///
-    /// The handle can be waited for by a thread, with a limit, or awaited anywhere; it gives the output, the panic, or the
-    /// cancellation. Dropping it lets the job run on, and if that panics, nobody but the process's panic hook is told. `abort`
-    /// cancels the job at once if it has not started. If no thread can be started and none exists, or the pool is shut down, the
-    /// handle gives an error. Inside a runtime, prefer [`spawn`](Self::spawn): its loop knows of the job, reports its panic, and
-    /// holds a paused clock still for it.
+    /// The handle can be waited for by a thread, with a limit, or awaited anywhere; it gives the
+    /// output, the panic, or the cancellation. Dropping it lets the job run on, and if that panics,
+    /// nobody but the process's panic hook is told. `abort` cancels the job at once if it has not
+    /// started. If no thread can be started and none exists, or the pool is shut down, the handle
+    /// gives an error. Inside a runtime, prefer [`spawn`](Self::spawn): its loop knows of the job,
+    /// reports its panic, and holds a paused clock still for it.
     ///
-    /// A job that waits for another one of the same pool may wait for ever, if none of the threads is left for that.
+    /// A job that waits for another one of the same pool may wait for ever, if none of the threads
+    /// is left for that.
     ///
     /// ```
     /// use std::time::Duration;
@@ -67,8 +70,8 @@ impl Pool {
 /// Runs a closure that blocks on one of the runtime's threads, of which there are at most
 /// [`max_blocking_threads`](crate::Builder::max_blocking_threads).
 ///
-/// Dropping the handle lets the job run on; `abort` cancels it only if it has not started. When the runtime ends, jobs that wait
-/// are cancelled, and those that run are left to themselves.
+/// Dropping the handle lets the job run on; `abort` cancels it only if it has not started. When the
+/// runtime ends, jobs that wait are cancelled, and those that run are left to themselves.
 ///
 /// # Panics
 ///

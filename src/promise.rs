@@ -1,7 +1,8 @@
-//! How a result crosses threads: written once by the side that works, awaited or waited for by the side that asked.
+//! How a result crosses threads: written once by the side that works, awaited or waited for by the
+//! side that asked.
 //!
-//! It knows no runtime. How the side that works can be asked to stop depends on what that is, a task or a blocking job, and
-//! stands with the handles.
+//! It knows no runtime. How the side that works can be asked to stop depends on what that is, a
+//! task or a blocking job, and stands with the handles.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -44,8 +45,8 @@ impl<T> Promise<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the promise; only the first time counts. Returns the result if no handle will come for it. A result that comes too late is
-    /// dropped here.
+    /// Keeps the promise; only the first time counts. Returns the result if no handle will come for
+    /// it. A result that comes too late is dropped here.
     pub(crate) fn finish(&self, result: Result<T, JoinError>, failed: Option<Current>) -> Option<Result<T, JoinError>> {
         let mut state = self.lock();
         let (waker, is_blocked) = match &mut *state {
@@ -71,7 +72,8 @@ impl<T> Promise<T> {
         None
     }
 
-    /// The handle is dropped. Returns a panic that it has not handed out, or that dropping the output caused, and the task it is of.
+    /// The handle is dropped. Returns a panic that it has not handed out, or that dropping the
+    /// output caused, and the task it is of.
     pub(crate) fn abandon(&self) -> Option<(JoinError, Option<Current>)> {
         let mut state = self.lock();
         let before = std::mem::replace(&mut *state, State::Taken);

@@ -1,8 +1,11 @@
-//! What the compiler says about a handler of the wrong shape. Each case is a program that must not compile, and the sentence that must be said.
+//! What the compiler says about a handler of the wrong shape. Each case is a program that must not
+//! compile, and the sentence that must be said.
 //!
-//! The sentences are ours (`#[diagnostic::on_unimplemented]`); the rest of the output is the compiler's and changes with it. So the tests do not compare
-//! whole outputs, as `trybuild` does: they call the compiler as the tests themselves were called, with the library they are linked with, and
-//! look for the sentences. A program that compiles stands beside them, to show that it is the mistake that is refused.
+//! The sentences are ours (`#[diagnostic::on_unimplemented]`); the rest of the output is the
+//! compiler's and changes with it. So the tests do not compare whole outputs, as `trybuild` does:
+//! they call the compiler as the tests themselves were called, with the library they are linked
+//! with, and look for the sentences. A program that compiles stands beside them, to show that it is
+//! the mistake that is refused.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -111,7 +114,8 @@ fn compile(library: &Path, name: &str, program: &str) -> Output {
 const RIGHT: &str = "async fn right(_: Method, body: String) -> Result<String> { Ok(body) } \
                      let _ = Router::new().get(\"/\", right).with(async |request: Request, next: Next| next.run(request).await);";
 
-/// The library. Other compilers and other features may have left theirs beside it: the newest with which a right program compiles.
+/// The library. Other compilers and other features may have left theirs beside it: the newest with
+/// which a right program compiles.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {

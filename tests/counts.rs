@@ -1,4 +1,5 @@
-//! What the runtime asks of the allocator, counted by an allocator that counts, on the thread that asks.
+//! What the runtime asks of the allocator, counted by an allocator that counts, on the thread that
+//! asks.
 
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
 
@@ -19,7 +20,8 @@ use postlude::{Runtime, defer, spawn};
 struct Counting;
 
 thread_local! {
-    // Plain integers without a destructor: reading them allocates nothing, at any time of a thread's life.
+    // Plain integers without a destructor: reading them allocates nothing, at any time of a
+    // thread's life.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static REQUESTED: Cell<i64> = const { Cell::new(0) };
 }
@@ -29,8 +31,8 @@ fn count(allocations: u64, bytes: i64) {
     REQUESTED.set(REQUESTED.get() + bytes);
 }
 
-// SAFETY: every method hands its arguments to `System` unchanged and returns what that returns; counting touches no allocation, does
-// not allocate and does not unwind.
+// SAFETY: every method hands its arguments to `System` unchanged and returns what that returns;
+// counting touches no allocation, does not allocate and does not unwind.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
@@ -46,7 +48,8 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(0, -(layout.size() as i64));
-        // SAFETY: the caller got `pointer` from us with this `layout`, so we got it from `System` with the same.
+        // SAFETY: the caller got `pointer` from us with this `layout`, so we got it from `System`
+        // with the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 
@@ -353,7 +356,8 @@ fn a_parked_child_of_a_scope_of_88_bytes_costs_at_most_240_in_two_allocations() 
             let bytes = requested() - before;
             eprintln!("{} bytes per parked child of 88 bytes", bytes as f64 / CHILDREN as f64);
             assert!(bytes <= 240 * CHILDREN, "{} per child", bytes as f64 / CHILDREN as f64);
-            // Beside the child and what it shares with its handle: pages of the table, and two slabs that grow.
+            // Beside the child and what it shares with its handle: pages of the table, and two
+            // slabs that grow.
             let beside = allocations() - allocations_before - 2 * CHILDREN as u64;
             assert!(beside < 1000, "{beside}");
             let (count, ()) = allocations_of(async {
@@ -413,7 +417,8 @@ fn a_runtime_that_is_dropped_gives_everything_back() {
         .unwrap();
     assert!(requested() - before > 1_000_000);
     drop(runtime);
-    // The process-wide list of runtimes may have grown by some entries: other tests make runtimes too.
+    // The process-wide list of runtimes may have grown by some entries: other tests make runtimes
+    // too.
     let left = requested() - before;
     assert!(left.abs() < 512, "{left} bytes are left");
 }

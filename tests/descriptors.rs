@@ -1,5 +1,6 @@
-//! What happens when the process runs out of file descriptors or loses one behind our back, and that none is leaked or closed twice.
-//! Each test runs in a process of its own, with a limit of its own: it starts itself again through a shell that sets the limit.
+//! What happens when the process runs out of file descriptors or loses one behind our back, and
+//! that none is leaked or closed twice. Each test runs in a process of its own, with a limit of its
+//! own: it starts itself again through a shell that sets the limit.
 
 use std::cell::Cell;
 use std::env;
@@ -23,7 +24,8 @@ use postlude::{Runtime, spawn_blocking};
 /// How long anything may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs `body` in a process that may have 64 descriptors open. What it wrote, in the process that started it.
+/// Runs `body` in a process that may have 64 descriptors open. What it wrote, in the process that
+/// started it.
 fn with_64_descriptors(test: &str, body: impl FnOnce()) -> Option<String> {
     const MARK: &str = "POSTLUDE_TEST_HAS_64_DESCRIPTORS";
     if env::var_os(MARK).is_some() {
@@ -58,7 +60,8 @@ struct Borrowed(RawFd);
 impl AsFd for Borrowed {
     #[allow(unsafe_code, reason = "a descriptor that may be closed at any time is what the test is about")]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: not kept: who gets this uses it for a system call at once, and an error of that is expected.
+        // SAFETY: not kept: who gets this uses it for a system call at once, and an error of that
+        // is expected.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
@@ -81,7 +84,8 @@ fn close(descriptor: RawFd) {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "safe code cannot do this, and a user's unsafe code might")]
 fn replace(descriptor: RawFd, by: &File) {
-    // SAFETY: two numbers; the one that is replaced stays open, so its owner closes something of its own.
+    // SAFETY: two numbers; the one that is replaced stays open, so its owner closes something of
+    // its own.
     assert_eq!(unsafe { libc::dup2(by.as_raw_fd(), descriptor) }, descriptor);
 }
 
@@ -92,7 +96,8 @@ fn send_with(stream: &StdUnixStream, bytes: &[u8], descriptors: &[RawFd]) {
     let mut control = [0_u64; 32];
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let length = size_of_val(descriptors) as u32;
-    // SAFETY: `message` points at `part` and `control`, which outlive it; the one header and its numbers fit into `control`.
+    // SAFETY: `message` points at `part` and `control`, which outlive it; the one header and its
+    // numbers fit into `control`.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
@@ -478,7 +483,8 @@ fn descriptors_that_come_with_bytes_are_neither_kept_nor_do_they_hide_bytes() {
             timeout(Duration::ZERO, ours.read(&mut buffer)).await.unwrap_err();
             let before = open_descriptors();
             for _ in 0..20 {
-                // One event for all three, and each read ends at a message that carries descriptors.
+                // One event for all three, and each read ends at a message that carries
+                // descriptors.
                 send_with(&peer, b"one", &[file.as_raw_fd(); 10]);
                 send_with(&peer, b"two", &[file.as_raw_fd(); 10]);
                 (&peer).write_all(b"three").unwrap();

@@ -1,4 +1,5 @@
-//! The house: which folder of `src` may use which, read from the sources. An arrow that points up fails.
+//! The house: which folder of `src` may use which, read from the sources. An arrow that points up
+//! fails.
 //!
 //! `cargo test --test floors -- --nocapture` prints the drawing.
 
@@ -7,7 +8,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the ground up, and on a floor from left to right: each may use those before it and none after it.
+/// From the ground up, and on a floor from left to right: each may use those before it and none
+/// after it.
 const FLOORS: &[&[&str]] = &[
     &["slabs", "executor", "reactor", "timer"],
     &["pool", "promise"],
@@ -15,12 +17,14 @@ const FLOORS: &[&[&str]] = &[
     &["task", "time", "sync", "io", "net"],
     &["runtime", "blocking", "deferred", "iter", "signal", "replay"],
     &["http"],
+    &["guide"],
 ];
 
 /// The same within `src/http`.
 const FLOORS_OF_HTTP: &[&[&str]] = &[&["wire"], &["background"], &["app"], &["conn"], &["server"], &["mod"]];
 
-/// What the reader of the loop need not know of, and no part of the public API: `http` uses none of it.
+/// What the reader of the loop need not know of, and no part of the public API: `http` uses none of
+/// it.
 const PRIVATE: &[&str] = &["slabs", "executor", "reactor", "timer", "pool", "promise", "event_loop"];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -41,7 +45,8 @@ fn code(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that follow a prefix, with their braces resolved: `crate::{a::B, c}` gives `a::B` and `c`.
+/// The paths that follow a prefix, with their braces resolved: `crate::{a::B, c}` gives `a::B` and
+/// `c`.
 fn paths(code: &str, prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (place, _) in code.match_indices(prefix) {
@@ -103,7 +108,8 @@ fn folder_of(file: &Path, src: &Path) -> String {
 /// For each folder the folders it uses, and for each of those the files that do.
 type Arrows = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// The arrows between the folders of `src`: paths that begin with `prefix` lead to one of them, or to a name re-exported there.
+/// The arrows between the folders of `src`: paths that begin with `prefix` lead to one of them, or
+/// to a name re-exported there.
 fn arrows(src: &Path, prefix: &str, reexports: &BTreeMap<String, String>) -> Arrows {
     let mut files = Vec::new();
     sources(src, &mut files);

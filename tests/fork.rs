@@ -1,4 +1,5 @@
-//! A process that was forked after the blocking pool was used: the threads are the parent's, and the child is told so.
+//! A process that was forked after the blocking pool was used: the threads are the parent's, and
+//! the child is told so.
 //!
 //! A `main` of its own, which forks before it has threads other than the pool's.
 #![allow(unsafe_code, reason = "fork(2) cannot be called otherwise")]
@@ -33,8 +34,9 @@ fn child(runtime: Runtime) -> i32 {
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
     assert_eq!(sum(&runtime), Ok(55));
-    // SAFETY: the child calls nothing but what a child of a process with threads may rely on here: the allocator, which glibc
-    // makes usable after a fork, and this crate, which takes no lock that one of the pool's threads may have held.
+    // SAFETY: the child calls nothing but what a child of a process with threads may rely on here:
+    // the allocator, which glibc makes usable after a fork, and this crate, which takes no lock
+    // that one of the pool's threads may have held.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
         // Should it hang, it ends all the same.

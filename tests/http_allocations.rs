@@ -17,7 +17,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local without a destructor.
+// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local
+// without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
@@ -40,7 +41,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A client inside the connection: a request per read, the answers forgotten, counted from the warm-up on.
+/// A client inside the connection: a request per read, the answers forgotten, counted from the
+/// warm-up on.
 struct Script {
     request: &'static [u8],
     left: usize,

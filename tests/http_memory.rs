@@ -11,7 +11,8 @@ use postlude::http::{Router, Server};
 use postlude::{spawn, spawn_blocking, time};
 
 thread_local! {
-    /// Bytes this thread asked for and has not given back: the loop's thread holds all that the server holds.
+    /// Bytes this thread asked for and has not given back: the loop's thread holds all that the
+    /// server holds.
     static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
@@ -25,7 +26,8 @@ fn subtract(bytes: usize) {
     LIVE.set(LIVE.get() - bytes as isize);
 }
 
-// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local without a destructor.
+// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local
+// without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
@@ -50,7 +52,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// More than the spare buffers a server keeps; with the first one a power of two, so that tables that double are full.
+/// More than the spare buffers a server keeps; with the first one a power of two, so that tables
+/// that double are full.
 const CONNECTIONS: usize = 255;
 
 /// Clients that have had one answer each.
@@ -93,7 +96,8 @@ fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed()
         running.abort();
         eprintln!("{each} bytes per idle connection; {left} after it closed, {later} after as many again");
         assert!(each <= 1024, "{each} bytes per idle connection");
-        // Tables of the loop keep their size; the server's list of connections does not, though one is still open.
+        // Tables of the loop keep their size; the server's list of connections does not, though one
+        // is still open.
         assert!(left <= 450 && later <= left, "{left} bytes per closed connection, then {later}");
     })
     .unwrap();

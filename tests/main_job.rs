@@ -1,4 +1,5 @@
-//! The main job, as a user sees it: `examples/server` driven by `curl`, and by plain sockets where curl has no words.
+//! The main job, as a user sees it: `examples/server` driven by `curl`, and by plain sockets where
+//! curl has no words.
 
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 

@@ -1,4 +1,5 @@
-//! What is written to stderr: this binary runs itself with the name of a scenario and reads what that writes.
+//! What is written to stderr: this binary runs itself with the name of a scenario and reads what
+//! that writes.
 
 use std::future::{Future, pending};
 use std::pin::pin;

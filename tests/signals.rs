@@ -1,5 +1,6 @@
-//! Signals, where they change or end a process. Each test runs this binary again, as a child that plays one role on its main thread
-//! and tells on stderr how far it has come, while the parent sends it signals with `kill`.
+//! Signals, where they change or end a process. Each test runs this binary again, as a child that
+//! plays one role on its main thread and tells on stderr how far it has come, while the parent
+//! sends it signals with `kill`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -102,7 +103,8 @@ impl Actor {
         assert!(self.send(name));
     }
 
-    /// Sends many signals, one by one: of those that come faster than the child is scheduled, it sees one.
+    /// Sends many signals, one by one: of those that come faster than the child is scheduled, it
+    /// sees one.
     fn storm(&self, name: &str, times: usize) {
         let sent = (0..times).take_while(|_| self.send(name)).count();
         assert!(sent > 0);
@@ -200,7 +202,8 @@ fn a_listener_keeps_the_process_alive() {
     assert_eq!(child.end().code(), Some(0));
 }
 
-/// The sets of signals this process ignores and catches, as the system shows them; empty where it does not.
+/// The sets of signals this process ignores and catches, as the system shows them; empty where it
+/// does not.
 fn dispositions() -> [u64; 2] {
     // Above these, the C library has signals of its own.
     const ORDINARY: u64 = (1 << 31) - 1;
@@ -248,7 +251,8 @@ fn nothing_is_installed_unless_asked_for() {
 }
 
 fn role_storm() {
-    // Never polled, so it brings the loop no event: what ends the loop's waits early is the interrupted system call alone.
+    // Never polled, so it brings the loop no event: what ends the loop's waits early is the
+    // interrupted system call alone.
     let _hangups = signal(libc::SIGHUP).unwrap();
     let runtime = Runtime::new().unwrap();
     say("listening");

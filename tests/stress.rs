@@ -1,6 +1,8 @@
-//! Foreign threads hammer on the loop: wakes, spawns, aborts, drops, and the end of runtimes under them.
+//! Foreign threads hammer on the loop: wakes, spawns, aborts, drops, and the end of runtimes under
+//! them.
 //!
-//! Without libtest's harness, so that it can run under the thread sanitizer. `POSTLUDE_STRESS` scales it (default 1).
+//! Without libtest's harness, so that it can run under the thread sanitizer. `POSTLUDE_STRESS`
+//! scales it (default 1).
 
 #![allow(clippy::print_stdout, reason = "a test without a harness tells by itself what it did")]
 

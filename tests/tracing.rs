@@ -1,5 +1,5 @@
-//! Deferred jobs as events of `tracing`. A process of its own: whether a place that logs is enabled is kept for
-//! the whole process, and other tests run without a subscriber.
+//! Deferred jobs as events of `tracing`. It is a process of its own: `tracing` keeps for the whole
+//! process which events are wanted, and other tests run without a subscriber.
 
 use std::sync::Arc;
 

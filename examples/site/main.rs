@@ -1,5 +1,5 @@
-//! A small site for real clients: a page, files, events, uploads and downloads. `tests/clients/run` drives it with curl, Python, wrk, nginx and
-//! a browser.
+//! A small site for real clients: a page, files, events, uploads and downloads. `tests/clients/run`
+//! drives it with curl, Python, wrk, nginx and a browser.
 //!
 //! Try it:
 //!
@@ -10,7 +10,8 @@
 //! curl -r 0-99 http://127.0.0.1:8000/files/README.md
 //! ```
 //!
-//! The page at `/` opens an `EventSource`, uploads a `Blob`, and has its outcome as the document's title.
+//! The page at `/` opens an `EventSource`, uploads a `Blob`, and has its outcome as the document's
+//! title.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -43,7 +44,8 @@ impl Live {
         Listens(self)
     }
 
-    /// How many there are once there is none, or once a client that has gone should have been noticed.
+    /// How many there are once there is none, or once a client that has gone should have been
+    /// noticed.
     async fn settled(&self) -> usize {
         let _ = time::timeout(Duration::from_secs(5), self.0.subscribe().wait_for(|count| *count == 0)).await;
         *self.0.borrow()
@@ -60,7 +62,8 @@ impl Drop for Listens {
     }
 }
 
-/// Three events per connection. A client that connects again, as an `EventSource` does, says what it had and gets the ones that follow.
+/// Three events per connection. A client that connects again, as an `EventSource` does, says what
+/// it had and gets the ones that follow.
 async fn events(request: Request) -> Response {
     let last = request.field("last-event-id").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
     let first = last.map_or(1, |last: u64| last.saturating_add(1));
@@ -146,22 +149,32 @@ fn router(root: PathBuf) -> Router {
 
 // The command line.
 
-fn arguments() -> Result<(u16, PathBuf), String> {
+const USAGE: &str = "usage: site [--port N] [--root DIRECTORY]";
+
+/// `None` if help is asked for.
+fn arguments() -> Result<Option<(u16, PathBuf)>, String> {
     let (mut port, mut root) = (8000, PathBuf::from("."));
     let mut words = std::env::args_os().skip(1);
     while let Some(word) = words.next() {
-        let value = words.next().ok_or("usage: site [--port N] [--root DIRECTORY]")?;
-        match word.to_str() {
-            Some("--port") => port = value.to_string_lossy().parse().map_err(|_| "--port takes a number")?,
-            Some("--root") => root = value.into(),
-            _ => return Err(format!("unknown argument {}", word.to_string_lossy())),
+        let name = word.to_string_lossy();
+        let mut value = || words.next().ok_or(format!("{name} needs a value; {USAGE}"));
+        match &*name {
+            "--help" => return Ok(None),
+            "--port" => {
+                let text = value()?;
+                let text = text.to_string_lossy();
+                port = text.parse().map_err(|_| format!("--port does not take {text:?}; {USAGE}"))?;
+            }
+            "--root" => root = value()?.into(),
+            _ => return Err(format!("unknown argument {name:?}; {USAGE}")),
         }
     }
-    Ok((port, root))
+    Ok(Some((port, root)))
 }
 
 async fn serve(port: u16, root: PathBuf) -> io::Result<()> {
-    let server = Server::bind(("127.0.0.1", port), router(root))?
+    let server = Server::bind(("127.0.0.1", port), router(root))
+        .map_err(|error| io::Error::other(format!("cannot listen on 127.0.0.1:{port}: {error}")))?
         .shutdown_on_signals()
         .limits(Limits { drain_limit: Duration::from_secs(1), ..Limits::default() });
     let mut out = io::stdout();
@@ -172,15 +185,17 @@ async fn serve(port: u16, root: PathBuf) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let served = arguments().and_then(|(port, root)| {
-        let served = postlude::run(serve(port, root)).and_then(|served| served);
-        served.map_err(|error| error.to_string())
-    });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            let _ = writeln!(io::stderr(), "site: {text}");
-            ExitCode::FAILURE
+    let (text, code) = match arguments() {
+        Ok(Some((port, root))) => match postlude::run(serve(port, root)).and_then(|served| served) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => (error.to_string(), ExitCode::FAILURE),
+        },
+        Ok(None) => {
+            let _ = writeln!(io::stdout(), "{USAGE}");
+            return ExitCode::SUCCESS;
         }
-    }
+        Err(text) => (text, ExitCode::from(2)),
+    };
+    let _ = writeln!(io::stderr(), "site: {text}");
+    code
 }

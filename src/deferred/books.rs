@@ -618,7 +618,8 @@ impl Books {
         }
         self.lanes[row.lane as usize].end(before, status, ran);
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
-        // A job that went well is found by its id; the memory of its group is free for the next one.
+        // A job that went well is found by its id; the memory of its group is free for the next
+        // one.
         let group = if status == Status::Done && self.settings.on_event.is_none() { row.group.take() } else { None };
         let rest = if row.extra.is_some() || text.is_some() {
             let extra = row.extra.get_or_insert_default();

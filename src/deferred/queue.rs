@@ -90,9 +90,9 @@ impl QueueBuilder {
     }
 
     /// Calls `hook` for each job that fails for good, is not run, or is cut off. A job with a
-    /// [condition](super::Task::only_delivered) of its own that does not hold is only counted. By default stderr is
-    /// told: of failures in a line each, of jobs of a group that are not run in one line, and of jobs
-    /// that a runtime's end cuts off in one report.
+    /// [condition](super::Task::only_delivered) of its own that does not hold is only counted. By
+    /// default stderr is told: of failures in a line each, of jobs of a group that are not run in
+    /// one line, and of jobs that a runtime's end cuts off in one report.
     ///
     /// A panic of the hook is reported and ends there.
     pub fn on_fault(mut self, hook: impl Fn(&Info, Option<&Fault>) + 'static) -> Self {

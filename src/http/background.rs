@@ -1,15 +1,15 @@
 //! Background tasks: work that a request leaves behind for after its answer.
 //!
-//! Each request has one list, a [`Group`] of the server's [`Queue`]. Extractors, the handler and the
-//! returned response add to it. When the socket has accepted the last byte of the answer, the list
-//! is released and runs in order in the deferred class. The connection goes on with the next
+//! Each request has one list, a [`Group`] of the server's [`Queue`]. Extractors, the handler and
+//! the returned response add to it. When the socket has accepted the last byte of the answer, the
+//! list is released and runs in order in the deferred class. The connection goes on with the next
 //! request, or closes; nothing that happens to it afterwards reaches the tasks, and no task can
 //! reach the connection.
 //!
 //! A [`Trigger`] stands for the answer. It fires exactly once, from `Drop` too.
 //!
-//! While more than half of the queue's limit is ready to run on the loop, a connection pauses before
-//! it begins another request. So under load clients wait a moment instead of being refused.
+//! While more than half of the queue's limit is ready to run on the loop, a connection pauses
+//! before it begins another request. So under load clients wait a moment instead of being refused.
 
 use std::any::Any;
 use std::borrow::Cow;

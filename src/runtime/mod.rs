@@ -72,9 +72,10 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 ///
 /// It stays on the thread that made it. Other threads reach it through a [`Handle`].
 ///
-/// Dropping it first cancels blocking jobs that have not started. Then it drops every task: `spawn`,
-/// wakers and sockets still work in their destructors, and tasks spawned there are dropped too. It
-/// does not wait for running jobs, and drops their outputs; [`shutdown`](Self::shutdown) waits.
+/// Dropping it first cancels blocking jobs that have not started. Then it drops every task:
+/// `spawn`, wakers and sockets still work in their destructors, and tasks spawned there are dropped
+/// too. It does not wait for running jobs, and drops their outputs; [`shutdown`](Self::shutdown)
+/// waits.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

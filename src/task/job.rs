@@ -1,7 +1,8 @@
-//! A blocking job: a closure on its way to a thread of a pool, and the task or handle that awaits its result.
+//! A blocking job: a closure on its way to a thread of a pool, and the task or handle that awaits
+//! its result.
 //!
-//! The result travels through a [`Promise`]. Inside a runtime a task in the table awaits that, so callers get an ordinary
-//! [`JoinHandle`]; elsewhere a `RemoteHandle` does.
+//! The result travels through a [`Promise`]. Inside a runtime a task in the table awaits that, so
+//! callers get an ordinary [`JoinHandle`]; elsewhere a `RemoteHandle` does.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};

@@ -1,6 +1,7 @@
 //! Fuzz targets for what strangers send: heads, chunked bodies, whole connections.
 //!
-//! Each target feeds one input in several cuts and asks an oracle that shares no code with what it judges:
+//! Each target feeds one input in several cuts and asks an oracle that shares no code with what it
+//! judges:
 //!
 //! | target | oracle |
 //! | --- | --- |
@@ -18,10 +19,12 @@
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz head /tmp/found tests/fuzz/corpus/head -- -runs=10000000 -max_len=512
 //! ```
 //!
-//! `-close_fd_mask=2` keeps the server's lines on stderr, one for each stream that fails, out of the log.
+//! `-close_fd_mask=2` keeps the server's lines on stderr, one for each stream that fails, out of
+//! the log.
 //!
-//! What is found goes to the first directory, so that the corpus in the repository stays small. A crash is written to `artifacts/`; give its
-//! path to `cargo fuzz run` in place of the directories to see it again. It becomes a unit test next to what it broke.
+//! What is found goes to the first directory, so that the corpus in the repository stays small. A
+//! crash is written to `artifacts/`; give its path to `cargo fuzz run` in place of the directories
+//! to see it again. It becomes a unit test next to what it broke.
 
 /// The wire, and where it is cut.
 #[must_use]

@@ -207,7 +207,8 @@ fn a_chunk_of_no_items_is_refused() {
     assert_eq!(text, "a chunk needs room for at least one item");
 }
 
-// An adapter goes where its source may go; futures that run as tasks have handles that are plain data.
+// An adapter goes where its source may go; futures that run as tasks have handles that are plain
+// data.
 const _: () = {
     const fn send<T: Send>() {}
     send::<iter::Debounce<stream::Empty<i32>>>();

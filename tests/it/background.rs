@@ -265,7 +265,8 @@ async fn settle() {
     }
 }
 
-/// Answers `/busy/{n}` having left so many tasks that are always ready until the cell is set, and `/plain`.
+/// Answers `/busy/{n}` having left so many tasks that are always ready until the cell is set, and
+/// `/plain`.
 fn busy_router(over: &Rc<Cell<bool>>) -> Router {
     let over = Rc::clone(over);
     let busy = async move |Path(count): Path<u32>, tasks: BackgroundTasks| {

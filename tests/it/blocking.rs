@@ -1,4 +1,5 @@
-//! Blocking jobs: bounded, cancelled or left alone in the documented way, and seen by the paused clock.
+//! Blocking jobs: bounded, cancelled or left alone in the documented way, and seen by the paused
+//! clock.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,4 +1,5 @@
-//! Joins and races: branches share the first place, none is held up by another, and each is gone once it has ended.
+//! Joins and races: branches share the first place, none is held up by another, and each is gone
+//! once it has ended.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};

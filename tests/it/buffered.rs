@@ -1,4 +1,5 @@
-//! Futures of a stream as tasks: they go on by themselves, so many at a time, and none outlives the adapter.
+//! Futures of a stream as tasks: they go on by themselves, so many at a time, and none outlives the
+//! adapter.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -114,7 +115,8 @@ impl Drop for Running {
     }
 }
 
-/// Futures that take a while, each longer or shorter than its neighbours; the most that there were at a time.
+/// Futures that take a while, each longer or shorter than its neighbours; the most that there were
+/// at a time.
 fn counted(most: &Rc<Cell<usize>>) -> impl Stream<Item: Future<Output = u64> + 'static> + use<> {
     let (most, count) = (Rc::clone(most), Rc::default());
     stream::iter(0..100).map(move |n| {

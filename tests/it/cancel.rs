@@ -145,7 +145,8 @@ fn a_destructor_may_cancel_the_token_by_which_it_was_reached() {
         }
         assert_eq!(drops.get(), 3);
 
-        // A child of a scope that is dropped cancels the token of those dropped after it, which do not run again.
+        // A child of a scope that is dropped cancels the token of those dropped after it, which do
+        // not run again.
         let token = CancelToken::new();
         let failed = scope::<(), _, _>(async |s| {
             s.spawn(waits(cancels(&token)));

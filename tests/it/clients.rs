@@ -4,7 +4,8 @@ use postlude::http::Router;
 
 use crate::http::{exchange_with, paused, server};
 
-/// curl uploads with `Expect: 100-continue` and is to be told what is wrong: not the size, if there is nothing to upload to.
+/// curl uploads with `Expect: 100-continue` and is to be told what is wrong: not the size, if there
+/// is nothing to upload to.
 #[test]
 fn a_large_upload_to_what_is_not_there_is_not_found_rather_than_too_large() {
     let app = || Router::new().get("/here", async || "here");

@@ -1,17 +1,23 @@
-//! HTTP/1.1 as RFC 9110 and 9112 ask for it, and the twenty ways in which servers go wrong, as tables of requests.
+//! HTTP/1.1 as RFC 9110 and 9112 ask for it, and the twenty ways in which servers go wrong, as
+//! tables of requests.
 //!
-//! The idea: a case is a name, the bytes a client sends, and what must come back. Each is sent twice, in one piece and byte by byte, to a
-//! connection over a wire in memory, and must end the same way. The server is the smallest that shows everything: `GET /` says hello,
-//! `POST /echo` gives back what it got, `POST /unread` ignores it.
+//! The idea: a case is a name, the bytes a client sends, and what must come back. Each is sent
+//! twice, in one piece and byte by byte, to a connection over a wire in memory, and must end the
+//! same way. The server is the smallest that shows everything: `GET /` says hello, `POST /echo`
+//! gives back what it got, `POST /unread` ignores it.
 //!
 //! # How it works
 //!
-//! 1. [`Wire`] hands the connection the bytes, pending between the pieces, then the end, and keeps what is written.
-//! 2. [`answers`] takes that apart into status, fields and body; what is no response is a failed test.
-//! 3. A case is met when the answers are those of its [`Want`], and the last one closes the connection or not as it says.
+//! 1. [`Wire`] hands the connection the bytes, pending between the pieces, then the end, and keeps
+//!    what is written.
+//! 2. [`answers`] takes that apart into status, fields and body; what is no response is a failed
+//!    test.
+//! 3. A case is met when the answers are those of its [`Want`], and the last one closes the
+//!    connection or not as it says.
 //!
-//! A refusal must be the last answer, say `connection: close`, and never be followed by an answer to bytes behind it: that is what keeps a
-//! request from being smuggled. Most cases have the request [`NEXT`] behind them, which shows where the server believes the message to end.
+//! A refusal must be the last answer, say `connection: close`, and never be followed by an answer
+//! to bytes behind it: that is what keeps a request from being smuggled. Most cases have the
+//! request [`NEXT`] behind them, which shows where the server believes the message to end.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -49,7 +55,7 @@ enum Want {
 
 type Case<'a> = (&'a str, Vec<u8>, Want);
 
-// ---- the wire --------------------------------------------------------------------------------------------------
+// ---- the wire -----------------------------------------------------------------------------------
 
 /// A client that sends pieces, ends, and keeps what it gets.
 struct Wire {
@@ -109,7 +115,7 @@ async fn serve(server: &Server, pieces: impl IntoIterator<Item = &[u8]>) -> Vec<
     written.take()
 }
 
-// ---- what came back --------------------------------------------------------------------------------------------
+// ---- what came back -----------------------------------------------------------------------------
 
 #[derive(Debug, PartialEq)]
 struct Answer {
@@ -156,7 +162,7 @@ fn take_body(framing: Framing, bytes: &mut &[u8]) -> Vec<u8> {
     body
 }
 
-// ---- the judge -------------------------------------------------------------------------------------------------
+// ---- the judge ----------------------------------------------------------------------------------
 
 /// Why the answers are not what is wanted.
 fn judge(want: Want, answers: &[Answer]) -> Result<(), String> {
@@ -202,7 +208,7 @@ fn check(cases: &[Case<'_>]) {
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
-// ---- how cases are written -------------------------------------------------------------------------------------
+// ---- how cases are written ----------------------------------------------------------------------
 
 const REFUSED: Want = Want::Closed(&[400]);
 
@@ -247,7 +253,7 @@ fn all<'a>(texts: &[&'a str], want: Want, make: impl Fn(&'a str, Want) -> Case<'
     texts.iter().map(|text| make(text, want)).collect()
 }
 
-// ---- the tables ------------------------------------------------------------------------------------------------
+// ---- the tables ---------------------------------------------------------------------------------
 
 #[test]
 fn a_well_formed_request_line_is_answered() {
@@ -868,7 +874,7 @@ fn limits_have_their_status() {
     }
 }
 
-// ---- any cut ---------------------------------------------------------------------------------------------------
+// ---- any cut ------------------------------------------------------------------------------------
 
 fn session() -> impl Strategy<Value = Vec<u8>> {
     let chunks = "Host: t\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n0\r\nX: y\r\n\r\n";

@@ -1,4 +1,5 @@
-//! What the loop does not do: polls, turns, system calls that nobody asked for. The counts of the allocator are in a binary of their own.
+//! What the loop does not do: polls, turns, system calls that nobody asked for. The counts of the
+//! allocator are in a binary of their own.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn, ready};
@@ -146,7 +147,8 @@ fn a_thousand_wakes_from_another_thread_during_one_busy_poll_make_at_most_one_sy
             yield_now().await;
             let waker: Waker = place.take().unwrap();
             let before = runtime.stats();
-            // The loop's thread stands still in this poll until the other thread has woken the task a thousand times.
+            // The loop's thread stands still in this poll until the other thread has woken the task
+            // a thousand times.
             thread::spawn(move || {
                 for _ in 0..1000 {
                     waker.wake_by_ref();

@@ -125,7 +125,8 @@ async fn actions() -> Vec<(&'static str, Action)> {
     ]
 }
 
-/// Lets a future's drop perform each action, after `end` has brought the drop about. Says what panicked or was not done.
+/// Lets a future's drop perform each action, after `end` has brought the drop about. Says what
+/// panicked or was not done.
 fn each_action(end: impl Fn(Runtime, Box<dyn FnOnce()>)) {
     let count = paused().block_on(actions()).unwrap().len();
     for n in 0..count {

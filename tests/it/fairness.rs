@@ -1,4 +1,5 @@
-//! Nobody has the loop to himself: whatever is ready again and again (a task, a channel, a listener, a set) lets the others in.
+//! Nobody has the loop to himself: whatever is ready again and again (a task, a channel, a
+//! listener, a set) lets the others in.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, Ready, pending, poll_fn, ready};
@@ -645,7 +646,8 @@ fn a_woken_task_waits_for_no_more_than_those_before_it() {
         .unwrap();
 }
 
-/// Polls `limited` beside a branch that uses up the budget in each poll before it; the number of polls until it was ready.
+/// Polls `limited` beside a branch that uses up the budget in each poll before it; the number of
+/// polls until it was ready.
 fn polls_beside_a_busy_branch(limited: impl Future<Output = ()>) -> usize {
     const MANY: usize = 100_000;
     let (ready, polls) = (Cell::new(false), Cell::new(0));

@@ -1,4 +1,5 @@
-//! Files as answers: which are found, what conditions and ranges make of them, and what happens to one that changes while it is sent.
+//! Files as answers: which are found, what conditions and ranges make of them, and what happens to
+//! one that changes while it is sent.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -295,7 +296,8 @@ fn one_file_is_served_wherever_it_is() {
 
 // Ranges.
 
-/// Asks for ranges of a file; each line is the field, the status, what `Content-Range` says and the body.
+/// Asks for ranges of a file; each line is the field, the status, what `Content-Range` says and the
+/// body.
 fn check_ranges(bytes: &str, wanted: &[(&str, u16, Option<&str>, &str)]) {
     let folder = Folder::new();
     folder.write("f", bytes);
@@ -569,7 +571,8 @@ fn a_time_to_come_or_before_all_times_is_not_told() {
 
 const BIG: usize = 8 << 20;
 
-/// Reads the head and a little, lets `meanwhile` happen, and gives the number of body bytes that came until the connection ended.
+/// Reads the head and a little, lets `meanwhile` happen, and gives the number of body bytes that
+/// came until the connection ended.
 fn bytes_of_big_file(meanwhile: impl FnOnce(&Path)) -> usize {
     let folder = Folder::new();
     let path = folder.write("f", vec![b'x'; BIG]);

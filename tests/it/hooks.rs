@@ -1,4 +1,5 @@
-//! Hooks: each event is told once, in order, and whatever a hook does, the loop goes on as it would have.
+//! Hooks: each event is told once, in order, and whatever a hook does, the loop goes on as it would
+//! have.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};

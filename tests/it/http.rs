@@ -1,4 +1,5 @@
-//! The HTTP server: what goes over the wire, and when. One thread, one runtime, socket pairs, the paused clock.
+//! The HTTP server: what goes over the wire, and when. One thread, one runtime, socket pairs, the
+//! paused clock.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};

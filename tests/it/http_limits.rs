@@ -29,7 +29,8 @@ fn head_of(bytes: usize) -> String {
     format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(bytes))
 }
 
-/// Sends `bytes` in equal pieces with a second between them; gives the answer and the seconds it took.
+/// Sends `bytes` in equal pieces with a second between them; gives the answer and the seconds it
+/// took.
 async fn pour(server: Server, head: &str, bytes: String, a_second: usize) -> (String, u64) {
     let client = Rc::new(connect(&Rc::new(server)));
     client.write_all(head.as_bytes()).await.unwrap();

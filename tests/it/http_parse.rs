@@ -1,4 +1,5 @@
-//! Request heads: which are accepted and which refused, whatever the cuts, and in agreement with `httparse`.
+//! Request heads: which are accepted and which refused, whatever the cuts, and in agreement with
+//! `httparse`.
 
 use postlude::http::parse::{Error, ErrorKind, Framing, Head, HeadLimits, HeadParser, Version};
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
-//! Intervals that last: they keep their phase, are never early, make up for a long pause without holding anybody up; and what
-//! many timers cost together.
+//! Intervals that last: they keep their phase, are never early, make up for a long pause without
+//! holding anybody up; and what many timers cost together.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! Sockets and other descriptors: nothing is lost, nothing spins, nobody sees "would block", and an end is always seen.
+//! Sockets and other descriptors: nothing is lost, nothing spins, nobody sees "would block", and an
+//! end is always seen.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -469,7 +470,8 @@ fn a_cancelled_read_loses_nothing_and_leaves_nobody_waiting() {
         let (ours, mut peer) = tcp_and_std().await;
         let mut word = [0; 4];
         timeout(Duration::from_millis(1), ours.read(&mut [0; 4])).await.unwrap_err();
-        // Two wait; the one that was first goes away when the event has been handed out, the other gets the bytes.
+        // Two wait; the one that was first goes away when the event has been handed out, the other
+        // gets the bytes.
         let ours = Rc::new(ours);
         let first = {
             let ours = Rc::clone(&ours);
@@ -508,7 +510,8 @@ fn two_tasks_read_and_write_one_socket_at_the_same_time() {
     run(async {
         let (a, b) = UnixStream::pair().unwrap();
         let (a, b) = (Rc::new(a), Rc::new(b));
-        // Each end sends more than the buffers hold, so both would stick if one direction stopped the other.
+        // Each end sends more than the buffers hold, so both would stick if one direction stopped
+        // the other.
         let tasks =
             [Rc::clone(&a), Rc::clone(&b)].map(|end| spawn(async move { end.write_all(&vec![1; BYTES]).await }));
         let reads = [a, b].map(|end| spawn(async move { end.read_exact(&mut vec![0; BYTES]).await }));
@@ -524,7 +527,8 @@ fn a_closed_socket_takes_no_event_from_others() {
         let ((a, mut a_peer), (b, mut b_peer), (c, mut c_peer)) = (unix_and_std(), unix_and_std(), unix_and_std());
         let b = Rc::new(RefCell::new(Some(b)));
         let slot = Rc::clone(&b);
-        // All three are ready in one batch. Whoever is first closes `b`, and a new socket takes its place in the reactor.
+        // All three are ready in one batch. Whoever is first closes `b`, and a new socket takes its
+        // place in the reactor.
         let first = spawn(async move {
             a.read(&mut [0; 16]).await.unwrap();
             drop(slot.take());
@@ -839,7 +843,8 @@ fn datagrams_keep_their_bounds_and_one_that_is_short_says_nothing_about_the_next
         let (a, b) = udp_pair().await;
         let (c, d) = UnixDatagram::pair().unwrap();
         let mut buffer = [0; 64];
-        // Both are registered by a wait; then several arrive with one event, each shorter than the buffer.
+        // Both are registered by a wait; then several arrive with one event, each shorter than the
+        // buffer.
         timeout(Duration::ZERO, join(b.recv(&mut [0; 1]), d.recv(&mut [0; 1]))).await.unwrap_err();
         for text in ["one", "", "three", "a datagram that is longer than its receiver's buffer of sixty-four bytes"] {
             a.send(text.as_bytes()).await.unwrap();
@@ -884,7 +889,8 @@ fn a_unix_receiver_that_others_filled_makes_the_sender_wait_and_no_longer_than_t
     run_in(&runtime, async {
         let receiver = UnixDatagram::bind(&path).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
-        // One alone may come to the end of its own send buffer first: until somebody new gets nothing in.
+        // One alone may come to the end of its own send buffer first: until somebody new gets
+        // nothing in.
         let mut filled = 0;
         let mut others = Vec::new();
         loop {

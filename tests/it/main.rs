@@ -1,7 +1,8 @@
-//! What Postlude promises, as tests, one module per law. Where time matters they run on the paused clock.
+//! What Postlude promises, as tests, one module per law. Where time matters they run on the paused
+//! clock.
 //!
-//! None of them starts a process: until it executes its program, it would hold copies of the other tests' sockets, which are then not
-//! closed when those tests close them.
+//! None of them starts a process: until it executes its program, it would hold copies of the other
+//! tests' sockets, which are then not closed when those tests close them.
 
 mod adapters;
 #[cfg(feature = "http")]

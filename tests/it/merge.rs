@@ -65,7 +65,8 @@ fn a_merge_ends_with_its_last_source() {
     });
 }
 
-/// Field note F18: whoever floods one source must not keep the others, or other tasks, from running.
+/// Field note F18: whoever floods one source must not keep the others, or other tasks, from
+/// running.
 #[test]
 fn an_endless_source_starves_neither_the_others_nor_other_tasks() {
     for quota in [1, 5] {
@@ -93,7 +94,8 @@ fn an_endless_source_starves_neither_the_others_nor_other_tasks() {
             }
             consumer.await.unwrap()
         });
-        // The second of each pair stands in the channel: it comes after one quota of the flood at most.
+        // The second of each pair stands in the channel: it comes after one quota of the flood at
+        // most.
         let pairs = between.chunks(2).filter(|pair| pair[1] <= quota + 1).count();
         assert_eq!(pairs, 100, "with a quota of {quota}: {between:?}");
     }
@@ -333,7 +335,8 @@ fn scripts() -> impl Strategy<Value = Vec<Vec<Step>>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// Whatever the sources do, each item arrives, in its source's order, and whoever waits is woken when there is something.
+    /// Whatever the sources do, each item arrives, in its source's order, and whoever waits is
+    /// woken when there is something.
     #[test]
     fn every_item_arrives_and_no_wake_is_lost(scripts in scripts(), quota in 1usize..4) {
         let is_item = |step: &&Step| matches!(step, Step::Item | Step::ItemAndWake);

@@ -205,7 +205,8 @@ fn whoever_asks_after_the_answer_has_begun_is_not_told_and_a_callback_that_panic
     });
 }
 
-/// A handler that drops something that panics, one that panics at once, one that does later, and one that does not.
+/// A handler that drops something that panics, one that panics at once, one that does later, and
+/// one that does not.
 fn bugs() -> Router {
     struct Bomb;
     impl Drop for Bomb {

@@ -1,4 +1,5 @@
-//! Whose turn it is: first in first out, one's own wake waits for the next turn, and every phase of a turn is bounded.
+//! Whose turn it is: first in first out, one's own wake waits for the next turn, and every phase of
+//! a turn is bounded.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -361,11 +362,13 @@ fn waiting_for_a_deferred_task_does_not_raise_its_class() {
     }));
     drop(runtime.spawn(trace.task("f", 1)));
     assert_eq!(turn(&mut runtime, &trace), "waits f d");
-    // The deferred task wakes its joiner when the foreground phase is over, and who woke itself joins the queue after that.
+    // The deferred task wakes its joiner when the foreground phase is over, and who woke itself
+    // joins the queue after that.
     assert_eq!(turn(&mut runtime, &trace), "has f");
 }
 
-/// A thousand deferred tasks that yield, sleep and wake each other beside foreground tasks that never rest; what is polled when.
+/// A thousand deferred tasks that yield, sleep and wake each other beside foreground tasks that
+/// never rest; what is polled when.
 fn deferred_trace(seed: u64) -> Vec<(usize, u32)> {
     let runtime = Runtime::builder().seed(seed).paused_clock().build().unwrap();
     let trace = Rc::new(RefCell::new(Vec::new()));

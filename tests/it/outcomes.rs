@@ -1,5 +1,5 @@
-//! The table of guarantees in docs/background.md, row by row: each way a response can end, and which
-//! tasks then run.
+//! The table of guarantees in docs/background.md, row by row: each way a response can end, and the
+//! tasks that then run.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Panics: whatever of the user's panics, it ends there, somebody hears of it, and the loop and the other tasks go on.
+//! Panics: whatever of the user's panics, it ends there, somebody hears of it, and the loop and the
+//! other tasks go on.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};

@@ -1,7 +1,8 @@
-//! Wakers that panic: in every list of `sync`, `iter` and `task` the waiters behind one are woken all the same, the panic is reported, and
-//! the caller never sees it.
+//! Wakers that panic: in every list of `sync`, `iter` and `task` the waiters behind one are woken
+//! all the same, the panic is reported, and the caller never sees it.
 //!
-//! The table has a row for each way a list is woken or emptied; each test runs every row, with the bad waker first, in the middle and last.
+//! The table has a row for each way a list is woken or emptied; each test runs every row, with the
+//! bad waker first, in the middle and last.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -81,7 +82,8 @@ fn poll(waiter: &mut Waiter, waker: &Waker) -> Poll<()> {
     waiter.as_mut().poll(&mut Context::from_waker(waker))
 }
 
-/// Three waiters, and the call that has them woken: all at once, or each as soon as the one before it is ready.
+/// Three waiters, and the call that has them woken: all at once, or each as soon as the one before
+/// it is ready.
 struct Row {
     waiters: Vec<Waiter>,
     /// Returns what must outlive the waiters.
@@ -299,7 +301,8 @@ const TABLE: &[(&str, MakeRow)] = &[
     }),
 ];
 
-/// Runs each row with a bad waker in each place, inside a runtime whose hook is to be told of one panic.
+/// Runs each row with a bad waker in each place, inside a runtime whose hook is to be told of one
+/// panic.
 fn run_table(panics: &[Panics], test: impl Fn(Row, &Wakes)) {
     for &panics in panics {
         for (name, make) in TABLE {

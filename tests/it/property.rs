@@ -1,4 +1,5 @@
-//! Random programs against models: the order of polls against a simulated loop, and what becomes of tasks against a count.
+//! Random programs against models: the order of polls against a simulated loop, and what becomes of
+//! tasks against a count.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -319,7 +320,8 @@ mod fate {
             self.models.push(Model { plan: Plan::Wait, end: None, has_handle: true });
         }
 
-        /// The model of a wake: the task is polled, and its plan carried out; what that does to others follows.
+        /// The model of a wake: the task is polled, and its plan carried out; what that does to
+        /// others follows.
         fn woken(&mut self, number: usize) {
             if self.models[number].end.is_some() {
                 return;

@@ -1,4 +1,5 @@
-//! What is known about a descriptor and when it is forgotten: ends and errors of each direction, events, registration.
+//! What is known about a descriptor and when it is forgotten: ends and errors of each direction,
+//! events, registration.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
@@ -54,7 +55,8 @@ fn end<S>(peer: S, how: Option<Shutdown>, shutdown: impl Fn(&S, Shutdown) -> io:
 #[test]
 fn a_direction_ends_when_the_peer_ended_it_and_the_other_goes_on() {
     const CASES: [(Option<Shutdown>, bool, bool); 4] = [
-        // What the peer does; whether our reads end; whether our writes fail on a Unix stream. On TCP the first one never does.
+        // What the peer does; whether our reads end; whether our writes fail on a Unix stream. On
+        // TCP the first one never does.
         (Some(Shutdown::Read), false, true),
         (Some(Shutdown::Write), true, false),
         (Some(Shutdown::Both), true, true),
@@ -318,7 +320,8 @@ fn an_accept_that_is_given_up_leaves_the_connection_to_the_next() {
         let tasks = [Rc::clone(&listener), Rc::clone(&listener)];
         let [first, second] = tasks.map(|listener| spawn(async move { accept(&listener).await }));
         yield_now().await;
-        // The event is handed out to this task first, which takes no connection; the next in line goes away before it is polled.
+        // The event is handed out to this task first, which takes no connection; the next in line
+        // goes away before it is polled.
         let mut woken = false;
         let abort = poll_fn(|cx| {
             if std::mem::replace(&mut woken, true) {
@@ -460,7 +463,8 @@ fn a_proxy_of_two_copies_passes_each_half_close_on() {
             let server = TcpStream::connect(behind).await.unwrap();
             join(pass_on(&client, &server), pass_on(&server, &client)).await
         });
-        // Answers only when the question has ended, so the end has to come through while the other direction is open.
+        // Answers only when the question has ended, so the end has to come through while the other
+        // direction is open.
         let server = spawn(async move {
             let (stream, _) = upstream.accept().await.unwrap();
             let mut question = Vec::new();

@@ -1,4 +1,5 @@
-//! Readers and listeners as async iterators: every line once, in order, whatever the pieces it comes in.
+//! Readers and listeners as async iterators: every line once, in order, whatever the pieces it
+//! comes in.
 
 use std::cell::Cell;
 use std::future::Future;

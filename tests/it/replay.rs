@@ -10,7 +10,8 @@ use futures::StreamExt;
 use postlude::task::yield_now;
 use postlude::time::{self, sleep};
 
-/// Runs three tasks that yield and sleep, and returns who came when, with the virtual time of each step.
+/// Runs three tasks that yield and sleep, and returns who came when, with the virtual time of each
+/// step.
 async fn trace() -> String {
     let log = Rc::new(RefCell::new(String::new()));
     let start = time::now();

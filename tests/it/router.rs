@@ -1,4 +1,5 @@
-//! Routes and groups of them: nesting, merging, fallbacks, limits, state, what layers leave in a request, and the answers nobody wrote.
+//! Routes and groups of them: nesting, merging, fallbacks, limits, state, what layers leave in a
+//! request, and the answers nobody wrote.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;

@@ -204,7 +204,8 @@ fn a_panic_of_the_body_drops_the_children_and_goes_on_to_the_caller() {
     assert_eq!((drops.borrow().len(), runtime.stats().tasks), (1, 0));
 }
 
-/// The closure of a scope: spawns children that hold these, perhaps with clones of the scope, and panics before there is a body.
+/// The closure of a scope: spawns children that hold these, perhaps with clones of the scope, and
+/// panics before there is a body.
 fn no_body<'env, D: 'env>(
     held: Vec<D>,
     clones: bool,

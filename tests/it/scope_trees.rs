@@ -1,5 +1,6 @@
-//! Scopes within scopes within scopes, grown at random and compared with what they should do: whatever fails, panics, cancels or is aborted
-//! ends what is below it, at that moment, and nothing else; nothing hangs and nothing is left.
+//! Scopes within scopes within scopes, grown at random and compared with what they should do:
+//! whatever fails, panics, cancels or is aborted ends what is below it, at that moment, and nothing
+//! else; nothing hangs and nothing is left.
 
 use std::cell::Cell;
 use std::future::{Future, pending};
@@ -39,7 +40,8 @@ impl Plan {
     }
 }
 
-/// When a scope is over, and whether it has failed: with the first child that fails, else with the last one.
+/// When a scope is over, and whether it has failed: with the first child that fails, else with the
+/// last one.
 fn scope_ends(children: &[Plan]) -> (u64, bool) {
     let ends: Vec<_> = children.iter().map(Plan::ends).collect();
     let first_failure = ends.iter().filter(|(_, fails)| *fails).map(|(at, _)| *at).min();

@@ -1,4 +1,5 @@
-//! The end of a runtime: everything is dropped once, nobody waits for ever, nothing is left running that could be stopped.
+//! The end of a runtime: everything is dropped once, nobody waits for ever, nothing is left running
+//! that could be stopped.
 
 #![allow(clippy::async_yields_async, reason = "a handle is made on the loop and looked at outside")]
 

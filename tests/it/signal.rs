@@ -1,4 +1,5 @@
-//! Signals, as far as a process that does other things can bear them: those that are ignored by default. The rest is in a binary of its own.
+//! Signals, as far as a process that does other things can bear them: those that are ignored by
+//! default. The rest is in a binary of its own.
 
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};

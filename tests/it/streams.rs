@@ -137,7 +137,8 @@ impl AsyncWrite for Stalling {
     }
 }
 
-/// Answers with a piece, another one a second later, and then nothing for ever; says when the stream is dropped, and when the task has run.
+/// Answers with a piece, another one a second later, and then nothing for ever; says when the
+/// stream is dropped, and when the task has run.
 fn quiet(dropped: &Rc<Cell<bool>>, ran: &Rc<Cell<bool>>) -> Router {
     struct Held(Rc<Cell<bool>>);
     impl Drop for Held {

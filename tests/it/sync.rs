@@ -1,4 +1,5 @@
-//! Channels and locks: order, what a dropped future gives back, ends, re-entrancy, and models to compare with.
+//! Channels and locks: order, what a dropped future gives back, ends, re-entrancy, and models to
+//! compare with.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

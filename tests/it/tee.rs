@@ -154,7 +154,8 @@ fn a_reader_that_polled_last_and_is_busy_elsewhere_holds_up_nobody() {
         let mut busy = iter::broadcast(ticks, 100);
         let other = spawn(busy.clone().map(move |tick| (tick, (time::now() - start).as_secs())).collect::<Vec<_>>());
         assert_eq!(busy.next().await, Some(0));
-        // It waits for the tick at 1 s, the last one to poll the source, and turns to something else.
+        // It waits for the tick at 1 s, the last one to poll the source, and turns to something
+        // else.
         assert!(time::timeout(Duration::from_millis(500), busy.next()).await.is_err());
         time::sleep(Duration::from_secs(100)).await;
         assert_eq!(other.await.unwrap(), [(0, 0), (1, 1), (2, 2), (3, 3)]);
@@ -468,7 +469,8 @@ struct Modelled<S: Stream> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// Each reader reads every number from where it began, waits exactly when there is none for it or no room, and is woken when that changes.
+    /// Each reader reads every number from where it began, waits exactly when there is none for it
+    /// or no room, and is woken when that changes.
     #[test]
     fn readers_do_as_the_model_does(acts in acts(), capacity in 1usize..5) {
         let (sender, receiver) = mpsc::unbounded();

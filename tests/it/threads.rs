@@ -47,7 +47,8 @@ const _: () = {
     send::<TaskPanic>();
 };
 
-/// Compiles only if `$type` lacks `$auto`: otherwise two implementations fit and the `_` cannot be inferred.
+/// Compiles only if `$type` lacks `$auto`: otherwise two implementations fit and the `_` cannot be
+/// inferred.
 macro_rules! lacks {
     ($type:ty: $auto:ident) => {
         const _: () = {
@@ -371,7 +372,8 @@ fn what_is_kept_in_thread_locals_goes_with_its_thread_in_peace() {
         static SECOND: Kept = Kept::default();
     }
     let (sender, dropped) = mpsc::channel();
-    // Whichever of the two is destroyed first: once the things outlive the runtime, once they do not.
+    // Whichever of the two is destroyed first: once the things outlive the runtime, once they do
+    // not.
     for round in 0..4 {
         let sender = sender.clone();
         let work = move || {
@@ -811,7 +813,8 @@ fn two_runtimes_on_one_thread_take_turns_and_wake_each_other() {
         }
     }
     let [first, second] = polls.get();
-    // A wake from outside is taken after the polls of a turn, so it takes three turns to get there and back.
+    // A wake from outside is taken after the polls of a turn, so it takes three turns to get there
+    // and back.
     assert!(first >= 30 && first.abs_diff(second) <= 1, "{first} {second}");
 }
 

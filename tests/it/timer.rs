@@ -265,7 +265,8 @@ fn a_timeout_leaves_its_future_alone_after_the_deadline_and_drops_it_with_itself
     });
 }
 
-/// Ticks of a period of 10 ms after a stall of 55: when each was due and when it came, in milliseconds.
+/// Ticks of a period of 10 ms after a stall of 55: when each was due and when it came, in
+/// milliseconds.
 fn ticks_after_a_stall(policy: MissedTick) -> Vec<(u128, u128)> {
     paused(async {
         let start = time::now();
@@ -477,7 +478,8 @@ fn two_tasks_that_poll_one_sleep_in_turns_both_learn_of_its_end() {
             .map(|step| {
                 let shared = Rc::clone(&shared);
                 spawn(async move {
-                    // Each polls the sleep at its own times, so its waker goes back and forth between the two.
+                    // Each polls the sleep at its own times, so its waker goes back and forth
+                    // between the two.
                     while poll_fn(|cx| Poll::Ready(Pin::new(&mut *shared.borrow_mut()).poll(cx))).await.is_pending() {
                         sleep(ms(step)).await;
                     }
@@ -592,7 +594,8 @@ fn timers_of_one_deadline_fire_in_the_order_they_were_set() {
             .map(|n| {
                 let log = Rc::clone(&log);
                 spawn(async move {
-                    // Set at different times, so that they stand on different levels of the wheel at first.
+                    // Set at different times, so that they stand on different levels of the wheel
+                    // at first.
                     sleep(ms(n)).await;
                     sleep_until(deadline).await;
                     log.borrow_mut().push(n);

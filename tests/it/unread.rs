@@ -1,7 +1,9 @@
-//! Bodies that nobody reads: what the server reads of them itself, and the clients who go on sending behind an answer that ends the connection.
+//! Bodies that nobody reads: what the server reads of them itself, and the clients who go on
+//! sending behind an answer that ends the connection.
 //!
-//! A socket that is closed with bytes in it that nobody has read is reset: what of the answer is still on its way is thrown away, and the client's next
-//! write fails (RFC 9112 section 9.6). That shows with real TCP only, so these clients have such sockets; the clock is paused all the same.
+//! A socket that is closed with bytes in it that nobody has read is reset: what of the answer is
+//! still on its way is thrown away, and the client's next write fails (RFC 9112 section 9.6). That
+//! shows with real TCP only, so these clients have such sockets; the clock is paused all the same.
 
 use std::cell::Cell;
 use std::io;
@@ -19,7 +21,8 @@ use crate::http::{connect, exchange_with, get, paused, post, read_to_end, read_u
 
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Sends the first part, and then piece after piece before it reads anything. Err: one of the pieces could not be sent, or the answer did not end well.
+/// Sends the first part, and then piece after piece before it reads anything. Err: one of the
+/// pieces could not be sent, or the answer did not end well.
 async fn stubborn(server: Server, first: &str, piece: &str) -> io::Result<String> {
     let address = server.local_addr().unwrap();
     let _running = spawn(server.run()).abort_on_drop();

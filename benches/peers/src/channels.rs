@@ -1,6 +1,7 @@
-//! Channels between tasks of one thread, per message: through an unbounded one within a task, from 100 producers through a bounded one, and
-//! back and forth between two tasks, through unbounded channels and through bounded ones with room for one message. `futures` and
-//! `local-channel` bring no executor and run on ours; `local-channel` has unbounded channels only.
+//! Channels between tasks of one thread, per message: through an unbounded one within a task, from
+//! 100 producers through a bounded one, and back and forth between two tasks, through unbounded
+//! channels and through bounded ones with room for one message. `futures` and `local-channel` bring
+//! no executor and run on ours; `local-channel` has unbounded channels only.
 
 use std::future::Future;
 use std::time::Instant;

@@ -1,6 +1,6 @@
-//! What one item of an async iterator costs: a generator of ours, one of `async-stream`, `unfold` of `futures`, and a `poll_next` by
-//! hand. First a counter, where the compiler sees the iterator's type and may inline it, then boxed; and a walk of a tree, as an item that
-//! takes some work.
+//! What one item of an async iterator costs: a generator of ours, one of `async-stream`, `unfold`
+//! of `futures`, and a `poll_next` by hand. First a counter, where the compiler sees the iterator's
+//! type and may inline it, then boxed; and a walk of a tree, as an item that takes some work.
 
 use std::hint::black_box;
 use std::pin::{Pin, pin};

@@ -1,6 +1,7 @@
-//! A quick side-by-side: spawn and join, yield, and a time limit that is set and cancelled, in one process, the contestants taking
-//! turns; three uses of channels, per message (`channels.rs`); and an item of an async iterator (`iterators.rs`). Prints the median of
-//! the rounds in nanoseconds and the ratio to ours.
+//! A quick side-by-side: spawn and join, yield, and a time limit that is set and cancelled, in one
+//! process, the contestants taking turns; three uses of channels, per message (`channels.rs`); and
+//! an item of an async iterator (`iterators.rs`). Prints the median of the rounds in nanoseconds
+//! and the ratio to ours.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml`
 

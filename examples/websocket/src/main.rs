@@ -1,4 +1,5 @@
-//! A WebSocket echo server: Postlude answers the handshake and hands the socket over, async-tungstenite speaks the protocol on it.
+//! A WebSocket echo server: Postlude answers the handshake and hands the socket over,
+//! async-tungstenite speaks the protocol on it.
 //!
 //! ```text
 //! cargo run                # serves ws://127.0.0.1:9001/echo until Ctrl-C
@@ -7,6 +8,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use async_tungstenite::WebSocketStream;
@@ -54,12 +56,38 @@ async fn try_once(address: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn main() -> io::Result<()> {
-    let once = std::env::args().any(|word| word == "--once");
+const USAGE: &str = "usage: websocket [--once]";
+
+fn main() -> ExitCode {
+    let mut once = false;
+    for word in std::env::args().skip(1) {
+        match word.as_str() {
+            "--once" => once = true,
+            "--help" => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                eprintln!("websocket: unknown argument {word:?}; {USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match run(once) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("websocket: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(once: bool) -> io::Result<()> {
     let router = Router::new().get("/echo", echo);
     postlude::run(async move {
         if !once {
-            return postlude::http::serve("127.0.0.1:9001", router).await;
+            let served = postlude::http::serve("127.0.0.1:9001", router).await;
+            return served.map_err(|error| io::Error::other(format!("cannot serve on 127.0.0.1:9001: {error}")));
         }
         let server = Server::bind("127.0.0.1:0", router)?;
         let address = server.local_addr()?.to_string();

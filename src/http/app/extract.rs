@@ -78,7 +78,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
 /// struct Page {
 ///     page: Option<u32>,
 /// }
-/// let router = Router::new().get("/list", async |Query(page): Query<Page>| format!("page {}", page.page.unwrap_or(1)));
+/// let router = Router::new()
+///     .get("/list", async |Query(page): Query<Page>| format!("page {}", page.page.unwrap_or(1)));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Query<T>(pub T);

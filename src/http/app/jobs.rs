@@ -1,7 +1,7 @@
 //! Ready handlers for the other half of a 202: what became of a job, and cancelling it.
 //!
-//! Ids are easy to guess, so each handler takes a guard, which says whether a request may see a job.
-//! A job that it may not see is a 404, like one that does not exist.
+//! Ids are easy to guess, so each handler takes a guard, which says whether a request may see a
+//! job. A job that it may not see is a 404, like one that does not exist.
 //!
 //! ```
 //! use postlude::deferred::Running;

@@ -38,8 +38,8 @@ pub(crate) struct RequestRecord {
     pub(crate) tasks: OnceCell<BackgroundTasks>,
     /// The delivery callbacks. The connection takes them when the answer begins.
     watchers: RefCell<Vec<Callback>>,
-    /// The status with which the handler failed, whatever layers make of it. Set from the call of the
-    /// handler until it has answered: one that is dropped before has failed.
+    /// The status with which the handler failed, whatever layers make of it. Set from the call of
+    /// the handler until it has answered: one that is dropped before has failed.
     pub(crate) failed: Cell<Option<StatusCode>>,
     /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,

@@ -206,7 +206,9 @@ impl Router {
     ///
     /// ```
     /// use postlude::http::{Path, Router};
-    /// let user = Router::new().get("/posts/{post}", async |Path((user, post)): Path<(String, u32)>| format!("{user}: {post}"));
+    /// let user = Router::new().get("/posts/{post}", async |Path((user, post)): Path<(String, u32)>| {
+    ///     format!("{user}: {post}")
+    /// });
     /// let router = Router::new().nest("/users/{user}", user);
     /// ```
     #[must_use]

@@ -52,8 +52,8 @@ impl Active {
         }
     }
 
-    /// Creates the trigger of the request's tasks, if it has any. `failed` is the status if there is
-    /// no handler's answer but an error.
+    /// Creates the trigger of the request's tasks, if it has any. `failed` is the status if there
+    /// is no handler's answer but an error.
     pub(super) fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
         let failed = self.record.failed.get().or(failed);
         self.record.tasks.get().map(|tasks| Trigger::new(tasks, failed))

@@ -1,4 +1,5 @@
-//! Chunked bodies: the same answer for every cut, and the same body as a decoder that works on whole lines finds.
+//! Chunked bodies: the same answer for every cut, and the same body as a decoder that works on
+//! whole lines finds.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! A whole connection in memory: what comes out is a row of well-formed responses, the same for every cut.
+//! A whole connection in memory: what comes out is a row of well-formed responses, the same for
+//! every cut.
 
 #![no_main]
 
@@ -15,7 +16,8 @@ use postlude::http::chunked::{BodyLimits, Decoder};
 use postlude::http::parse::{Framing, Head, HeadLimits, HeadParser};
 use postlude::http::{Body, Response, Router, Server};
 
-/// Polls of a connection before the runtime has its turn: most inputs need one turn, and the turn is what an input costs.
+/// Polls of a connection before the runtime has its turn: most inputs need one turn, and the turn
+/// is what an input costs.
 const POLLS: usize = 64;
 
 thread_local! {
@@ -29,7 +31,8 @@ fuzz_target!(|input: &[u8]| {
     let once = responses(&serve(wire, wire.len().max(1)), &methods);
     let cut = responses(&serve(wire, cut.max(1)), &methods);
     if expects {
-        // Whether the body comes although nobody asked for it is seen or not: the connection may end one answer earlier.
+        // Whether the body comes although nobody asked for it is seen or not: the connection may
+        // end one answer earlier.
         let both = once.len().min(cut.len());
         assert_eq!(once[..both], cut[..both]);
     } else {
@@ -58,7 +61,8 @@ fn serve(wire: &[u8], piece: usize) -> Vec<u8> {
         let mut connection = pin!(server.serve_connection(io));
         let mut polls = 0;
         let served = std::future::poll_fn(|cx| {
-            // Whatever is pending here has woken itself, but for the times, which need the runtime's turn.
+            // Whatever is pending here has woken itself, but for the times, which need the
+            // runtime's turn.
             for _ in 0..POLLS {
                 polls += 1;
                 if connection.as_mut().poll(cx).is_ready() {
@@ -111,7 +115,8 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// The methods of the requests that are on the wire, up to what is none, and whether one of them expects `100 Continue`.
+/// The methods of the requests that are on the wire, up to what is none, and whether one of them
+/// expects `100 Continue`.
 fn requests(mut wire: &[u8]) -> (Vec<String>, bool) {
     let (mut methods, mut expects) = (Vec::new(), false);
     let (mut parser, mut head) = (HeadParser::new(HeadLimits::default()), Head::default());

@@ -43,7 +43,8 @@ fn compare(wire: &[u8], ours: &Result<Option<(usize, Head)>, Error>) {
     }
 }
 
-/// Where ours refuses what the peer lets through: lines, what the target and the framing fields mean, limits.
+/// Where ours refuses what the peer lets through: lines, what the target and the framing fields
+/// mean, limits.
 fn is_stricter(kind: ErrorKind) -> bool {
     use ErrorKind as K;
     let lines = [K::EmptyLines, K::BareLf];
