@@ -287,13 +287,16 @@ pub(super) struct Books {
 
 /// The jobs with one key that are not over.
 pub(super) struct Keyed {
-    /// The one that waits: another with the key is the same job.
-    pub(super) waiting: Option<JobId>,
+    /// Those that wait, oldest first: another with the key may be the same job.
+    pub(super) waiting: Vec<JobId>,
+    /// The one whose turn it is.
     pub(super) running: Option<JobId>,
-    /// Tells the one that waits that the other has ended.
+    /// Tells those that wait that the other has ended.
     pub(super) ended: Rc<Notify>,
 }
 
+/// Jobs that are looked at for one of the same key: a request's own, and the one that waits next.
+const JOINABLE: usize = 8;
 const SPARE_LABELS: usize = 64;
 const LONGEST_LABEL: usize = 128;
 
@@ -420,8 +423,8 @@ impl Books {
         let row = rows.insert(row) as u32;
         drop(rows);
         if let Some(key) = key {
-            let new = || Keyed { waiting: None, running: None, ended: Rc::default() };
-            self.keys.borrow_mut().entry(key).or_insert_with(new).waiting = Some(id);
+            let new = || Keyed { waiting: Vec::new(), running: None, ended: Rc::default() };
+            self.keys.borrow_mut().entry(key).or_insert_with(new).waiting.push(id);
         }
         self.index.borrow_mut().insert(id, row);
         let job = JobRef { row, id };
@@ -454,9 +457,34 @@ impl Books {
         self.with(job, |row| row.cancelled).unwrap_or(true)
     }
 
-    /// The job with this key that waits.
-    pub(super) fn waiting_with(&self, key: &Rc<str>) -> Option<JobId> {
-        self.keys.borrow().get(key)?.waiting
+    /// A job with this key that has not begun and runs if one of this group and condition would.
+    pub(super) fn waiting_with(
+        &self,
+        key: &Rc<str>,
+        group: Option<&Rc<Members>>,
+        condition: Condition,
+    ) -> Option<JobId> {
+        let keys = self.keys.borrow();
+        let Keyed { waiting, running, .. } = keys.get(key)?;
+        // Its turn may have come while its lane is full.
+        let candidates = waiting.iter().rev().take(JOINABLE).chain(running);
+        candidates.copied().find(|&id| {
+            let look = |row: &mut Row| {
+                row.is_fresh()
+                    && !row.cancelled
+                    && row.group.as_ref().is_none_or(|theirs| {
+                        theirs.skips_nothing_more()
+                            || row.condition == condition && group.is_some_and(|group| Rc::ptr_eq(group, theirs))
+                    })
+            };
+            self.find(id).and_then(|job| self.with(job, look)) == Some(true)
+        })
+    }
+
+    /// The jobs of a group that have not begun.
+    pub(super) fn fresh_ones_of(&self, group: &Members) -> Vec<JobRef> {
+        let is_of = |row: &Row| row.group.as_ref().is_some_and(|theirs| std::ptr::eq(&**theirs, group));
+        self.jobs_where(|row| row.is_fresh() && is_of(row))
     }
 
     pub(super) fn is_waiting(&self, job: JobRef) -> bool {
@@ -630,19 +658,16 @@ impl Books {
     }
 
     fn end_key(&self, key: &Rc<str>, id: JobId) {
-        let id = Some(id);
         let mut keys = self.keys.borrow_mut();
         let Some(keyed) = keys.get_mut(key) else { return };
-        if keyed.waiting == id {
-            keyed.waiting = None;
-        }
-        let ended = if keyed.running == id {
+        keyed.waiting.retain(|&one| one != id);
+        let ended = if keyed.running == Some(id) {
             keyed.running = None;
             Some(Rc::clone(&keyed.ended))
         } else {
             None
         };
-        if keyed.waiting.is_none() && keyed.running.is_none() {
+        if keyed.waiting.is_empty() && keyed.running.is_none() {
             keys.remove(key);
         }
         drop(keys);

@@ -283,7 +283,7 @@ impl Members {
         match self.outcome.get() {
             Some(outcome) if !condition.holds(outcome) => {
                 self.line.borrow_mut().push(job);
-                self.skip(|_, one| one == job, &Fault::Condition(outcome));
+                self.skip(|_, one| one == job, Vec::new(), &Fault::Condition(outcome));
             }
             _ => {
                 self.line.borrow_mut().push(job);
@@ -307,22 +307,30 @@ impl Members {
 
     #[inline(never)] // most groups run all of their jobs
     fn skip_excluded(&self, outcome: Outcome) {
-        self.skip(|books, job| !books.condition(job).holds(outcome), &Fault::Condition(outcome));
+        self.skip(|books, job| !books.condition(job).holds(outcome), Vec::new(), &Fault::Condition(outcome));
     }
 
-    /// Ends the waiting jobs that are meant, and says so in one line.
-    fn skip(&self, is_meant: impl Fn(&Books, JobRef) -> bool, why: &Fault) {
+    /// Whether every job that waits will run, unless it is cancelled or the queue ends.
+    pub(super) fn skips_nothing_more(&self) -> bool {
+        self.outcome.get().is_some() && !self.stop_on_error.get()
+    }
+
+    /// Ends the jobs in line that are meant, and these, and says so in one line.
+    fn skip(&self, is_meant: impl Fn(&Books, JobRef) -> bool, singles: Vec<JobRef>, why: &Fault) {
         let line = std::mem::take(&mut *self.line.borrow_mut());
         let (mut kept, mut skipped, mut first) = (Line::default(), 0_usize, None);
+        let mut meant = singles;
         for job in line.first.into_iter().chain(line.rest) {
-            if !is_meant(&self.books, job) {
-                kept.push(job);
-                continue;
-            }
-            if self.books.find(job.id).is_some_and(|_| self.books.is_waiting(job)) {
+            if is_meant(&self.books, job) { meant.push(job) } else { kept.push(job) }
+        }
+        for job in meant {
+            if self.books.is_waiting(job) {
                 skipped += 1;
                 first.get_or_insert_with(|| self.books.name(job));
+                // The task of one that waits for a delay or a lane.
+                let runner = self.books.runner_of(job);
                 self.books.end(job, Status::Skipped, Some(why));
+                runner.into_iter().for_each(|runner| self.books.abort(runner));
             }
         }
         // What was added by a destructor of one of them comes behind.
@@ -367,7 +375,8 @@ impl Members {
     pub(super) fn ended(&self, job: JobRef, status: Status) {
         if status == Status::Failed && self.stop_on_error.get() {
             let name = self.books.name(job).into_owned();
-            self.skip(|_, _| true, &Fault::After(name));
+            let singles = if self.singles.get() == 0 { Vec::new() } else { self.books.fresh_ones_of(self) };
+            self.skip(|_, _| true, singles, &Fault::After(name));
         }
     }
 

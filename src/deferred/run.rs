@@ -361,9 +361,7 @@ async fn wait_for_key(books: &Rc<Books>, job: JobRef, step_aside: &impl Fn()) {
             let Some(keyed) = keys.get_mut(&key) else { return };
             if keyed.running.is_none() || keyed.running == Some(job.id) {
                 keyed.running = Some(job.id);
-                if keyed.waiting == Some(job.id) {
-                    keyed.waiting = None;
-                }
+                keyed.waiting.retain(|&one| one != job.id);
                 return;
             }
             Rc::clone(&keyed.ended)

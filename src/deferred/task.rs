@@ -158,24 +158,27 @@ impl<P, K> Task<'_, P, K> {
 
     /// Makes it one with another job of this key that waits: then `run` returns the id of that one
     /// and drops this one's work. While a job of the key runs, it waits for its end.
+    ///
+    /// It stays apart from a job that another group may still skip, because that group's gate is
+    /// shut or it [stops on errors](Group::stop_on_error).
     pub fn key(mut self, key: impl AsRef<str>) -> Self {
         self.extra.key = Some(Rc::from(key.as_ref()));
         self
     }
 
     fn add(self, kind: Kind, AnyWork(work): AnyWork) -> Result<JobId, AddError> {
-        let books = match self.place {
-            Place::Queue(queue) => queue.books(),
-            Place::Group(group) => &group.members().books,
+        let (books, group) = match self.place {
+            Place::Queue(queue) => (queue.books(), None),
+            Place::Group(group) => (&group.members().books, Some(group.members())),
         };
         let lane = books.find_lane(self.lane.unwrap_or(if kind == Kind::Loop { LOOP } else { THREADS }), kind)?;
         let key = self.extra.key.clone();
-        if let Some(waiting) = key.as_ref().and_then(|key| books.waiting_with(key)) {
+        if let Some(waiting) = key.as_ref().and_then(|key| books.waiting_with(key, group, self.condition)) {
             return Ok(waiting);
         }
-        match self.place {
-            Place::Queue(_) => books.admit(lane, 1)?,
-            Place::Group(group) => group.members().admit(lane, 1)?,
+        match group {
+            None => books.admit(lane, 1)?,
+            Some(members) => members.admit(lane, 1)?,
         }
         let job = NewJob { work, extra: Some(self.extra), lane, condition: self.condition, location: self.location };
         Ok(match self.place {

@@ -969,6 +969,116 @@ fn nothing_is_left_of_a_queue_once_it_is_dropped() {
 }
 
 #[test]
+fn a_group_that_stops_on_errors_skips_what_waits_for_a_delay_or_a_lane() {
+    run(async || {
+        let (queue, log) = (Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build(), Log::default());
+        let group = queue.group("", 0);
+        group.stop_on_error();
+        let say = |text: &'static str| {
+            let log = log.clone();
+            async move || log.say(text)
+        };
+        let delayed = group.task("delayed").after(SECOND).run(say("delayed")).unwrap();
+        let runs = group.task("runs").retry(Retry::times(2).first(SECOND).jitter(0.0));
+        let noted = log.clone();
+        let runs = runs
+            .run(async move |job: Running| {
+                noted.say(format!("try {}", job.attempt()));
+                if job.attempt() == 1 { Err("once") } else { Ok(()) }
+            })
+            .unwrap();
+        group.release(Outcome::Delivered);
+        time::sleep(Duration::from_millis(1)).await;
+        group.concurrent();
+        let charge = group.task("charge").lane("narrow").run(async || Err::<(), _>("no money")).unwrap();
+        let narrow = group.task("narrow").lane("narrow").run(say("narrow")).unwrap();
+        let last = say("plain");
+        let plain = group.add(async move { last().await }).unwrap();
+        queue.idle().await;
+        assert_eq!(status(&queue, charge), Status::Failed);
+        for id in [delayed, narrow, plain] {
+            assert_eq!(queue.get(id).unwrap().fault.as_deref(), Some("'charge' failed before it"));
+            assert_eq!(status(&queue, id), Status::Skipped);
+        }
+        assert_eq!(status(&queue, runs), Status::Done, "it had begun");
+        assert_eq!(log.take(), ["try 1", "try 2"]);
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn a_key_joins_no_job_that_another_group_may_skip() {
+    run(async || {
+        let (queue, log) = (Queue::new(), Log::default());
+        let add = |group: &postlude::deferred::Group, n: u32| {
+            let log = log.clone();
+            let work = async move || {
+                log.say(format!("begin {n}"));
+                time::sleep(SECOND).await;
+                log.say(format!("end {n}"));
+            };
+            group.task("rebuild").key("shop").run(work).unwrap()
+        };
+        let (one, two, three) = (queue.group("", 1), queue.group("", 2), queue.group("", 3));
+        let skipped = add(&one, 1);
+        assert_eq!(add(&one, 1), skipped, "they have the same fate");
+        let (runs, waits) = (add(&two, 2), add(&three, 3));
+        one.release(Outcome::Failed(500));
+        two.release(Outcome::Delivered);
+        three.release(Outcome::Delivered);
+        time::sleep(SECOND / 2).await;
+        let four = queue.group("", 4);
+        assert_eq!(add(&four, 4), waits, "its gate is open, so it runs");
+        let (five, six) = (queue.group("", 5), queue.group("", 6));
+        five.stop_on_error();
+        drop((four, five, six));
+        queue.idle().await;
+        assert_eq!(log.take(), ["begin 2", "end 2", "begin 3", "end 3"]);
+        assert_eq!((status(&queue, skipped), status(&queue, runs)), (Status::Skipped, Status::Done));
+        balanced(&queue.stats());
+    });
+}
+
+#[test]
+fn jobs_of_one_key_never_overlap_however_many_wait() {
+    run(async || {
+        let (queue, now) = (Queue::new(), Rc::new(Cell::new(0)));
+        let groups: Vec<_> = (0..5).map(|n| queue.group("", n)).collect();
+        for group in &groups {
+            let now = Rc::clone(&now);
+            let work = async move || {
+                now.set(now.get() + 1);
+                assert_eq!(now.get(), 1);
+                time::sleep(SECOND).await;
+                now.set(now.get() - 1);
+            };
+            group.task("rebuild").key("shop").run(work).unwrap();
+        }
+        groups.iter().for_each(|group| group.release(Outcome::Delivered));
+        queue.idle().await;
+        assert_eq!(queue.stats().total().done, 5);
+    });
+}
+
+#[test]
+fn a_key_joins_a_job_that_waits_for_its_lane_but_no_cancelled_one() {
+    run(async || {
+        let queue = Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).build();
+        queue.task("other").lane("narrow").run(async || time::sleep(SECOND).await).unwrap();
+        yield_now().await;
+        let add = || queue.task("rebuild").lane("narrow").key("shop").run(async || {}).unwrap();
+        let first = add();
+        yield_now().await;
+        assert_eq!(add(), first);
+        assert!(queue.cancel(first));
+        let second = add();
+        assert_ne!(second, first, "that one does not run any more");
+        queue.idle().await;
+        assert_eq!((status(&queue, first), status(&queue, second)), (Status::Cancelled, Status::Done));
+    });
+}
+
+#[test]
 fn a_hook_that_cancels_a_job_as_it_begins_keeps_it_from_running() {
     let log = Log::default();
     let queue = Rc::new(RefCell::new(None::<Queue>));
