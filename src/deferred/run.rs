@@ -463,7 +463,9 @@ fn watch(books: &Rc<Books>, lane: &LaneBooks) {
                 return;
             }
             let moves = lane.moves.get();
-            if moves == seen {
+            // Jobs may also wait for their group or for time.
+            let is_full = lane.places().is_none_or(|places| places.available() == 0);
+            if moves == seen && is_full {
                 let (waiting, running) = lane.load();
                 let what = if lane.kind == Kind::Threads { "threads" } else { "places" };
                 books.voice.say(&format!(
