@@ -1279,3 +1279,29 @@ fn destructors_may_add_to_their_group_and_queue_wherever_a_job_ends() {
         }
     }
 }
+
+#[test]
+fn the_record_of_a_plain_job_says_whether_it_was_tried() {
+    let told = Log::default();
+    let events = told.clone();
+    run(async || {
+        let hook = move |info: &Info, _: Option<&Fault>| {
+            if info.status.is_final() {
+                events.say(format!("{} {} {}", info.label, info.attempt, info.status));
+            }
+        };
+        let queue = Queue::builder().on_event(hook).build();
+        let group = queue.group("GET /", 1);
+        let done = group.add(async {}).unwrap();
+        let failed = group.add(async { Err::<(), _>("no") }).unwrap();
+        let cancelled = group.add(async {}).unwrap();
+        assert!(queue.cancel(cancelled));
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(told.take(), ["GET / 0 cancelled", "GET / 1 done", "GET / 1 failed"]);
+        for (id, tries) in [(done, 1), (failed, 1), (cancelled, 0)] {
+            let info = queue.get(id).unwrap();
+            assert_eq!((info.attempt, &*info.label), (tries, "GET /"));
+        }
+    });
+}
