@@ -1305,3 +1305,30 @@ fn the_record_of_a_plain_job_says_whether_it_was_tried() {
         }
     });
 }
+
+#[test]
+fn a_drain_reports_a_cancelled_job_whose_thread_has_not_let_go() {
+    let runtime = postlude::Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let queue = Queue::new();
+            let (begun, has_begun) = mpsc::channel();
+            let (go, may_go) = mpsc::channel::<()>();
+            let id = queue
+                .task("stuck")
+                .run_blocking(move || {
+                    begun.send(()).unwrap();
+                    let _told = may_go.recv();
+                })
+                .unwrap();
+            while has_begun.try_recv().is_err() {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(queue.cancel(id));
+            let report = queue.drain(Duration::from_millis(1)).await;
+            assert_eq!((report.unfinished[0].id, status(&queue, id)), (id, Status::Unfinished));
+            drop(go);
+        })
+        .unwrap();
+    runtime.shutdown(60 * SECOND).unwrap();
+}
