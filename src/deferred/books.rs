@@ -613,16 +613,17 @@ impl Books {
         }
         if is_fresh {
             row.waited = u32::try_from(now.saturating_sub(row.added)).unwrap_or(u32::MAX);
-            // Says that there was no try.
-            row.extra.get_or_insert_default();
         }
         self.lanes[row.lane as usize].end(before, status, ran);
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
         // A job that went well is found by its id; the memory of its group is free for the next
         // one.
-        let group = if status == Status::Done && self.settings.on_event.is_none() { row.group.take() } else { None };
-        let rest = if row.extra.is_some() || text.is_some() {
-            let extra = row.extra.get_or_insert_default();
+        let went_well = status == Status::Done && self.settings.on_event.is_none();
+        let group = if went_well { row.group.take() } else { None };
+        let rest = if row.extra.is_some() || status != Status::Done {
+            // A plain job has one try, which it did not count.
+            let attempt = u32::from(!is_fresh);
+            let extra = row.extra.get_or_insert_with(|| Box::new(Extra { attempt, ..Extra::default() }));
             extra.fault = text.or_else(|| extra.fault.take());
             Some(((extra.make.take(), extra.once.take(), extra.retry.take()), extra.key.clone()))
         } else {

@@ -270,9 +270,14 @@ impl Drop for Single {
     }
 }
 
-/// The task that ran a job was dropped.
+/// The task that ran a job was dropped. A thread that has not let go is still at work, cancelled or
+/// not.
 fn cut(books: &Rc<Books>, job: JobRef) {
-    if books.is_cancelled(job) { books.end(job, Status::Cancelled, None) } else { books.cut(job) }
+    if books.is_cancelled(job) && !books.is_on_thread(job) {
+        books.end(job, Status::Cancelled, None);
+    } else {
+        books.cut(job);
+    }
 }
 
 fn finish(books: &Rc<Books>, members: Option<&Rc<Members>>, job: JobRef, end: (Status, Option<Fault>)) {

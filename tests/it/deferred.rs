@@ -1298,3 +1298,56 @@ fn only_jobs_that_are_lost_are_told_as_faults() {
         assert_eq!(queue.stats().total().skipped, 3);
     });
 }
+
+#[test]
+fn the_record_of_a_plain_job_says_whether_it_was_tried() {
+    let told = Log::default();
+    let events = told.clone();
+    run(async || {
+        let hook = move |info: &Info, _: Option<&Fault>| {
+            if info.status.is_final() {
+                events.say(format!("{} {} {}", info.label, info.attempt, info.status));
+            }
+        };
+        let queue = Queue::builder().on_event(hook).build();
+        let group = queue.group("GET /", 1);
+        let done = group.add(async {}).unwrap();
+        let failed = group.add(async { Err::<(), _>("no") }).unwrap();
+        let cancelled = group.add(async {}).unwrap();
+        assert!(queue.cancel(cancelled));
+        group.release(Outcome::Delivered);
+        queue.idle().await;
+        assert_eq!(told.take(), ["GET / 0 cancelled", "GET / 1 done", "GET / 1 failed"]);
+        for (id, tries) in [(done, 1), (failed, 1), (cancelled, 0)] {
+            let info = queue.get(id).unwrap();
+            assert_eq!((info.attempt, &*info.label), (tries, "GET /"));
+        }
+    });
+}
+
+#[test]
+fn a_drain_reports_a_cancelled_job_whose_thread_has_not_let_go() {
+    let runtime = postlude::Runtime::new().unwrap();
+    runtime
+        .block_on(async {
+            let queue = Queue::new();
+            let (begun, has_begun) = mpsc::channel();
+            let (go, may_go) = mpsc::channel::<()>();
+            let id = queue
+                .task("stuck")
+                .run_blocking(move || {
+                    begun.send(()).unwrap();
+                    let _told = may_go.recv();
+                })
+                .unwrap();
+            while has_begun.try_recv().is_err() {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(queue.cancel(id));
+            let report = queue.drain(Duration::from_millis(1)).await;
+            assert_eq!((report.unfinished[0].id, status(&queue, id)), (id, Status::Unfinished));
+            drop(go);
+        })
+        .unwrap();
+    runtime.shutdown(60 * SECOND).unwrap();
+}
