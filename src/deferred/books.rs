@@ -620,7 +620,7 @@ impl Books {
         // one.
         let went_well = status == Status::Done && self.settings.on_event.is_none();
         let group = if went_well { row.group.take() } else { None };
-        let rest = if row.extra.is_some() || status != Status::Done {
+        let rest = if row.extra.is_some() || !went_well {
             // A plain job has one try, which it did not count.
             let attempt = u32::from(!is_fresh);
             let extra = row.extra.get_or_insert_with(|| Box::new(Extra { attempt, ..Extra::default() }));
