@@ -22,17 +22,16 @@
 //! wins, so the page's own definitions do nothing here. `tests/docs.rs` checks that both lists have
 //! the label and that the paths exist.
 //!
-//! Every block of Rust code on these pages is a whole program, compiled and run by `cargo test
-//! --doc`.
+//! Every block of Rust code on these pages stands by itself, with its imports, and `cargo test
+//! --doc` compiles and runs it. Pages that use the server are not tested without the feature
+//! `http`.
 
-#[cfg(feature = "http")]
 #[doc = include_str!("links.md")]
-#[doc = include_str!("../../docs/background.md")]
+#[cfg_attr(any(feature = "http", not(doctest)), doc = include_str!("../../docs/background.md"))]
 pub mod background {}
 
-#[cfg(feature = "http")]
 #[doc = include_str!("links.md")]
-#[doc = include_str!("../../docs/from-fastapi.md")]
+#[cfg_attr(any(feature = "http", not(doctest)), doc = include_str!("../../docs/from-fastapi.md"))]
 pub mod from_fastapi {}
 
 #[doc = include_str!("links.md")]
