@@ -25,12 +25,10 @@
 //! Every block of Rust code on these pages is a whole program, compiled and run by `cargo test
 //! --doc`.
 
-#[cfg(feature = "http")]
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/background.md")]
 pub mod background {}
 
-#[cfg(feature = "http")]
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/from-fastapi.md")]
 pub mod from_fastapi {}
