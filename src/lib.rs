@@ -42,8 +42,8 @@
 //!
 //! Read on in the [`guide`]: [coroutines and tasks](guide::coroutines), [async
 //! iterators](guide::iterators), [background tasks](guide::background), [what to use in place of
-//! asyncio's constructs](guide::from_python), [what you can rely on](guide::contract) and [why it is
-//! built this way](guide::design).
+//! asyncio's constructs](guide::from_python), [what you can rely on](guide::contract) and [why it
+//! is built this way](guide::design).
 //!
 //! # An executor in five steps
 //!
