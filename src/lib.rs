@@ -38,11 +38,12 @@
 //! |---|---|
 //! | `http`, on by default | the module `http`: an HTTP/1.1 server with background tasks |
 //! | `signal`, on by default | the module `signal`, and `http::serve`, which stops on SIGINT or SIGTERM |
+//! | `tracing` | steps of deferred jobs as events of the `tracing` crate |
 //!
 //! Read on in the [`guide`]: [coroutines and tasks](guide::coroutines), [async
-//! iterators](guide::iterators), [what to use in place of asyncio's
-//! constructs](guide::from_python), [what you can rely on](guide::contract) and [why it is built
-//! this way](guide::design).
+//! iterators](guide::iterators), [background tasks](guide::background), [what to use in place of
+//! asyncio's constructs](guide::from_python), [what you can rely on](guide::contract) and [why it
+//! is built this way](guide::design).
 //!
 //! # An executor in five steps
 //!

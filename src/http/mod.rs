@@ -37,6 +37,7 @@ mod conn;
 mod server;
 mod wire;
 
+#[doc(inline)]
 pub use crate::deferred::AddError;
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use app::body::{Body, BodyError};
