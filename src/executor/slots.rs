@@ -7,7 +7,8 @@
 //!
 //! # A slot's state
 //!
-//! One word holds the generation (26 bits) and the state (6 bits): a phase and three flags.
+//! One word holds the generation (26 bits) and the state: a phase (2 bits), three flags, and a bit
+//! that is not used. The generation goes up as a slot becomes Free.
 //!
 //! | phase   | the box is  | set by                            | left by |
 //! |---------|-------------|-----------------------------------|---------|
@@ -16,7 +17,7 @@
 //! | Waiting | in the slot | `insert`, `insert_member`,        | `pop`, `remove`, `end_root` |
 //! |         |             | `begin_root`, `put_back`          | |
 //! | Running | in the loop | `pop`                             | `put_back`, `finish`, `remove` |
-//! | Done    | in the slot | `finish`, if a handle waits       | `poll_join`, `remove` |
+//! | Done    | in the slot | `finish`, if a handle exists      | `poll_join`, `remove` |
 //!
 //! | flag     | says | set by | cleared by |
 //! |----------|------|--------|------------|
@@ -30,7 +31,7 @@
 //!     Free ──────────▶ Waiting ─────────────▶ Running ─────────────────▶ Done
 //!      ▲                  ▲                     │ │                        │
 //!      │                  └──────put_back───────┘ │                        │
-//!      └──────────────────remove──────────────────┘                        │
+//!      ├──────────────────remove──────────────────┘                        │
 //!      └──────────────────poll_join, remove (after detach)─────────────────┘
 //! ```
 //!
