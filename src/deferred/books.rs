@@ -616,10 +616,10 @@ impl Books {
         }
         self.lanes[row.lane as usize].end(before, status, ran);
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
-        // A job that went well is found by its id; the memory of its group is free for the next
-        // one.
+        // A job that went well is found by its id; its group's memory is free for the next one.
         let went_well = status == Status::Done && self.settings.on_event.is_none();
         let group = if went_well { row.group.take() } else { None };
+        let has_group = row.group.is_some();
         let rest = if row.extra.is_some() || !went_well {
             // A plain job has one try, which it did not count.
             let attempt = u32::from(!is_fresh);
@@ -640,9 +640,9 @@ impl Books {
             }
         }
         self.tell(job, fault);
-        match group {
-            Some(group) => drop(group),
-            None => self.leave_group(job),
+        drop(group);
+        if has_group {
+            self.leave_group(job);
         }
         if status != Status::Unfinished {
             self.ended.set(self.ended.get() + 1);

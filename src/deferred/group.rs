@@ -28,7 +28,8 @@ use crate::executor::id::TaskKey;
 /// group.
 ///
 /// Dropping the last clone of a group that was not released releases it as
-/// [`Aborted`](Outcome::Aborted).
+/// [`Aborted`](Outcome::Aborted). A job that has a clone of its own group keeps it from that, so
+/// such a group must be released.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
