@@ -52,18 +52,19 @@ fn run(tasks: Vec<Task>) {
     let mut slots: Vec<_> = tasks.into_iter().map(Some).collect();
     let mut ready: VecDeque<_> = (0..slots.len()).collect();
     loop {
-        // 5. Poll the ready tasks.
+        // 5. Poll the ready tasks, each taken out of its slot.
         while let Some(slot) = ready.pop_front() {
-            let Some(task) = &mut slots[slot] else { continue };
+            let Some(mut task) = slots[slot].take() else { continue };
             let waker = Waker::from(Arc::new(WakeSlot { slot, inbox: Arc::clone(&inbox) }));
-            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-                slots[slot] = None;
+            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                slots[slot] = Some(task);
             }
         }
         if slots.iter().all(Option::is_none) {
             return;
         }
-        // 6. Nothing is ready: sleep.
+        // 6. Nothing is ready: sleep. A wake between the look and the sleep leaves a token, so the
+        // sleep ends at once.
         if inbox.woken.lock().unwrap().is_empty() {
             thread::park_timeout(patience());
         }
