@@ -264,3 +264,25 @@ fn what_goes_wrong_with_deferred_jobs_is_told_in_few_lines() {
     let unfinished = "2 background tasks unfinished\n  'stuck', running, 6.0 s old\n  'stuck', waiting, 6.0 s old\n";
     assert!(stderr.contains(unfinished), "{stderr}");
 }
+
+#[test]
+fn a_runtime_that_cuts_off_the_jobs_of_many_groups_names_twenty() {
+    use postlude::deferred::{Outcome, Queue};
+    let name = "a_runtime_that_cuts_off_the_jobs_of_many_groups_names_twenty";
+    if scenario(name).is_some() {
+        let work = async {
+            let queue = Queue::new();
+            for n in 0..1000 {
+                let group = queue.group("GET /", n);
+                group.task("stuck").run(async || pending::<()>().await).unwrap();
+                group.release(Outcome::Delivered);
+            }
+        };
+        return postlude::run(work).unwrap();
+    }
+    let stderr = stderr_of(name);
+    let told: Vec<_> = stderr.lines().skip_while(|line| !line.starts_with("postlude: ")).take(22).collect();
+    assert_eq!(told[0], "postlude: 1000 background tasks unfinished", "{stderr}");
+    assert!(told[1..21].iter().all(|line| line.starts_with("  'stuck', ")), "{stderr}");
+    assert_eq!(told[21], "  and 980 more", "{stderr}");
+}

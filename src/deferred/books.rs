@@ -303,6 +303,8 @@ pub(super) struct Keyed {
 
 /// Jobs that are looked at for one of the same key: a request's own, and the one that waits next.
 const JOINABLE: usize = 8;
+/// Jobs that stderr names of those that a runtime's end cut off: enough to see which kind it was.
+const NAMED: usize = 20;
 const SPARE_LABELS: usize = 64;
 const LONGEST_LABEL: usize = 128;
 
@@ -960,7 +962,14 @@ impl Drop for Books {
     fn drop(&mut self) {
         let unfinished = std::mem::take(&mut *self.unfinished.borrow_mut());
         if !unfinished.is_empty() && !self.has_hook() {
-            self.voice.say(&Report { unfinished, ended: self.ended.get() }.to_string());
+            let more = unfinished.len().saturating_sub(NAMED);
+            let report = Report { unfinished, ended: self.ended.get() }.to_string();
+            let mut lines: Vec<_> = report.lines().take(1 + NAMED).collect();
+            let rest = format!("  and {more} more");
+            if more > 0 {
+                lines.push(&rest);
+            }
+            self.voice.say(&lines.join("\n"));
         }
         let _ = QUEUES.try_with(|queues| queues.borrow_mut().remove(&self.number));
     }
