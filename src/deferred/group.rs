@@ -22,6 +22,7 @@ use super::run::{Runner, spawn};
 use super::task::{InGroup, Once, Task};
 use super::work::{SendTaskOutput, TaskOutput};
 use crate::event_loop::context;
+use crate::executor::caught::drop_silently;
 use crate::executor::id::TaskKey;
 
 /// Jobs in order, which begin when the group is [released](Self::release). Clones are the same
@@ -169,12 +170,17 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// See [`AddError`]; the jobs are dropped.
+    /// See [`AddError`]; the jobs are dropped. The refusal is the answer, so a panic of their
+    /// destructors ends there.
     pub fn extend(&self, jobs: Vec<NewJob>) -> Result<(), AddError> {
         let blocking = jobs.iter().filter(|job| job.lane == THREADS_LANE).count();
-        self.members.admit_anywhere(jobs.len())?;
-        self.members.books.admit_to(LOOP_LANE, jobs.len() - blocking)?;
-        self.members.books.admit_to(THREADS_LANE, blocking)?;
+        let books = &self.members.books;
+        let admitted = self.members.admit_anywhere(jobs.len());
+        let admitted = admitted.and_then(|()| books.admit_to(LOOP_LANE, jobs.len() - blocking));
+        if let Err(refused) = admitted.and_then(|()| books.admit_to(THREADS_LANE, blocking)) {
+            jobs.into_iter().for_each(drop_silently);
+            return Err(refused);
+        }
         jobs.into_iter().for_each(|job| {
             self.members.enter(job);
         });

@@ -982,3 +982,33 @@ fn tasks_that_the_end_of_the_runtime_cuts_off_are_told_however_the_server_ended(
         assert_eq!(diary.lines(), [unfinished("endless"), unfinished("behind")], "{way}");
     }
 }
+
+#[test]
+fn tasks_of_a_response_that_are_refused_and_panic_as_they_are_dropped_are_a_503_all_the_same() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    fn refused() -> Response {
+        let explosive = || {
+            let bomb = Bomb;
+            async move {
+                let _bomb = bomb;
+            }
+        };
+        Response::new(200).background(explosive()).background(explosive())
+    }
+    let routers = [
+        Router::new().get("/", async || refused()),
+        Router::new().get("/", async || "inner").with(async |request: Request, next: Next| {
+            drop(next.run(request).await);
+            refused()
+        }),
+    ];
+    for router in routers {
+        let answer = paused(exchange_with(server(router).limits(limits_of_tasks(0, 0)), &get("/")));
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    }
+}
