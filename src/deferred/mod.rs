@@ -4,6 +4,17 @@
 //! tasks; `src/event_loop/share.rs` decides how many, so that a busy loop neither starves them nor
 //! is starved by them. The background tasks of the HTTP server run in this class, after the
 //! response.
+//!
+//! A [`Queue`] keeps books about such work. A job is described by a [`Task`], runs in a [`Lane`],
+//! may belong to a [`Group`] behind a gate, and is told of as an [`Info`].
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `queue` | the queue, its builder, its handle for other threads, permits |
+//! | `books`, `index`, `info` | a row for each job, found by its id, and what is told of it |
+//! | `task`, `work`, `retry`, `running` | a job: its description, its work, its tries, its view of itself |
+//! | `lane`, `group`, `run` | where and when jobs run, and the tasks of the loop that run them |
+//! | `voice`, `trace` | lines on stderr, and events of `tracing` |
 
 mod books;
 mod group;

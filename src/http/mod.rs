@@ -26,7 +26,7 @@
 //! | folder | contents |
 //! | --- | --- |
 //! | `wire/` | the syntax of heads and bodies, without I/O |
-//! | `background` | the background tasks and their counts |
+//! | `background` | a request's list of tasks, and the answer that releases it |
 //! | `app/` | routing, extractors, handlers, responses |
 //! | `conn/` | one connection: reads, calls, answers |
 //! | `server` | accepts, stops, drains |
