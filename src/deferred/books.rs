@@ -96,13 +96,12 @@ impl Slot {
     const EMPTY: Self = Self::run_by(TaskKey::NONE);
 
     const fn run_by(key: TaskKey) -> Self {
-        Self::Number((key.generation as u64) << 32 | key.slot as u64)
+        Self::Number(key.0)
     }
 
     fn runner(&self) -> Option<TaskKey> {
         let Self::Number(bits) = *self else { return None };
-        let key = TaskKey { slot: bits as u32, generation: (bits >> 32) as u32 };
-        (key != TaskKey::NONE).then_some(key)
+        (bits != TaskKey::NONE.0).then_some(TaskKey(bits))
     }
 }
 

@@ -15,7 +15,7 @@ use std::task::Waker;
 pub(crate) use super::inbox::Home;
 use super::parts::Parts;
 use super::wake;
-use crate::executor::id::WakeId;
+use crate::executor::id::TaskKey;
 use crate::executor::local;
 
 thread_local! {
@@ -64,18 +64,17 @@ pub(crate) fn with<R>(home: Home, code: impl FnOnce(&Parts) -> R) -> Option<R> {
 }
 
 /// Wakes a task of the current runtime. False if no runtime is current, or the task is another's.
-pub(crate) fn wake_here(id: WakeId) -> bool {
+pub(crate) fn wake_here(key: TaskKey) -> bool {
     let result = CURRENT.with(|current| match &*current.borrow() {
-        Some(parts) if parts.home.number() != id.runtime() => WakeResult::Elsewhere,
-        Some(parts) if parts.has_hooks() => WakeResult::Watched(Rc::clone(parts)),
-        Some(parts) => WakeResult::Here(parts.tasks.borrow_mut().wake(id.key())),
-        None => WakeResult::Elsewhere,
+        Some(parts) if parts.home.holds(key) && parts.has_hooks() => WakeResult::Watched(Rc::clone(parts)),
+        Some(parts) if parts.home.holds(key) => WakeResult::Here(parts.tasks.borrow_mut().wake(key)),
+        _ => WakeResult::Elsewhere,
     });
     match result {
         WakeResult::Elsewhere => return false,
         WakeResult::Here(None) => {}
         WakeResult::Here(Some(owner)) => wake::wake(owner),
-        WakeResult::Watched(parts) => parts.wake(id.key()),
+        WakeResult::Watched(parts) => parts.wake(key),
     }
     true
 }

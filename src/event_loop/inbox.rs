@@ -179,6 +179,13 @@ impl Home {
         Self(u64::from(number) << SERIAL_BITS | serial)
     }
 
+    /// Whether the task is one of this runtime's.
+    #[inline]
+    pub(crate) const fn holds(self, key: TaskKey) -> bool {
+        // Both have the runtime's number in their highest bits.
+        (self.0 ^ key.0) >> SERIAL_BITS == 0
+    }
+
     /// The number by which wakers name the runtime.
     pub(crate) const fn number(self) -> u16 {
         (self.0 >> SERIAL_BITS) as u16

@@ -31,7 +31,7 @@ use super::park::Patience;
 use super::parts::Parts;
 use super::waker;
 use crate::executor::budget;
-use crate::executor::id::{TaskKey, WakeId};
+use crate::executor::id::TaskKey;
 use crate::executor::queue::{QueueId, WakeTarget};
 use crate::executor::stage::Boxed;
 use crate::executor::table::Visit;
@@ -194,7 +194,7 @@ impl Parts {
         self.running.set(key);
         let budget = budget::begin();
         // Its drop does nothing, so spare the call.
-        let waker = ManuallyDrop::new(waker::waker(WakeId::new(self.home.number(), key)));
+        let waker = ManuallyDrop::new(waker::waker(key));
         let result = poll(&mut Context::from_waker(&waker));
         drop(budget);
         self.running.set(TaskKey::NONE);

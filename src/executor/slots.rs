@@ -39,12 +39,9 @@
 //! scope keep these futures and poll them.
 
 use super::about::About;
-use super::id::{GENERATION_BITS, GENERATION_MASK, MAX_TASKS, TaskId, TaskKey};
+use super::id::{GENERATION_MASK, GENERATION_SHIFT, MAX_TASKS, PAGE, TaskId, TaskKey};
 use super::queue::{NONE, QueueId};
 use super::stage::Boxed;
-
-/// Slots in a page: 10 KiB, so that an empty runtime stays small and growth is rare.
-const PAGE: usize = 256;
 
 /// Holds for every slot that a key or a queue leads to, or that the caller has claimed.
 const IN_USE: &str = "a slot that is in use is in a page";
@@ -57,7 +54,6 @@ pub(super) const DONE: u32 = 3;
 pub(super) const QUEUED: u32 = 1 << 2;
 pub(super) const ABORTED: u32 = 1 << 3;
 pub(super) const JOINABLE: u32 = 1 << 4;
-const GENERATION_SHIFT: u32 = 32 - GENERATION_BITS;
 
 pub(super) struct Slot {
     /// The task, unless it is being polled. Always `None` for `block_on` and members of scopes.
@@ -83,8 +79,8 @@ impl Slot {
 
     /// The key of its tenant; `number` is the slot's own.
     #[inline]
-    pub(super) fn key(&self, number: u32) -> TaskKey {
-        TaskKey { slot: number, generation: self.state >> GENERATION_SHIFT }
+    pub(super) fn key(&self, runtime: u16, number: u32) -> TaskKey {
+        TaskKey::new(runtime, self.state >> GENERATION_SHIFT, number)
     }
 
     /// Frees it for the next tenant: the next generation, with only `flags` set.
@@ -104,7 +100,7 @@ enum Page {
 
 /// A slot that has just been taken.
 pub(super) struct Claimed<'a> {
-    pub(super) key: TaskKey,
+    pub(super) number: u32,
     pub(super) slot: &'a mut Slot,
     pub(super) id: &'a mut TaskId,
 }
@@ -150,9 +146,10 @@ impl Slots {
     /// The slot of a key, which may be free; `None` if the generations differ.
     #[inline]
     pub(super) fn tenant(&mut self, key: TaskKey) -> Option<&mut Slot> {
-        let Some(Page::InUse { slots, .. }) = self.pages.get_mut(key.slot as usize / PAGE) else { return None };
-        let slot = &mut slots[key.slot as usize % PAGE];
-        (slot.state >> GENERATION_SHIFT == key.generation).then_some(slot)
+        let number = key.slot() as usize;
+        let Some(Page::InUse { slots, .. }) = self.pages.get_mut(number / PAGE) else { return None };
+        let slot = &mut slots[number % PAGE];
+        key.is_of_generation(slot.state).then_some(slot)
     }
 
     /// The slot of a key; `None` if the key is stale.
@@ -220,11 +217,7 @@ impl Slots {
                 let slot = &mut slots[index];
                 self.free = slot.next;
                 self.live += 1;
-                Some(Claimed {
-                    key: TaskKey { slot: number, generation: slot.state >> GENERATION_SHIFT },
-                    slot,
-                    id: &mut ids[index],
-                })
+                Some(Claimed { number, slot, id: &mut ids[index] })
             }
             Page::GivenBack { .. } => unreachable!("{IN_USE}"),
         }

@@ -74,6 +74,8 @@ pub(crate) enum JoinState {
 }
 
 pub(crate) struct Table {
+    /// The number of its runtime, a part of every key.
+    runtime: u16,
     slots: Slots,
     queues: Queues,
     next_id: u64,
@@ -92,11 +94,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(first_generation: u32, seed: Option<u64>) -> Self {
+    pub(crate) fn new(runtime: u16, first_generation: u32, seed: Option<u64>) -> Self {
         let mut slots = Slots::new(first_generation);
-        let root = slots.claim().map(|claimed| claimed.key.slot);
+        let root = slots.claim().map(|claimed| claimed.number);
         debug_assert_eq!(root, Some(ROOT), "the first slot is the root's");
         Self {
+            runtime,
             slots,
             queues: Queues::new(),
             next_id: 1,
@@ -125,7 +128,7 @@ impl Table {
             return Err(task);
         }
         let site = self.sites.number(location);
-        let Some(Claimed { key, slot, id }) = self.slots.claim() else { return Err(task) };
+        let Some(Claimed { number, slot, id }) = self.slots.claim() else { return Err(task) };
         let about = match name {
             None => About(site),
             Some(name) => {
@@ -136,11 +139,12 @@ impl Table {
         slot.fill(Some(task));
         slot.state |= WAITING | QUEUED | JOINABLE;
         (slot.next, slot.queue, slot.about) = (NONE, queue, about);
-        let number = TaskId(self.next_id);
+        let key = slot.key(self.runtime, number);
+        *id = TaskId(self.next_id);
+        let id = *id;
         self.next_id += 1;
-        *id = number;
-        self.push(key.slot, queue, false);
-        Ok((key, number))
+        self.push(number, queue, false);
+        Ok((key, id))
     }
 
     /// Gives a scope's member a slot, queued. The scope keeps the future, under the number `index`.
@@ -152,18 +156,19 @@ impl Table {
         location: &'static Location<'static>,
         name: Option<Box<str>>,
     ) -> Option<(TaskKey, TaskId)> {
-        let Claimed { key, slot, id } = self.slots.claim()?;
+        let Claimed { number, slot, id } = self.slots.claim()?;
         let site = NonZeroU32::MIN.saturating_add(self.sites.number(location));
         let name = name.map_or(NONE, |name| self.names.insert(name) as u32);
         slabs::grow_gently(&mut self.members);
         let about = About::of_member(self.members.insert(Member { site, index, name }));
         slot.state |= WAITING | QUEUED;
         (slot.next, slot.queue, slot.about) = (NONE, queue, about);
-        let number = TaskId(self.next_id);
+        let key = slot.key(self.runtime, number);
+        *id = TaskId(self.next_id);
+        let id = *id;
         self.next_id += 1;
-        *id = number;
-        self.push(key.slot, queue, false);
-        Some((key, number))
+        self.push(number, queue, false);
+        Some((key, id))
     }
 
     /// Begins a `block_on`: queues its future, which stays pinned in `block_on`.
@@ -173,7 +178,7 @@ impl Table {
         let slot = self.slots.get_mut(ROOT);
         let is_queued = slot.state & QUEUED != 0;
         slot.state |= WAITING | QUEUED;
-        let key = slot.key(ROOT);
+        let key = slot.key(self.runtime, ROOT);
         // If the last `block_on` left its slot in the queue, this one takes over that place.
         if !is_queued {
             slot.next = NONE;
@@ -235,7 +240,7 @@ impl Table {
                 slot.next = NONE;
                 let queue = slot.queue;
                 self.wakes += 1;
-                self.push(key.slot, queue, false);
+                self.push(key.slot(), queue, false);
                 if queue.is_scope() { Marked::InScope(queue) } else { Marked::Ready }
             }
             _ => Marked::No,
@@ -300,7 +305,7 @@ impl Table {
             }
             slot.state = (slot.state & !(QUEUED | PHASE)) | RUNNING;
             return Some(Visit {
-                key: slot.key(number),
+                key: slot.key(self.runtime, number),
                 task: slot.task.take(),
                 is_aborted: slot.state & ABORTED != 0,
             });
@@ -310,13 +315,13 @@ impl Table {
     /// Puts a pending task back into its slot, and into the later chain if its own poll woke it.
     #[inline(always)] // like `pop`
     pub(crate) fn put_back(&mut self, key: TaskKey, task: Option<Boxed>) {
-        let slot = self.slots.get_mut(key.slot);
+        let slot = self.slots.get_mut(key.slot());
         slot.fill(task);
         slot.state = (slot.state & !PHASE) | WAITING;
         if slot.state & QUEUED != 0 {
             slot.next = NONE;
             let queue = slot.queue;
-            self.push(key.slot, queue, true);
+            self.push(key.slot(), queue, true);
         }
     }
 
@@ -333,7 +338,7 @@ impl Table {
     /// `remove`.
     #[inline]
     pub(crate) fn finish(&mut self, key: TaskKey, task: Boxed) -> Result<Option<WakeTarget>, Boxed> {
-        let slot = self.slots.get_mut(key.slot);
+        let slot = self.slots.get_mut(key.slot());
         if slot.state & JOINABLE == 0 {
             return Err(task);
         }
@@ -348,7 +353,7 @@ impl Table {
     pub(crate) fn remove(&mut self, key: TaskKey) -> Option<WakeTarget> {
         let slot = self.slots.find(key)?;
         let about = std::mem::replace(&mut slot.about, About::NOTHING);
-        self.slots.release(key.slot);
+        self.slots.release(key.slot());
         let (name, joiner) = if let Some(index) = about.record() {
             let Record { name, joiner, .. } = self.records.remove(index);
             (name, joiner)
@@ -428,7 +433,7 @@ impl Table {
     /// The id of a live task; `None` for a scope's body, which has no id.
     pub(crate) fn id(&mut self, key: TaskKey) -> Option<TaskId> {
         self.slots.find(key)?;
-        (!self.is_body(key.slot)).then(|| self.slots.id(key.slot))
+        (!self.is_body(key.slot())).then(|| self.slots.id(key.slot()))
     }
 
     /// Whether the task is in a queue or, while it runs, was woken during its poll.
@@ -459,7 +464,7 @@ impl Table {
         let number = self.slots.taken_from((*from).max(ROOT + 1)).next()?;
         *from = number + 1;
         let slot = self.slots.get_mut(number);
-        Some((slot.key(number), slot.task.take()))
+        Some((slot.key(self.runtime, number), slot.task.take()))
     }
 
     /// Gives back the memory of a burst of tasks. Called when the loop is idle.
@@ -497,7 +502,7 @@ impl Table {
     /// The cold facts of a live task.
     pub(crate) fn describe_key(&mut self, key: TaskKey) -> Option<Current> {
         self.slots.find(key)?;
-        Some(self.describe(key.slot))
+        Some(self.describe(key.slot()))
     }
 
     /// The cold facts of every task that is not done, oldest first.

@@ -113,7 +113,7 @@ impl Runtime {
         let (home, inbox, generation) = inbox::register(waker)?;
         let parts = Parts {
             home,
-            tasks: RefCell::new(Table::new(generation, config.seed)),
+            tasks: RefCell::new(Table::new(home.number(), generation, config.seed)),
             inbox,
             reactor: RefCell::new(reactor),
             wheel: RefCell::new(Wheel::new()),
@@ -239,7 +239,7 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// When the runtime already holds 2²⁶ tasks.
+    /// When the runtime already holds 67 108 608 tasks.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where

@@ -54,8 +54,8 @@ use crate::executor::stage::{Boxed, Stage};
 /// # Panics
 ///
 /// Outside a runtime: "`spawn` was called on thread …, which runs no runtime; do it inside
-/// `postlude::run` or `Runtime::block_on`, …". When the runtime already holds 2²⁶ tasks: "this
-/// runtime holds 67108864 tasks, the most it can; wait for some before spawning more".
+/// `postlude::run` or `Runtime::block_on`, …". When the runtime already holds 67 108 608 tasks:
+/// "this runtime holds 67108608 tasks, the most it can; wait for some before spawning more".
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

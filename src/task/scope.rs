@@ -51,7 +51,7 @@ use crate::executor::about::Current;
 use crate::executor::budget;
 use crate::executor::caught::{Payload, drop_caught};
 use crate::executor::error::JoinError;
-use crate::executor::id::{TaskId, TaskKey, WakeId};
+use crate::executor::id::{TaskId, TaskKey};
 use crate::executor::local::{self, Scoped};
 use crate::executor::queue::QueueId;
 use crate::executor::table::{BODY, Visit};
@@ -81,7 +81,7 @@ const POLLS: usize = 64;
 ///
 /// Outside a runtime: "`task::scope` was called on thread …, which runs no runtime; …". When polled
 /// inside another runtime: "`task::scope` was polled on thread …; do it inside the
-/// `Runtime::block_on` it belongs to, …". When the runtime already holds 2²⁶ tasks, as
+/// `Runtime::block_on` it belongs to, …". When the runtime already holds 67 108 608 tasks, as
 /// [`spawn`](crate::spawn) does.
 ///
 /// # Cancel safety
@@ -224,8 +224,8 @@ impl<'env, E: 'env> Scope<'env, E> {
     /// # Panics
     ///
     /// Where the scope's runtime is not current: "`task::Scope::spawn` was called on thread …; do
-    /// it inside the `Runtime::block_on` it belongs to, …". When the runtime already holds 2²⁶
-    /// tasks, as [`spawn`](crate::spawn) does.
+    /// it inside the `Runtime::block_on` it belongs to, …". When the runtime already holds
+    /// 67 108 608 tasks, as [`spawn`](crate::spawn) does.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Child<F::Output>
     where
@@ -258,7 +258,7 @@ impl<'env, E: 'env> Scope<'env, E> {
     /// nothing once the scope has ended.
     pub fn cancel(&self) {
         if !self.shared.ended.get() && !self.shared.cancelled.replace(true) {
-            self.shared.waker(self.shared.body).wake();
+            waker::waker(self.shared.body).wake();
         }
     }
 
@@ -278,10 +278,6 @@ impl<'env, E: 'env> Scope<'env, E> {
 }
 
 impl<'env, E> ScopeState<'env, E> {
-    fn waker(&self, key: TaskKey) -> Waker {
-        waker::waker(WakeId::new(self.home.number(), key))
-    }
-
     /// Adds a child, or drops it if the scope or the runtime has ended.
     fn add(&self, job: BoxedChild<'env, E>, name: Option<Box<str>>, location: &'static Location<'static>) -> Spawned {
         let parts = context::current_of(self.home);
@@ -314,7 +310,7 @@ impl<'env, E> ScopeState<'env, E> {
     fn visit_child(&self, parts: &Parts, key: TaskKey, index: u32, is_aborted: bool) -> Result<(), ScopeError<E>> {
         let job = self.children.borrow_mut().get_mut(index as usize).and_then(|entry| entry.job.take());
         let Some(mut job) = job else { return Ok(()) };
-        let waker = self.waker(key);
+        let waker = waker::waker(key);
         if !is_aborted {
             parts.poll_begins(key);
         }
@@ -476,7 +472,7 @@ where
     /// drops the children.
     fn poll_body(self: Pin<&mut Self>, parts: &Parts, key: TaskKey) -> Result<(), ScopeError<E>> {
         let mut this = self.project();
-        let waker = this.shared.waker(key);
+        let waker = waker::waker(key);
         let polled = this.body.as_mut().as_pin_mut().map(|body| body.poll(&mut Context::from_waker(&waker)));
         // Put back even if the body has ended: `Scope::cancel` wakes it to get the scope polled.
         parts.tasks.borrow_mut().put_back_member(key);
