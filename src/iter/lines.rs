@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_io::AsyncRead;
+use memchr::memchr;
 use pin_project_lite::pin_project;
 
 use crate::executor::budget;
@@ -129,7 +130,7 @@ impl<R: AsyncRead> Lines<R> {
     /// Takes the next whole line of the buffer, or the error of one that is already too long.
     fn take_line(self: Pin<&mut Self>) -> Option<io::Result<String>> {
         let this = self.project();
-        while let Some(at) = this.buffer[*this.scanned..*this.end].iter().position(|&byte| byte == b'\n') {
+        while let Some(at) = memchr(b'\n', &this.buffer[*this.scanned..*this.end]) {
             let line = *this.start..*this.scanned + at;
             *this.start = line.end + 1;
             *this.scanned = *this.start;

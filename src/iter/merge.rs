@@ -139,9 +139,12 @@ impl<S> Merge<S> {
         self.sources.is_empty()
     }
 
-    /// Queues the sources that were woken. Returns the waker of the task: it need not be woken
-    /// while this polls.
+    /// Queues the sources that were woken. If there are any, returns the waker of the task: it need
+    /// not be woken while this polls.
     fn queue_woken(&mut self) -> Option<Waker> {
+        if !self.woken.any.swap(false, Ordering::AcqRel) {
+            return None;
+        }
         let mut list = self.woken.lock();
         while let Some(key) = list.keys.pop_front() {
             // The key of a source that woke itself as it ended is unknown.
@@ -277,6 +280,8 @@ impl<S> fmt::Debug for Merge<S> {
 /// The sources that were woken, written by their wakers on any thread.
 #[derive(Default)]
 struct Woken {
+    /// Whether the list has keys: a poll with none spares the lock.
+    any: AtomicBool,
     list: Mutex<WokenList>,
 }
 
@@ -311,8 +316,10 @@ impl Woken {
         };
         let mut list = self.lock();
         if list.keys.is_empty() {
-            list.task = Some(task);
-            return;
+            // There is one if something else than a source caused this poll.
+            let before = list.task.replace(task);
+            drop(list);
+            return discard(before);
         }
         drop(list);
         wake(task);
@@ -338,6 +345,7 @@ impl Wake for Flag {
         }
         let mut list = self.woken.lock();
         list.keys.push_back(self.key);
+        self.woken.any.store(true, Ordering::Release);
         let task = list.task.take();
         drop(list);
         wake_all(task);

@@ -318,11 +318,12 @@ macro_rules! tuple {
 
             async fn race(self) -> (usize, Output) {
                 settle_tuple!(let winner = self, $count, |_| true, $($number $F),+);
-                let outputs = [$($F.as_mut().take()),+];
-                match (winner, outputs.into_iter().flatten().next()) {
-                    (Some(number), Some(output)) => (number, output),
-                    _ => lost(),
-                }
+                // By its number: a search of the outputs is vectorized, and ten times as long.
+                let output = match winner {
+                    $(Some($number) => $F.as_mut().take(),)+
+                    _ => None,
+                };
+                winner.zip(output).unwrap_or_else(|| lost())
             }
         }
     };

@@ -212,6 +212,29 @@ fn the_last_waker_is_the_one_that_is_woken_and_once() {
 }
 
 #[test]
+fn the_drop_of_a_replaced_waker_may_wake_a_source() {
+    struct WakesOnDrop(threads::UnboundedSender<i32>);
+    impl Wake for WakesOnDrop {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for WakesOnDrop {
+        fn drop(&mut self) {
+            self.0.unbounded_send(1).unwrap();
+        }
+    }
+    let (sender, receiver) = threads::unbounded();
+    let mut merged = iter::merge([receiver]);
+    let first = Waker::from(Arc::new(WakesOnDrop(sender)));
+    let polled = Pin::new(&mut merged).poll_next(&mut Context::from_waker(&first));
+    assert_eq!(polled, Poll::Pending);
+    drop(first);
+    let second = Arc::<Counter>::default();
+    assert!(poll(&mut merged, &second).is_pending(), "no source was woken before the first waker was replaced");
+    assert_eq!(second.wakes(), 1);
+    assert_eq!(poll(&mut merged, &second), Poll::Ready(Some(1)));
+}
+
+#[test]
 fn a_source_can_be_added_while_one_waits_and_after_the_end() {
     let counter = Arc::default();
     let mut merged = iter::merge([stream::pending().boxed_local()]);
