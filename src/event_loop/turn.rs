@@ -5,14 +5,14 @@
 //! Every phase does a bounded amount of work, so that no busy phase keeps the others from their
 //! turn.
 //!
-//! 1. **run** ready foreground tasks, up to `polls_per_turn` polls. A task woken by another task
-//!    meanwhile still runs in this phase. A task that woke itself, or used up its budget, runs in
-//!    the next turn, after the system was polled.
+//! 1. **run** ready foreground tasks, up to `polls_per_turn` (64) polls. A task woken by another
+//!    task meanwhile still runs in this phase. A task that woke itself, or used up its budget, runs
+//!    in the next turn, after the system was polled.
 //! 2. **defer**: poll ready deferred tasks, at least one. All of them run while no foreground task
 //!    is ready, otherwise the [`Share`](super::share::Share) of the class. The phase ends after
 //!    about a millisecond.
-//! 3. **inbox**: handle messages from other threads.
-//! 4. **timers**: fire the timers that are due.
+//! 3. **inbox**: handle messages from other threads, up to [`MESSAGES_PER_TURN`].
+//! 4. **timers**: fire the timers that are due, up to [`TIMERS_PER_TURN`].
 //! 5. **park**: poll the system for events. Skip that while there is work and no source; do not
 //!    wait while there is work; otherwise wait until the next deadline.
 
