@@ -1,23 +1,22 @@
-//! Clients that mean harm, against a server on loopback, while a well-behaved one measures what it
-//! feels.
+//! Attacks a server on loopback, while a well-behaved client measures its latency.
 //!
 //! ```text
 //! cargo build --release --examples
 //! ulimit -n "$(ulimit -Hn)"; target/release/examples/attack target/release/examples/server [attack ...]
 //! ```
 //!
-//! It starts the server itself, once for each kind of attack, and attacks it three times, or as
-//! often as `ROUNDS` says. It prints a table: the well-behaved client's latency, and the server's
-//! resident memory before, during and after each round, which shows whether it comes back. Fewer
-//! connections are made than asked for if the limit of open files is low; the table says how many.
-//! The attackers are a process of their own with the lowest priority, so that what the client feels
-//! is the server and not the processor they would share; the first row, no attack at all, shows
-//! what the machine does by itself.
+//! It starts the server once for each kind of attack and attacks it three times, or as often as
+//! `ROUNDS` says. It prints a table: the well-behaved client's latency, and the server's resident
+//! memory before, during and after each round, which shows whether the memory comes back. If the
+//! limit of open files is low, it makes fewer connections than asked for; the table says how many.
+//! The attackers run in their own process with the lowest priority, so that the client feels the
+//! server and not a shared processor. The first row, without an attack, shows the machine's own
+//! latency.
 //!
-//! What stays resident after bodies of megabytes is what glibc's allocator keeps for the next ones:
-//! after the first big block is freed it takes such blocks from its heap.
-//! `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, makes it give
-//! them back.
+//! After bodies of megabytes, glibc's allocator keeps some memory resident for the next ones: once
+//! the first big block is freed, it takes such blocks from its heap. Set
+//! `MALLOC_MMAP_THRESHOLD_=131072` in the environment, which the server inherits, and it gives them
+//! back.
 
 use std::io::{BufRead, BufReader, Error, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,9 +1,10 @@
 //! A chat server with a broadcast channel: `cargo run --example chat`, then `nc 127.0.0.1 9000`
 //! from several terminals.
 //!
-//! The first line a client sends is its name, every further one goes to all the others. Each client
-//! is two loops in one scope, which ends with whichever ends first. A client that reads too slowly
-//! misses lines and is told how many; it holds up nobody. Ctrl-C says goodbye and ends.
+//! The first line a client sends is its name, and every further line goes to all the others. Each
+//! client is two loops in one scope, which ends as soon as one of them ends. A client that reads
+//! too slowly misses lines, learns how many, and holds up no other client. Ctrl-C says goodbye and
+//! ends.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -1,4 +1,4 @@
-//! Everything that can go wrong at once, and books that agree in the end.
+//! Breaks connections, handlers and jobs at random, and checks that the books agree in the end.
 //!
 //! ```text
 //! cargo run --release --example faults                 a minute
@@ -6,17 +6,17 @@
 //! cargo run --release --example faults round 17        one round, with its whole stderr
 //! ```
 //!
-//! A round is a process of its own and takes about two seconds: a server with small limits, clients
-//! that reset, hang up, pipeline and send half heads, handlers that fail, panic and dawdle behind
-//! layers, and jobs of every kind. It ends as its seed says: with a stop, with `run` cancelled, or
-//! with the runtime dropped in the middle. Then three books must agree about every job:
+//! A round runs in its own process for about two seconds: a server with small limits, clients that
+//! reset, hang up, pipeline and send half heads, handlers that fail, panic and dawdle behind
+//! layers, and jobs of every kind. The seed picks its end: a stop, a cancelled `run`, or a runtime
+//! dropped in the middle. Then three books must agree about every job:
 //!
-//! 1. what the job's own code counted: how often it was begun, and how often it came to its end;
+//! 1. the counts of the job's own code: how often it began, and how often it came to its end;
 //! 2. the queue's `stats`, per lane;
-//! 3. what the hooks were told.
+//! 3. the calls of the hooks.
 //!
-//! The first disagreement ends the run with exit code 1 and the seed that repeats it, and so does a
-//! round that does not end. A seed repeats the plan. Threads and sockets keep their own time.
+//! The first disagreement, or a round that does not end, ends the run with exit code 1 and prints
+//! the seed that repeats it. A seed repeats the plan; threads and sockets keep their own time.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -1,9 +1,9 @@
-//! Fetches pages in parallel, in a scope whose children borrow: `cargo run --example fetch [--
-//! HOST:PORT/PATH ...]`.
+//! Fetches pages in parallel, in a scope whose children borrow:
+//! `cargo run --example fetch [-- HOST:PORT/PATH ...]`.
 //!
-//! Without arguments it starts a small server of its own, whose pages take a while, and fetches
-//! three of them and then one that does not exist. The first failure ends the scope: the other
-//! requests are dropped, and their connections closed, before the scope returns.
+//! Without arguments it starts its own small server with slow pages, and fetches three of them and
+//! then one that does not exist. The first failure ends the scope: the other requests are dropped,
+//! and their connections closed, before the scope returns.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -1,8 +1,8 @@
 //! A pipeline of generators, with a coroutine at its end: `cargo run --example generators`.
 //!
-//! A thermometer is read every second, readings that cannot be right are left out, and a coroutine
-//! is sent what remains and gives the average so far. Each stage is a loop of its own, and none
-//! runs further than the next one asks.
+//! The first stage reads a thermometer every second, the second leaves out impossible readings, and
+//! a coroutine takes the others and gives the average so far. Each stage is a loop of its own, and
+//! runs only as far as the next one asks.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -1,4 +1,5 @@
-//! A 202 and its other half: uploads that are indexed on a thread, followed and cancelled by id.
+//! A 202 and its other half: a thread indexes uploads, and clients follow and cancel the jobs by
+//! id.
 //!
 //! Ids are easy to guess, so each route asks a guard: only the key that uploaded a file may see it.
 //!

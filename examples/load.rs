@@ -1,5 +1,5 @@
-//! How the server holds under load: what it refuses, what a request costs, and what another client
-//! feels meanwhile.
+//! Measures the server under load: its refusals, the cost of a request, and the latency of another
+//! client.
 //!
 //! ```text
 //! cargo run --release --example load                  everything, some ten minutes
@@ -11,12 +11,11 @@
 //!                                                     instructions of so many requests, in batches of 16
 //! ```
 //!
-//! It starts itself as the server and drives that with wrk (Debian package `wrk`), which runs at
-//! the lowest priority and on one thread, so that on two cores the numbers are the server's. CPU
-//! time is that of the server's process, from `/proc/PID/schedstat`; where two variants are
-//! compared, they take turns. `count` has no wrk: client and server are tasks of one loop, so that
-//! the instructions of two counts, subtracted, are those of the requests between them and do not
-//! vary.
+//! It starts itself as the server and drives that with wrk (Debian package `wrk`). wrk runs at the
+//! lowest priority and on one thread, so that on two cores the numbers are the server's. CPU time
+//! is that of the server's process, from `/proc/PID/schedstat`. Two variants that are compared take
+//! turns. `count` uses no wrk: client and server are tasks of one loop. The difference between the
+//! instructions of two counts is the cost of the requests between them, and does not vary.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -6,7 +6,7 @@
 //! curl http://127.0.0.1:8000/metrics
 //! ```
 //!
-//! The clean-up runs each two seconds and tells what it has forgotten.
+//! The clean-up runs every two seconds and prints the number of sessions it has removed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Sign-ups that send a mail after the response, to a mail server as slow as a real one.
+//! Sign-ups that send a mail after the response, through a mail server as slow as a real one.
 //!
 //! The mail server is part of this program: it takes 200 ms for each line, answers `451` the first
 //! time it hears of an address that begins with `grey`, and `550` to one that begins with `nobody`.

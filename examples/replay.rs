@@ -1,12 +1,12 @@
-//! Finds an ordering bug that a queue never shows, and replays it from its number: `cargo run
-//! --example replay`.
+//! Finds an ordering bug that a queue never shows, and replays it from its number:
+//! `cargo run --example replay`.
 //!
 //! The first reader fills a cache. The racy cache looks, waits for the database, and fills; a
-//! reader that looks meanwhile asks the database again. On a loop that is first in, first out, the
-//! program below always runs in an order that hides this. A seed gives another order.
+//! reader that looks meanwhile asks the database again. A first-in, first-out loop always runs the
+//! program below in an order that hides this. A seed gives another order.
 //!
-//! In a test, `postlude::test(0..100, racy)` does what is written out here: it tries the seeds, and
-//! its panic names the first that fails.
+//! This example writes out the steps of `postlude::test(0..100, racy)`: in a test, that call tries
+//! the seeds, and its panic names the first that fails.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 

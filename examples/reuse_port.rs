@@ -1,9 +1,8 @@
 //! One port, a runtime per thread: each thread has a listener of its own on the same port, and the
 //! system spreads the connections.
 //!
-//! This is how a single-threaded runtime uses all cores. The threads share nothing: no queue, no
-//! lock, no accepted socket that travels. What a thread accepted stays there, so the spread is by
-//! connection, not by load.
+//! This is how a single-threaded runtime uses all cores. The threads share no queue and no lock,
+//! and an accepted socket stays on its thread. So the system spreads connections, not load.
 //!
 //! ```text
 //! cargo run --example reuse_port            # until Ctrl-C; then: echo hello | nc 127.0.0.1 PORT

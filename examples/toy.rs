@@ -1,4 +1,4 @@
-//! The executor of the crate's page, whole: `cargo run --example toy`.
+//! The whole executor of the crate's page: `cargo run --example toy`.
 //!
 //! It polls tasks, sleeps until another thread wakes it, keeps timers and waits for a socket, all
 //! with the standard library. The numbers are the steps of the page.

@@ -1,8 +1,9 @@
-//! What the loop does in a program of a dozen lines: `cargo run --example trace`.
+//! Prints each step of the loop in a program of a dozen lines: `cargo run --example trace`.
 //!
-//! `Hooks` tell of each spawn, wake, poll and end. They do not tell the phase of a turn or the
-//! cause of a wake, so both are derived here: a wake during a poll is that task's doing; of any
-//! other, the counters of the turn tell whether a timer, a message or an event was behind it.
+//! `Hooks` report each spawn, wake, poll and end. They report neither the phase of a turn nor the
+//! cause of a wake, so this example derives both. The task being polled causes a wake during its
+//! poll. For any other wake, the counters of the turn show whether a timer, a message or an event
+//! caused it.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -10,8 +10,8 @@
 //! curl -r 0-99 http://127.0.0.1:8000/files/README.md
 //! ```
 //!
-//! The page at `/` opens an `EventSource`, uploads a `Blob`, and has its outcome as the document's
-//! title.
+//! The page at `/` opens an `EventSource`, uploads a `Blob`, and sets the document's title to the
+//! outcome.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
