@@ -39,9 +39,9 @@ impl Pool {
 
     /// Runs a closure on one of the pool's threads, from plain code: no runtime is needed.
     ///
-    /// The handle can be waited for by a thread, with a limit, or awaited anywhere; it gives the
-    /// output, the panic, or the cancellation. Dropping it lets the job run on, and if that panics,
-    /// nobody but the process's panic hook is told. `abort` cancels the job at once if it has not
+    /// A thread can wait for the handle, with a limit, and a task can await it anywhere. It gives
+    /// the output, the panic, or the cancellation. Dropping it lets the job run on, and then only
+    /// the process's panic hook is told of a panic. `abort` cancels the job at once if it has not
     /// started. If no thread can be started and none exists, or the pool is shut down, the handle
     /// gives an error. Inside a runtime, prefer [`spawn`](Self::spawn): its loop knows of the job,
     /// reports its panic, and holds a paused clock still for it.
@@ -71,7 +71,7 @@ impl Pool {
 /// [`max_blocking_threads`](crate::Builder::max_blocking_threads).
 ///
 /// Dropping the handle lets the job run on; `abort` cancels it only if it has not started. When the
-/// runtime ends, jobs that wait are cancelled, and those that run are left to themselves.
+/// runtime ends, waiting jobs are cancelled, and running ones go on by themselves.
 ///
 /// # Panics
 ///

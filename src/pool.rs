@@ -2,7 +2,7 @@
 //!
 //! One lock guards the queue of jobs and the stack of idle threads. A queued job calls one thread:
 //! the one that went idle last, or a new one if none is idle and the limit allows. While a called
-//! thread is on its way, nobody calls another. When it arrives it takes a job, and if more are
+//! thread is on its way, no other is called. When it arrives it takes a job, and if more are
 //! queued it calls the next thread before it runs its own job.
 //!
 //! ```text
@@ -20,9 +20,9 @@
 //! arrives. Long jobs delay nothing: each thread that arrives calls another, until all jobs run or
 //! no thread is left. A burst that finds the pool cold starts its threads one after the other.
 //!
-//! A thread goes onto the stack before it hands its result over. A caller who answers a result with
-//! another job thus calls the thread that has just become free, often before it parks; then the
-//! call is no system call. Threads at the bottom of the stack are not needed and retire.
+//! A thread goes onto the stack before it hands its result over. A caller that answers a result
+//! with another job thus calls the thread that has just become free, often before it parks; then
+//! the call is no system call. Threads at the bottom of the stack are not needed and retire.
 //!
 //! # Invariant
 //!
@@ -50,7 +50,7 @@ const SPARE_JOBS: usize = 256;
 pub(crate) trait Job: Send {
     /// Runs it and keeps the result. Does not panic.
     fn run(&mut self);
-    /// Hands the result over, or returns it if nobody will fetch it: its drop is the user's code
+    /// Hands the result over, or returns it if no handle will fetch it: its drop is the user's code
     /// and may take long. Does not panic.
     fn deliver(self: Box<Self>) -> Option<Box<dyn Send>>;
     /// Ends it unrun. Does not panic.

@@ -111,7 +111,7 @@ impl<T> Promise<T> {
         if matches!(*state, State::Waiting { .. }) { None } else { Self::take(&mut state) }
     }
 
-    /// The result, if nobody has taken it.
+    /// The result, unless it was taken.
     pub(crate) fn into_result(self) -> Option<Result<T, JoinError>> {
         Self::take(&mut self.state.into_inner().unwrap_or_else(PoisonError::into_inner))
     }

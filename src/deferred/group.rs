@@ -75,7 +75,9 @@ pub(super) struct Members {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
+    /// The outcome is not known yet: no job begins.
     Shut,
+    /// The jobs run.
     Open,
     /// The last job is over.
     Closed,

@@ -137,7 +137,7 @@ pub trait Hooks {
 
     /// A task has ended, and its future is gone. Called once for each spawned task, each scope's
     /// child and the future given to `block_on`, also for tasks that an ending runtime drops. A
-    /// panic makes it [`TaskEnd::Panicked`], whoever gets that: a handle, a scope or a report.
+    /// panic makes it [`TaskEnd::Panicked`], wherever that goes: to a handle, a scope or a report.
     fn ended(&self, task: TaskId, how: TaskEnd) {
         let _ = (task, how);
     }

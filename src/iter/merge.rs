@@ -86,7 +86,7 @@ pub struct Merge<S> {
     /// Keys of sources that may have an item, the next one first.
     turns: VecDeque<usize>,
     quota: usize,
-    /// What is left of the quota of the first in `turns`.
+    /// The rest of the quota of the first source in `turns`.
     left: usize,
     woken: Arc<Woken>,
 }

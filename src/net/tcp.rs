@@ -1,4 +1,4 @@
-//! TCP: [`TcpListener`] and [`TcpStream`], a [`Listener`] and a [`Stream`] with what only TCP has.
+//! TCP: [`TcpListener`] and [`TcpStream`], a [`Listener`] and a [`Stream`] with TCP's own methods.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};

@@ -1,4 +1,4 @@
-//! UDP: [`UdpSocket`], a [`Datagram`] with what only UDP has.
+//! UDP: [`UdpSocket`], a [`Datagram`] with UDP's own methods.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

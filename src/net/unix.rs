@@ -1,5 +1,5 @@
-//! Unix sockets: [`UnixListener`] and [`UnixStream`], a [`Listener`] and a [`Stream`] with what
-//! only Unix sockets have.
+//! Unix sockets: [`UnixListener`] and [`UnixStream`], a [`Listener`] and a [`Stream`] with the
+//! methods that only Unix sockets have.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;

@@ -1,4 +1,5 @@
-//! Unix datagram sockets: [`UnixDatagram`], a [`Datagram`] with what only Unix sockets have.
+//! Unix datagram sockets: [`UnixDatagram`], a [`Datagram`] with the methods that only Unix sockets
+//! have.
 //!
 //! Unlike UDP, nothing is lost or reordered on the way, and a full receiver makes the sender wait.
 //! That waiting has one trap. The system tells a *connected* sender when its peer has room again. A

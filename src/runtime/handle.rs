@@ -1,9 +1,9 @@
 //! Access from other threads: [`Handle`] spawns on a runtime, [`RemoteHandle`] waits for the work.
 //!
 //! A closure that makes the future crosses threads, so the future itself need not be `Send`. The
-//! loop polls it in a task of its own kind, which gives its output (or its panic, or the fact that
-//! it was dropped) to a [`Promise`] shared with the `RemoteHandle`. A blocking job started without
-//! a runtime has the same handle.
+//! loop polls it as a task that gives its output (or its panic, or the fact that it was dropped) to
+//! a [`Promise`] shared with the `RemoteHandle`. A blocking job started without a runtime has the
+//! same handle.
 
 use std::any::Any;
 use std::fmt;

@@ -168,12 +168,13 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit if one is free and no task waits.
+    /// Takes a permit if one is free and no task waits. Otherwise [`TryAcquireError`] says why not.
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
         self.try_acquire_many(1)
     }
 
-    /// Takes several permits if they are free and no task waits.
+    /// Takes several permits if they are free and no task waits. Otherwise as
+    /// [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_many(&self, count: usize) -> Result<Permit<'_>, TryAcquireError> {
         self.permits.borrow_mut().try_take(count)?;
         Ok(Permit { semaphore: self, count })

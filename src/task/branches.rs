@@ -151,7 +151,7 @@ pub trait Join: sealed::Sealed {
 pub trait TryJoin: sealed::Sealed {
     /// The values, in the order of the futures.
     type Output;
-    /// The error they have in common.
+    /// The error type of all of them.
     type Error;
 
     /// See [`try_join`].

@@ -132,7 +132,7 @@ where
 }
 
 /// Keeps the promise, and tells the loop in one message that the job has ended and its task can go
-/// on. Returns the result if nobody is left to fetch it. Lets no panic of a foreign waker out.
+/// on. Returns the result if no handle is left to fetch it. Lets no panic of a foreign waker out.
 fn end<T>(
     promise: Arc<Promise<T>>,
     home: Option<(Home, TaskKey)>,
@@ -190,7 +190,7 @@ impl<T: 'static> Task for Waiting<T> {
 }
 
 impl<T> Drop for Waiting<T> {
-    /// The runtime ends: nobody will want the result of a job that has not started.
+    /// The runtime ends, so no task will fetch the result of a job that has not started.
     fn drop(&mut self) {
         if self.output.is_none() {
             self.control.cancel();

@@ -52,7 +52,8 @@
 //! * ``[ ] { } | ^ ` `` are accepted unescaped in targets: browsers send them, and they are
 //!   unambiguous.
 //! * `HTTP/1.2` to `HTTP/1.9` are processed as 1.1 (RFC 9110 section 2.5).
-//! * An IP literal is an IPv6 address. The `v1.` forms of RFC 3986, which nobody uses, are refused.
+//! * An IP literal is an IPv6 address. The `v1.` forms of RFC 3986 are refused: no client uses
+//!   them.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -62,7 +63,7 @@ use memchr::memchr;
 
 /// Cookies and a long referrer fit; larger heads are an attack or a bug (RFC 9110 section 5.4).
 const HEAD_BYTES: usize = 16 * 1024;
-/// RFC 9112 section 3 asks for 8000 at least.
+/// RFC 9112 section 3 asks for at least 8000.
 const TARGET_BYTES: usize = 8 * 1024;
 /// Browsers send 10 to 20 headers, chains of proxies add as many.
 const FIELDS: usize = 100;
