@@ -31,7 +31,7 @@ type Room = broadcast::Sender<Rc<Line>>;
 
 fn say(room: &Room, from: &Rc<str>, text: String) {
     let line = Line { from: Rc::clone(from), text };
-    // Nobody hears it if nobody is there.
+    // An error means that the room is empty.
     drop(room.send(Rc::new(line)));
 }
 

@@ -107,7 +107,7 @@ async fn serve(port: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a line. Nobody may be reading: that is no reason to stop.
+/// Writes a line. A closed stdout is no reason to stop.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }

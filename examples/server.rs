@@ -231,7 +231,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Nobody may be reading: that is no reason to stop.
+/// Prints a line. A closed stdout is no reason to stop.
 fn announce(line: &str) {
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
