@@ -8,6 +8,9 @@
 //! the first thing installed for a signal is a conditional default: without a listener the signal
 //! takes its default action (`SIGINT` ends the process). That holds for a signal that was ignored
 //! before, by `nohup` say: its default action comes back, not the ignoring.
+//!
+//! A [`Hold`] puts that off: it takes the place of a signal's last listener. One registry counts the
+//! listeners and knows the holds, behind one lock, since nothing here is frequent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +23,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use signal_hook::SigId;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 
 use crate::net::UnixStream;
@@ -59,13 +62,28 @@ pub fn signal(number: i32) -> io::Result<Signal> {
             format!("signal `{number}` cannot be listened for; the system or a fault of the program raises it"),
         ));
     }
-    let (read, write) = StdUnixStream::pair()?;
-    let stream = UnixStream::from_std(read)?;
-    write.set_nonblocking(true)?;
-    let audience = audience(number)?;
+    let (stream, write) = pair()?;
+    let mut registry = registry();
+    registry.make_conditional(number)?;
     let id = pipe::register(number, write)?;
-    audience.arrives();
-    Ok(Signal { stream, number, id, audience })
+    registry.arrives(number);
+    Ok(Signal { stream, number, id })
+}
+
+/// Makes a pair whose second end the handler of a signal may write into.
+fn pair() -> io::Result<(UnixStream, StdUnixStream)> {
+    let (read, write) = StdUnixStream::pair()?;
+    write.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(read)?, write))
+}
+
+fn poll_bytes(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut bytes = [0; SIGNALS_PER_READ];
+    match ready!(stream.poll_read(cx, &mut bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        Ok(_) => Poll::Ready(Ok(())),
+        Err(error) => Poll::Ready(Err(error)),
+    }
 }
 
 /// A listener for a signal: see [`signal`]. It is also a [`Stream`] with an item for each signal,
@@ -84,7 +102,6 @@ pub struct Signal {
     stream: UnixStream,
     number: i32,
     id: SigId,
-    audience: Arc<Audience>,
 }
 
 impl Signal {
@@ -97,12 +114,7 @@ impl Signal {
 
     /// Like [`recv`](Self::recv), for hand-written futures; the last waker wins.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [0; SIGNALS_PER_READ];
-        match ready!(self.stream.poll_read(cx, &mut bytes)) {
-            Ok(0) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        poll_bytes(&self.stream, cx)
     }
 
     /// Returns the number of the signal.
@@ -122,8 +134,9 @@ impl Stream for Signal {
 
 impl Drop for Signal {
     fn drop(&mut self) {
+        // Before the handler goes: a signal in between would take its default action.
+        registry().leaves(self.number);
         unregister(self.id);
-        self.audience.leaves();
     }
 }
 
@@ -133,41 +146,149 @@ impl fmt::Debug for Signal {
     }
 }
 
+/// Signals that ask a process to end, and are taken over by a [`Hold`].
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// Keeps the process alive at a second signal to end, after the listener for the first is gone.
+///
+/// It installs nothing. But when the last listener of `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM` is
+/// dropped while a `Hold` lives, the signal does not get its default action back: the hold takes the
+/// listener's place, and is told of the next signal. A new listener replaces it. With the hold's own
+/// drop the default action is back.
+///
+/// An HTTP server holds one while it runs, so that a future that awaits a signal and ends with it
+/// does not leave the drain unprotected.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> { postlude::run(async {
+/// let mut hold = postlude::signal::Hold::new()?;
+/// let first = postlude::signal::terminate()?;
+/// drop(first);
+/// # std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status()?;
+/// hold.recv().await?;
+/// println!("still here");
+/// # Ok(()) })? }
+/// ```
+#[must_use = "dropping it gives the signals their default actions back"]
+pub struct Hold {
+    stream: UnixStream,
+    key: u64,
+}
+
+impl Hold {
+    /// Creates a hold. Needs no runtime yet.
+    ///
+    /// # Errors
+    ///
+    /// If the socket pair cannot be made.
+    pub fn new() -> io::Result<Self> {
+        let (stream, write) = pair()?;
+        let mut registry = registry();
+        let key = registry.next_hold;
+        registry.next_hold += 1;
+        registry.holds.insert(key, Held { write, ids: BTreeMap::new() });
+        Ok(Self { stream, key })
+    }
+
+    /// Waits for a signal that has no listener any more. Signals that arrived since the last call
+    /// count as one.
+    ///
+    /// Fails outside the hold's runtime. Dropping the future loses no signal.
+    pub async fn recv(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Like [`recv`](Self::recv), for hand-written futures; the last waker wins.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_bytes(&self.stream, cx)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        registry().end_hold(self.key);
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").finish_non_exhaustive()
+    }
+}
+
+/// The process's listeners and holds.
+struct Registry {
+    audiences: BTreeMap<i32, Audience>,
+    holds: BTreeMap<u64, Held>,
+    next_hold: u64,
+}
+
 /// The listeners of a signal: their number, and the flag that the signal's conditional default
 /// reads.
 struct Audience {
-    listeners: Mutex<usize>,
+    listeners: usize,
     nobody: Arc<AtomicBool>,
 }
 
-impl Audience {
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn arrives(&self) {
-        *self.lock() += 1;
-        self.nobody.store(false, Ordering::SeqCst);
-    }
-
-    fn leaves(&self) {
-        let mut listeners = self.lock();
-        *listeners -= 1;
-        self.nobody.store(*listeners == 0, Ordering::SeqCst);
-    }
+/// A hold: where it is written to, and the handlers it has for signals without a listener.
+struct Held {
+    write: StdUnixStream,
+    ids: BTreeMap<i32, SigId>,
 }
 
-/// Returns the audience of a signal. The first call for a signal installs its conditional default,
-/// for the life of the process.
-fn audience(number: i32) -> io::Result<Arc<Audience>> {
-    static AUDIENCES: Mutex<BTreeMap<i32, Arc<Audience>>> = Mutex::new(BTreeMap::new());
-    let mut audiences = AUDIENCES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(audience) = audiences.get(&number) {
-        return Ok(Arc::clone(audience));
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { audiences: BTreeMap::new(), holds: BTreeMap::new(), next_hold: 0 });
+
+fn registry() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    /// Installs the signal's conditional default at its first listener, for the life of the process.
+    fn make_conditional(&mut self, number: i32) -> io::Result<()> {
+        if !self.audiences.contains_key(&number) {
+            let nobody = Arc::new(AtomicBool::new(true));
+            signal_hook::flag::register_conditional_default(number, Arc::clone(&nobody))?;
+            self.audiences.insert(number, Audience { listeners: 0, nobody });
+        }
+        Ok(())
     }
-    let nobody = Arc::new(AtomicBool::new(true));
-    signal_hook::flag::register_conditional_default(number, Arc::clone(&nobody))?;
-    let audience = Arc::new(Audience { listeners: Mutex::new(0), nobody });
-    audiences.insert(number, Arc::clone(&audience));
-    Ok(audience)
+
+    fn arrives(&mut self, number: i32) {
+        let Some(audience) = self.audiences.get_mut(&number) else { return };
+        audience.listeners += 1;
+        audience.nobody.store(false, Ordering::SeqCst);
+        for id in self.holds.values_mut().filter_map(|hold| hold.ids.remove(&number)) {
+            unregister(id);
+        }
+    }
+
+    /// A hold that cannot take over, for want of descriptors, does not.
+    fn leaves(&mut self, number: i32) {
+        let Some(audience) = self.audiences.get_mut(&number) else { return };
+        audience.listeners -= 1;
+        if audience.listeners == 0 && ENDING.contains(&number) {
+            for hold in self.holds.values_mut() {
+                if let Ok(id) = hold.write.try_clone().and_then(|write| pipe::register(number, write)) {
+                    hold.ids.insert(number, id);
+                }
+            }
+        }
+        self.settle(number);
+    }
+
+    fn end_hold(&mut self, key: u64) {
+        for (number, id) in self.holds.remove(&key).into_iter().flat_map(|hold| hold.ids) {
+            self.settle(number);
+            unregister(id);
+        }
+    }
+
+    /// Restores the default action of a signal that nothing listens for.
+    fn settle(&self, number: i32) {
+        let held = self.holds.values().any(|hold| hold.ids.contains_key(&number));
+        if let Some(audience) = self.audiences.get(&number) {
+            audience.nobody.store(audience.listeners == 0 && !held, Ordering::SeqCst);
+        }
+    }
 }
