@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postlude::signal::{ctrl_c, signal, terminate};
+use postlude::signal::{Hold, ctrl_c, signal, terminate};
 use postlude::time::{sleep, timeout};
 use postlude::{Runtime, defer, spawn, spawn_blocking};
 
@@ -22,6 +22,11 @@ const TESTS: &[Case] = &[
     ("sigint_ends_the_process_again_after_the_last_listener_is_dropped", sigint_ends_the_process_again),
     ("sigterm_ends_the_process_again_after_the_last_listener_is_dropped", sigterm_ends_the_process_again),
     ("a_listener_keeps_the_process_alive_after_another_was_dropped", a_listener_keeps_the_process_alive),
+    ("a_hold_takes_the_place_of_the_last_listener_until_there_is_a_new_one", a_hold_takes_a_listeners_place),
+    #[cfg(feature = "http")]
+    ("a_signal_sent_twice_at_once_stops_a_server_once", a_signal_sent_twice_is_one),
+    #[cfg(feature = "http")]
+    ("a_second_signal_skips_the_drain_of_a_server_that_stops_on_a_future", a_second_signal_skips_the_drain),
     ("nothing_is_installed_unless_asked_for", nothing_is_installed_unless_asked_for),
     ("a_storm_of_signals_while_parked_leaves_timers_right", a_storm_leaves_timers_right),
     ("a_storm_of_signals_does_no_harm_while_runtimes_and_listeners_end", a_storm_during_teardown_does_no_harm),
@@ -34,6 +39,11 @@ const ROLES: &[Case] = &[
     ("interrupted", role_interrupted),
     ("terminated", role_terminated),
     ("two_listeners", role_two_listeners),
+    ("hold", role_hold),
+    #[cfg(feature = "http")]
+    ("serve", role_serve),
+    #[cfg(feature = "http")]
+    ("drain", role_drain),
     ("deaf", role_deaf),
     ("storm", role_storm),
     ("teardown", role_teardown),
@@ -200,6 +210,104 @@ fn a_listener_keeps_the_process_alive() {
         child.expect("received");
     }
     assert_eq!(child.end().code(), Some(0));
+}
+
+fn role_hold() {
+    postlude::run(async {
+        let (mut hold, first, second) = (Hold::new().unwrap(), terminate().unwrap(), terminate().unwrap());
+        let before = dispositions();
+        drop(first);
+        drop(second);
+        assert_eq!(dispositions(), before, "a hold installs nothing");
+        say("held");
+        hold.recv().await.unwrap();
+        let mut listener = terminate().unwrap();
+        say("listening");
+        listener.recv().await.unwrap();
+        timeout(Duration::from_millis(50), hold.recv()).await.expect_err("the listener has replaced it");
+        drop(listener);
+        say("held again");
+        hold.recv().await.unwrap();
+        drop(hold);
+        say("deaf");
+        sleep(Duration::MAX).await;
+    })
+    .unwrap();
+}
+
+fn a_hold_takes_a_listeners_place() {
+    let child = Actor::new("hold");
+    for line in ["held", "listening", "held again", "deaf"] {
+        child.expect(line);
+        child.kill("-TERM");
+    }
+    assert_eq!(child.end().signal(), Some(libc::SIGTERM));
+}
+
+/// Serves a client whose request takes `work`, until `stop`, and says what was left.
+#[cfg(feature = "http")]
+fn serve(work: Duration, stop: impl FnOnce(postlude::http::Server) -> postlude::http::Server) {
+    use postlude::http::{Response, Router, Server, Stopping};
+    let app = Router::new().get("/", async move |stopping: Stopping| {
+        say("serving");
+        stopping.await;
+        say("stopping");
+        sleep(work).await;
+        Response::new(204)
+    });
+    postlude::run(async {
+        let server = stop(Server::bind("127.0.0.1:0", app).unwrap());
+        let client = postlude::net::TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        let report = server.run().await.unwrap();
+        say(&format!("{} cut", report.connections_cut));
+        drop(client);
+        sleep(Duration::MAX).await;
+    })
+    .unwrap();
+}
+
+#[cfg(feature = "http")]
+fn role_serve() {
+    serve(Duration::from_secs(1), postlude::http::Server::shutdown_on_signals);
+}
+
+/// As `docker stop` and a shell's script do it together, or a terminal.
+#[cfg(feature = "http")]
+fn a_signal_sent_twice_is_one() {
+    for second in ["-TERM", "-INT"] {
+        let child = Actor::new("serve");
+        child.expect("serving");
+        child.kill("-TERM");
+        child.kill(second);
+        child.expect("stopping");
+        child.expect("0 cut");
+        child.kill("-TERM");
+        assert_eq!(child.end().signal(), Some(libc::SIGTERM), "after the run the default action is back");
+    }
+}
+
+#[cfg(feature = "http")]
+fn role_drain() {
+    serve(Duration::MAX, |server| {
+        server.shutdown_on(async {
+            ctrl_c().unwrap().recv().await.unwrap();
+        })
+    });
+}
+
+#[cfg(feature = "http")]
+fn a_second_signal_skips_the_drain() {
+    let child = Actor::new("drain");
+    child.expect("serving");
+    child.kill("-INT");
+    child.expect("stopping");
+    child.kill("-INT");
+    thread::sleep(Duration::from_millis(700));
+    child.kill("-INT");
+    child.expect("1 cut");
+    child.kill("-INT");
+    assert_eq!(child.end().signal(), Some(libc::SIGINT), "after the run the default action is back");
 }
 
 /// The sets of signals this process ignores and catches, as the system shows them; empty where it

@@ -29,7 +29,7 @@
 //! | `background` | a request's list of tasks, and the answer that releases it |
 //! | `app/` | routing, extractors, handlers, responses |
 //! | `conn/` | one connection: reads, calls, answers |
-//! | `server` | accepts, stops, drains |
+//! | `server/` | accepts, stops, drains |
 
 mod app;
 mod background;
@@ -53,11 +53,12 @@ pub use app::request::Request;
 pub use app::response::{IntoResponse, Response};
 pub use app::router::Router;
 pub use app::sse::{Event, sse, sse_with};
+pub use app::stopping::Stopping;
 pub use app::upgraded::Upgraded;
 pub use app::{files, jobs, middleware};
 pub use background::BackgroundTasks;
 pub use conn::limits::Limits;
 #[cfg(feature = "signal")]
 pub use server::serve;
-pub use server::{Server, ShutdownReport};
+pub use server::{Server, ShutdownHandle, ShutdownReport};
 pub use wire::{chunked, parse};

@@ -61,6 +61,8 @@ mod signal;
 mod sse;
 mod stack;
 #[cfg(feature = "http")]
+mod stops;
+#[cfg(feature = "http")]
 mod streams;
 mod sync;
 mod tee;

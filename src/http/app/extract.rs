@@ -16,6 +16,7 @@ use super::path;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use super::stopping::Stopping;
 use crate::deferred::Queue;
 use crate::http::background::BackgroundTasks;
 
@@ -281,7 +282,15 @@ impl FromRequest for Queue {
     type Rejection = Infallible;
 
     async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
-        Ok(request.record.queue.clone())
+        Ok(request.record.server.queue.clone())
+    }
+}
+
+impl FromRequest for Stopping {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.record.server.stop.stopping())
     }
 }
 

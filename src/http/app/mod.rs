@@ -9,6 +9,7 @@
 //! | `pattern`, `route`, `router` | from a path to a handler |
 //! | `problem` | the form of error responses |
 //! | `jobs` | the status of background tasks |
+//! | `stopping` | the server's stop, for handlers and tasks |
 //! | `files`, `conditional`, `sse` | files, conditional and range requests, server-sent events |
 //!
 //! This folder knows no connections: `conn/` calls a handler and sends its response.
@@ -33,6 +34,7 @@ pub(super) mod request;
 pub(super) mod response;
 pub(super) mod route;
 pub(super) mod router;
-mod settings;
+pub(super) mod settings;
 pub(super) mod sse;
+pub(super) mod stopping;
 pub(super) mod upgraded;

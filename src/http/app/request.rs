@@ -15,8 +15,7 @@ use http::{Method, StatusCode};
 use super::body::Body;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
-use super::settings::{EndpointSettings, RouteSettings};
-use crate::deferred::Queue;
+use super::settings::{EndpointSettings, RouteSettings, ServerParts};
 use crate::http::background::BackgroundTasks;
 use crate::http::wire::parse::Head;
 
@@ -43,12 +42,11 @@ pub(crate) struct RequestRecord {
     pub(crate) failed: Cell<Option<StatusCode>>,
     /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,
-    /// The queue of the server's background tasks.
-    pub(crate) queue: Queue,
+    pub(crate) server: Rc<ServerParts>,
 }
 
 impl RequestRecord {
-    pub(crate) fn new(queue: Queue, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(server: Rc<ServerParts>, peer: Option<SocketAddr>) -> Self {
         Self {
             bytes: Vec::new(),
             head: Head::default(),
@@ -61,7 +59,7 @@ impl RequestRecord {
             watchers: RefCell::default(),
             failed: Cell::new(None),
             answered: Cell::new(false),
-            queue,
+            server,
         }
     }
 
@@ -101,7 +99,7 @@ impl RequestRecord {
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);
-            BackgroundTasks::new(&self.queue, line, self.number)
+            BackgroundTasks::new(&self.server.queue, line, self.number)
         })
     }
 }

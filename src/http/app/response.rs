@@ -77,6 +77,8 @@ pub struct Response {
     pub(crate) tasks: Vec<NewJob>,
     /// Whether the handler failed. A layer passes it on with the response.
     pub(crate) failed: bool,
+    /// Whether its stream ends when the server stops.
+    pub(crate) ends_at_stop: bool,
 }
 
 impl Response {
@@ -92,7 +94,14 @@ impl Response {
     }
 
     pub(crate) fn of(status: StatusCode) -> Self {
-        Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false }
+        Self {
+            status,
+            fields: Vec::new(),
+            payload: ResponseBody::Empty,
+            tasks: Vec::new(),
+            failed: false,
+            ends_at_stop: false,
+        }
     }
 
     /// Creates a 202 for work that a background task does: its `Location` is `path` with `{id}`

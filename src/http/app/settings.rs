@@ -1,4 +1,5 @@
-//! The settings of routes and handlers: parameter names, state, limits.
+//! The settings of routes and handlers: parameter names, state, limits; and the parts of the server
+//! that every request reaches.
 //!
 //! A request holds these and not its route, so that this folder's files do not depend on each other
 //! in a circle.
@@ -6,6 +7,15 @@
 use std::rc::Rc;
 
 use super::extensions::Extensions;
+use super::stopping::Stop;
+use crate::deferred::Queue;
+
+/// The parts of a server that handlers reach through their request.
+pub(crate) struct ServerParts {
+    /// The queue of the background tasks.
+    pub(crate) queue: Queue,
+    pub(crate) stop: Stop,
+}
 
 /// Settings of one handler, which override the route's.
 #[derive(Default)]

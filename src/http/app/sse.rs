@@ -122,6 +122,8 @@ impl<S: Stream<Item = Event>> Stream for Events<S> {
 /// proxies keep the connection, and a client that left is noticed.
 ///
 /// If the client is gone, the stream is dropped as soon as an event or a comment cannot be written.
+/// When the server stops, the stream is dropped at once and the response ends, so that the browser's
+/// `EventSource` reconnects, to the server's successor.
 ///
 /// ```
 /// use postlude::http::{self, Event, Router};
@@ -135,7 +137,9 @@ pub fn sse(events: impl Stream<Item = Event> + 'static) -> Response {
 /// Does as [`sse`], with another time between comments.
 #[must_use]
 pub fn sse_with(events: impl Stream<Item = Event> + 'static, keep_alive: Duration) -> Response {
-    Response::stream(Events { stream: events, every: keep_alive, quiet: None })
+    let mut response = Response::stream(Events { stream: events, every: keep_alive, quiet: None })
         .with_field("content-type", "text/event-stream")
-        .with_field("cache-control", "no-cache")
+        .with_field("cache-control", "no-cache");
+    response.ends_at_stop = true;
+    response
 }

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::stopping::Stopping;
+
 /// Runs on the socket after the 101.
 pub(crate) type OnUpgrade = Box<dyn FnOnce(Upgraded) -> UpgradeFuture>;
 pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -18,9 +20,12 @@ impl<T: AsyncRead + AsyncWrite> Transport for T {}
 /// [`Response::upgrade`](crate::http::Response::upgrade).
 ///
 /// It implements `futures_io::{AsyncRead, AsyncWrite}`; it first reads the bytes that the client
-/// sent after the request. The server's limits do not apply to it any more, except that a stopping
-/// server waits for it up to `Limits::drain_limit` and then cuts it. Dropping it closes the
+/// sent after the request. The server's limits do not apply to it any more. Dropping it closes the
 /// connection.
+///
+/// When the server stops, a read that would wait returns 0, as at the client's end: so an idle
+/// connection ends at once. A function that says goodbye first awaits [`Stopping`] and calls
+/// [`outlive_stop`](Self::outlive_stop). After `Limits::drain_limit` the server cuts it.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -39,11 +44,31 @@ pub struct Upgraded {
     /// Bytes read after the request. The first `taken` are consumed.
     left: Vec<u8>,
     taken: usize,
+    /// Ends reads that wait. Unset by `outlive_stop`.
+    stopping: Option<Stopping>,
 }
 
 impl Upgraded {
-    pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Unpin + 'static, left: Vec<u8>) -> Self {
-        Self { io: Box::new(io), left, taken: 0 }
+    pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Unpin + 'static, left: Vec<u8>, stopping: Stopping) -> Self {
+        Self { io: Box::new(io), left, taken: 0, stopping: Some(stopping) }
+    }
+
+    /// Lets reads wait for the client although the server stops: for a closing handshake.
+    ///
+    /// ```
+    /// use futures::{AsyncReadExt, AsyncWriteExt};
+    /// use postlude::http::{Response, Router, Stopping, Upgraded};
+    /// let router = Router::new().get("/wait", async |stopping: Stopping| {
+    ///     Response::upgrade("wait", async |mut client: Upgraded| {
+    ///         client.outlive_stop();
+    ///         stopping.await;
+    ///         let _ = client.write_all(b"bye").await;
+    ///         let _ = client.read(&mut [0; 3]).await;
+    ///     })
+    /// });
+    /// ```
+    pub fn outlive_stop(&mut self) {
+        self.stopping = None;
     }
 }
 
@@ -51,7 +76,13 @@ impl AsyncRead for Upgraded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let left = &self.left[self.taken..];
         if left.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
+            let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+            let stops = |stopping: &mut Stopping| Pin::new(stopping).poll(cx).is_ready();
+            return if read.is_pending() && self.stopping.as_mut().is_some_and(stops) {
+                Poll::Ready(Ok(0))
+            } else {
+                read
+            };
         }
         let count = left.len().min(buffer.len());
         buffer[..count].copy_from_slice(&left[..count]);

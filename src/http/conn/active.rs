@@ -14,9 +14,9 @@ use super::buffer::{GrownBuffers, Input, OutputBuffer};
 use super::incoming::IncomingBody;
 use super::limits::Limits;
 use super::timer::RateLimit;
-use crate::deferred::Queue;
 use crate::http::app::delivery::Watch;
 use crate::http::app::request::RequestRecord;
+use crate::http::app::settings::ServerParts;
 use crate::http::app::upgraded::OnUpgrade;
 use crate::http::background::Trigger;
 use crate::http::wire::parse::HeadParser;
@@ -39,13 +39,13 @@ pub(super) struct Active {
 }
 
 impl Active {
-    pub(super) fn new(limits: &Limits, queue: &Queue) -> Self {
+    pub(super) fn new(limits: &Limits, server: &Rc<ServerParts>) -> Self {
         Self {
             input: Input::default(),
             output: OutputBuffer::new(limits.max_buffer, RateLimit::new(limits.write_timeout, limits.write_rate)),
             parser: HeadParser::new(limits.head),
             head_since: None,
-            record: Rc::new(RequestRecord::new(queue.clone(), None)),
+            record: Rc::new(RequestRecord::new(Rc::clone(server), None)),
             body: None,
             calling: false,
             on_upgrade: None,

@@ -53,6 +53,7 @@ use crate::http::app::problem;
 use crate::http::app::request::{Request, RequestRecord};
 use crate::http::app::response::{IntoResponse, Pieces, Response, ResponseBody};
 use crate::http::app::route::RouteMatch;
+use crate::http::app::stopping::UntilStop;
 use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
 use crate::http::background::{Trigger, discard, say, text_of};
 use crate::http::wire::chunked::{self, Decoder};
@@ -114,7 +115,7 @@ impl<IO> Connection<IO> {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(RequestRecord::new(self.shared.queue.clone(), self.peer)),
+            None => active.record = Rc::new(RequestRecord::new(Rc::clone(&self.shared.parts), self.peer)),
         }
     }
 
@@ -132,7 +133,7 @@ impl<IO> Connection<IO> {
         if self.active.0.is_none() {
             let shared = &self.shared;
             let lent = shared.places.spare.lend();
-            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.queue)));
+            let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.parts)));
             if let Some(record) = Rc::get_mut(&mut active.record) {
                 record.peer = self.peer;
             }
@@ -267,10 +268,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| ConnectionEnd::Broken)),
             // Checked only with budget, without which the read says nothing: a request that has
-            // arrived is answered.
-            Poll::Pending if idle && has_budget() && self.place.is_stopping(cx) => {
-                Poll::Ready(Err(ConnectionEnd::Idle))
-            }
+            // arrived is answered. One that is still incomplete may take long: it is not begun.
+            Poll::Pending if has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
@@ -475,6 +474,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             payload if bodyless => {
                 discard(payload);
                 (None, false)
+            }
+            ResponseBody::Stream(stream) if response.ends_at_stop => {
+                let stopping = self.shared.parts.stop.stopping();
+                (Some(Box::pin(UntilStop { stream, stopping }) as Pieces), false)
             }
             ResponseBody::Stream(stream) | ResponseBody::Sized(_, stream) => (Some(stream), false),
             ResponseBody::Upgrade(on_upgrade) => {
@@ -692,6 +695,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         match self.active.input.poll_fill(&mut self.io, cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(ConnectionEnd::Broken)),
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
+            Poll::Pending if has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(ConnectionEnd::Linger)),
             Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(ConnectionEnd::Close)),
             Poll::Pending => Poll::Pending,
         }
@@ -700,9 +704,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Passes the socket, and the bytes read after the request, to the upgrade's function. It is
     /// boxed because few connections need this part of the future.
     fn hand_over(self) -> UpgradeFuture {
-        let Self { io, place, mut active, .. } = self;
+        let Self { io, place, mut active, shared, .. } = self;
         let on_upgrade = active.on_upgrade.take();
-        let upgraded = Upgraded::new(io, active.input.bytes().to_vec());
+        let upgraded = Upgraded::new(io, active.input.bytes().to_vec(), shared.parts.stop.stopping());
         drop(active);
         Box::pin(async move {
             if let Some(on_upgrade) = on_upgrade {

@@ -8,15 +8,21 @@ use super::limits::Limits;
 use super::places::Places;
 use crate::deferred::Queue;
 use crate::http::app::router::Router;
+use crate::http::app::settings::ServerParts;
+use crate::http::app::stopping::Stop;
 use crate::http::wire::write::Date;
 
 pub(crate) struct ServerState {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) queue: Queue,
+    /// The queue again, and what else handlers reach.
+    pub(crate) parts: Rc<ServerParts>,
     pub(crate) places: Rc<Places>,
     pub(crate) closing: Rc<Closing>,
     pub(super) date: RefCell<Date>,
+    /// Whether `Server::run` runs, which goes through the steps of a stop.
+    pub(crate) running: Cell<bool>,
     /// The number of the last request.
     requests: Cell<u64>,
 }
@@ -26,12 +32,21 @@ impl ServerState {
         Self {
             router,
             limits,
+            parts: Rc::new(ServerParts { queue: queue.clone(), stop: Stop::default() }),
             queue,
             places: Rc::default(),
             closing: Rc::default(),
             date: RefCell::default(),
+            running: Cell::new(false),
             requests: Cell::new(0),
         }
+    }
+
+    /// Begins the stop: idle connections close, and every `Stopping` is ready.
+    pub(crate) fn stop(&self) {
+        self.places.stop();
+        self.parts.stop.announced.cancel();
+        self.parts.stop.begun.cancel();
     }
 
     pub(super) fn next_request(&self) -> u64 {

@@ -1,45 +1,60 @@
 //! The server: accepts connections, and stops without losing work.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `stop` | when to stop: a future, signals, a call |
+//! | `drain` | the end: what is waited for, what is cut, and the report |
+
+mod drain;
+mod stop;
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::app::router::Router;
-use super::background::say;
-use super::conn::closing::{self, Leftover};
-use super::conn::connection::Connection;
-use super::conn::limits::Limits;
-use super::conn::places::Places;
-use super::conn::shared::ServerState;
-use crate::deferred::{Fault, Info, Lane, Queue, Status};
+use crate::deferred::{Fault, Info, Lane, Queue};
+use crate::http::app::router::Router;
+use crate::http::app::stopping::Stopping;
+use crate::http::background::say;
+use crate::http::conn::closing::{self, Leftover};
+use crate::http::conn::connection::Connection;
+use crate::http::conn::limits::Limits;
+use crate::http::conn::shared::ServerState;
 use crate::net::{TcpListener, TcpStream, ToAddress};
-#[cfg(feature = "signal")]
-use crate::signal::{self, Signal};
 use crate::{spawn, time};
 
-type Until = Pin<Box<dyn Future<Output = ()>>>;
+pub use drain::ShutdownReport;
+use drain::drain;
+pub use stop::ShutdownHandle;
+use stop::{Ending, StopSources, Watched};
+
 type TaskHook = Box<dyn Fn(&Info, Option<&Fault>)>;
+type StopHook = Box<dyn FnOnce()>;
 
 /// An HTTP/1.1 server on one address.
 ///
 /// # Stopping
 ///
-/// 1. The listener closes, and idle connections close.
-/// 2. Current requests are answered with `Connection: close`.
-/// 3. Background tasks run until there are none, or [`Limits::drain_limit`] is over. Handlers and
+/// 1. The stop is announced: [`Stopping::is_announced`], [`on_stop`](Self::on_stop). For
+///    [`ready_delay`](Self::ready_delay), by default not at all, everything else goes on.
+/// 2. The listener closes, and [`Stopping`] is ready. Connections close that are idle or have sent
+///    half a head; event streams of [`sse`](crate::http::sse()) end, and so do upgraded connections
+///    that wait for their client.
+/// 3. Current requests are answered with `Connection: close`.
+/// 4. Background tasks run until there are none, or [`Limits::drain_limit`] is over. Handlers and
 ///    tasks may add others until then.
-/// 4. The remaining connections and tasks are cancelled, and reported.
+/// 5. The remaining connections and tasks are cancelled, and reported.
 ///
-/// With [`shutdown_on_signals`](Self::shutdown_on_signals) a signal during the drain skips to step
-/// 4.
+/// A signal more than 500 ms after the one that began the stop skips to step 5. Before, it counts
+/// as the same one: service managers and terminals may send two.
 ///
 /// ```
 /// use postlude::http::{Limits, Router, Server};
@@ -59,10 +74,9 @@ pub struct Server {
     router: Cell<Router>,
     hook: Cell<Option<TaskHook>>,
     queue: Cell<Option<Queue>>,
-    until: Option<Until>,
-    /// Caught from `shutdown_on_signals` on. `run` reports an error.
-    #[cfg(feature = "signal")]
-    signals: Option<io::Result<[Signal; 2]>>,
+    sources: StopSources,
+    ready_delay: Duration,
+    stop_hook: Cell<Option<StopHook>>,
     /// Made of the parts above for the first connection.
     shared: OnceCell<Rc<ServerState>>,
 }
@@ -104,9 +118,9 @@ impl Server {
             router: Cell::new(router),
             hook: Cell::new(None),
             queue: Cell::new(None),
-            until: None,
-            #[cfg(feature = "signal")]
-            signals: None,
+            sources: StopSources::default(),
+            ready_delay: Duration::ZERO,
+            stop_hook: Cell::new(None),
             shared: OnceCell::new(),
         }
     }
@@ -158,7 +172,7 @@ impl Server {
     /// Stops when this future is ready.
     #[must_use]
     pub fn shutdown_on(mut self, stop: impl Future<Output = ()> + 'static) -> Self {
-        self.until = Some(Box::pin(stop));
+        self.sources.until(stop);
         self
     }
 
@@ -167,8 +181,56 @@ impl Server {
     #[cfg(feature = "signal")]
     #[must_use]
     pub fn shutdown_on_signals(mut self) -> Self {
-        self.signals = Some(signal::ctrl_c().and_then(|interrupt| Ok([interrupt, signal::terminate()?])));
+        self.sources.signals();
         self
+    }
+
+    /// Goes on to accept and to answer for this long after the stop is announced, so that a load
+    /// balancer can see an unhealthy readiness route and turn away before the listener closes. By
+    /// default zero.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use postlude::http::{Rejection, Router, Server, Stopping};
+    /// let app = Router::new().get("/ready", async |stopping: Stopping| match stopping.is_announced() {
+    ///     true => Err(Rejection::new(503, "stopping")),
+    ///     false => Ok("ready"),
+    /// });
+    /// let server = Server::bind("127.0.0.1:0", app)?.ready_delay(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ready_delay(mut self, delay: Duration) -> Self {
+        self.ready_delay = delay;
+        self
+    }
+
+    /// Sets a function that [`run`](Self::run) calls when its stop is announced: to sign off from a
+    /// registry, or to tell a service manager.
+    #[must_use]
+    pub fn on_stop(self, hook: impl FnOnce() + 'static) -> Self {
+        self.stop_hook.set(Some(Box::new(hook)));
+        self
+    }
+
+    /// Returns a future that is ready once the server stops. Settings of limits, hooks and the queue
+    /// after this call have no effect.
+    pub fn stopping(&self) -> Stopping {
+        self.shared().parts.stop.stopping()
+    }
+
+    /// Returns a handle that stops the server from code, also while it runs. Settings of limits,
+    /// hooks and the queue after this call have no effect.
+    #[must_use]
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle::new(Rc::clone(self.shared()))
+    }
+
+    /// Stops the server: see [`ShutdownHandle::shutdown`].
+    pub fn shutdown(&self) {
+        self.shutdown_handle().shutdown();
     }
 
     /// Returns the address it listens on, with the real port if it was bound to port 0.
@@ -237,17 +299,21 @@ impl Server {
     /// for good, after the drain.
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
-        let mut stop = Stop {
-            until: self.until.take(),
-            #[cfg(feature = "signal")]
-            signals: self.signals.take().transpose()?,
-        };
-        let stopping = Stopping(&shared.places);
+        let mut stop = std::mem::take(&mut self.sources).watch(&shared)?;
+        let ending = Ending::new(&shared);
         let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
-        let accepted = poll_fn(|cx| self.poll_accept_until(&shared, &mut stop, cx)).await;
+        let accepted = self.accept_until(&shared, |cx| stop.poll_first(cx)).await;
+        shared.parts.stop.announced.cancel();
+        if let Some(hook) = self.stop_hook.take() {
+            hook();
+        }
+        let accepted = match accepted {
+            Ok(()) => self.accept_for(self.ready_delay, &shared, &mut stop).await,
+            Err(error) => Err(error),
+        };
         drop(self);
-        drop(stopping);
-        let report = drain(&shared, &mut stop).await;
+        drop(ending);
+        let report = drain(&shared, |cx| stop.poll_later(cx)).await;
         if accepted.is_err() {
             // The caller gets the error, so the report must go elsewhere.
             say(format_args!("{report}"));
@@ -255,23 +321,38 @@ impl Server {
         accepted.map(|()| report)
     }
 
-    fn poll_accept_until(
+    /// Accepts for the time that a load balancer needs to turn away.
+    async fn accept_for(&self, delay: Duration, shared: &Rc<ServerState>, stop: &mut Watched) -> io::Result<()> {
+        if delay.is_zero() {
+            return Ok(());
+        }
+        let mut delay = pin!(time::sleep(delay));
+        self.accept_until(shared, |cx| match delay.as_mut().poll(cx) {
+            Poll::Pending => stop.poll_later(cx),
+            Poll::Ready(()) => Poll::Ready(()),
+        })
+        .await
+    }
+
+    async fn accept_until(
         &self,
         shared: &Rc<ServerState>,
-        stop: &mut Stop,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if stop.poll_first(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        while shared.places.has_room(shared.limits.max_connections, cx) {
-            match self.listener.poll_accept(cx) {
-                Poll::Ready(Ok((stream, peer))) => start(shared, stream, peer),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+        mut until: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> io::Result<()> {
+        poll_fn(|cx| {
+            if until(cx).is_ready() {
+                return Poll::Ready(Ok(()));
             }
-        }
-        Poll::Pending
+            while shared.places.has_room(shared.limits.max_connections, cx) {
+                match self.listener.poll_accept(cx) {
+                    Poll::Ready(Ok((stream, peer))) => start(shared, stream, peer),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -288,117 +369,6 @@ fn start(shared: &Rc<ServerState>, stream: TcpStream, peer: SocketAddr) {
 fn close_later(leftover: Leftover<TcpStream>, shared: &ServerState) -> Ready<()> {
     shared.closing.add(leftover);
     ready(())
-}
-
-/// Tells the connections that the server stops, even if `run` is dropped.
-struct Stopping<'a>(&'a Places);
-
-impl Drop for Stopping<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
-struct Stop {
-    until: Option<Until>,
-    #[cfg(feature = "signal")]
-    signals: Option<[Signal; 2]>,
-}
-
-impl Stop {
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(until) = &mut self.until {
-            if until.as_mut().poll(cx).is_ready() {
-                self.until = None;
-                return Poll::Ready(());
-            }
-        }
-        self.poll_signal(cx)
-    }
-
-    /// Is ready at a signal. Ignores a failed signal listener.
-    #[cfg(feature = "signal")]
-    fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut came = false;
-        for signal in self.signals.iter_mut().flatten() {
-            came |= matches!(signal.poll_recv(cx), Poll::Ready(Ok(())));
-        }
-        if came { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    #[cfg(not(feature = "signal"))]
-    fn poll_signal(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-async fn drain(shared: &ServerState, stop: &mut Stop) -> ShutdownReport {
-    let queue = &shared.queue;
-    let before = queue.stats().total();
-    queue.begin_drain();
-    let mut limit = time::sleep(shared.limits.drain_limit);
-    let mut idle = pin!(queue.idle());
-    poll_fn(|cx| {
-        shared.places.wait(cx);
-        let is_quiet = idle.as_mut().poll(cx).is_ready();
-        if is_quiet {
-            // Handlers that still run may add others.
-            idle.set(queue.idle());
-        }
-        let is_over = is_quiet && shared.places.is_empty();
-        if is_over || stop.poll_signal(cx).is_ready() { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
-    })
-    .await;
-    let connections_cut = shared.places.cut().await;
-    let unfinished = queue.drain(Duration::ZERO).await.unfinished;
-    let after = queue.stats().total();
-    ShutdownReport {
-        completed: (after.done - before.done) as usize,
-        failed: (after.failed - before.failed) as usize,
-        connections_cut,
-        unfinished,
-    }
-}
-
-/// The work done during a drain, and the work left undone.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// use postlude::http::{Router, Server};
-/// let server = Server::bind("127.0.0.1:0", Router::new())?.shutdown_on(async {});
-/// let report = postlude::run(server.run())??;
-/// report.unfinished.iter().for_each(|task| eprintln!("lost: {task}"));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Background tasks completed during the drain.
-    pub completed: usize,
-    /// Background tasks that failed during the drain.
-    pub failed: usize,
-    /// Connections that were cut.
-    pub connections_cut: usize,
-    /// Background tasks that did not finish, in the order they were added.
-    pub unfinished: Vec<Info>,
-}
-
-impl fmt::Display for ShutdownReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { completed, failed, connections_cut, unfinished } = self;
-        write!(
-            f,
-            "stopped: {completed} background tasks completed, {failed} failed, {} not finished",
-            unfinished.len()
-        )?;
-        write!(f, "; {connections_cut} connections cut")?;
-        unfinished.iter().try_for_each(|task| {
-            let Info { name, label, group, age, .. } = task;
-            let state = if task.status == Status::Running { "running" } else { "not begun" };
-            write!(f, "\n  not finished: '{name}' ({label}, request {group}), {state}, {:.1} s old", age.as_secs_f64())
-        })
-    }
 }
 
 impl fmt::Debug for Server {
