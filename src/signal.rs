@@ -13,6 +13,7 @@
 //! listeners and knows the holds, behind one lock, since nothing here is frequent.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -246,10 +247,10 @@ fn registry() -> MutexGuard<'static, Registry> {
 impl Registry {
     /// Installs the signal's conditional default at its first listener, for the life of the process.
     fn make_conditional(&mut self, number: i32) -> io::Result<()> {
-        if !self.audiences.contains_key(&number) {
+        if let Entry::Vacant(audience) = self.audiences.entry(number) {
             let nobody = Arc::new(AtomicBool::new(true));
             signal_hook::flag::register_conditional_default(number, Arc::clone(&nobody))?;
-            self.audiences.insert(number, Audience { listeners: 0, nobody });
+            audience.insert(Audience { listeners: 0, nobody });
         }
         Ok(())
     }

@@ -48,6 +48,9 @@ pub use app::extensions::Extensions;
 pub use app::extract::{Cached, Extension, Form, FromRequest, Json, Path, PeerAddr, Query, State};
 pub use app::handler::{Handler, Parameters, endpoint};
 pub use app::middleware::Next;
+pub use app::peer::Peer;
+pub use app::prefixed::Prefixed;
+pub use app::proxies::TrustedProxies;
 pub use app::rejection::Rejection;
 pub use app::request::Request;
 pub use app::response::{IntoResponse, Response};
@@ -60,5 +63,5 @@ pub use background::BackgroundTasks;
 pub use conn::limits::Limits;
 #[cfg(feature = "signal")]
 pub use server::serve;
-pub use server::{Server, ShutdownHandle, ShutdownReport};
+pub use server::{Acceptor, Address, ProxyProtocol, Server, ShutdownHandle, ShutdownReport};
 pub use wire::{chunked, parse};

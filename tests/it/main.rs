@@ -37,6 +37,8 @@ mod intervals;
 mod io;
 mod join;
 mod join_set;
+#[cfg(feature = "http")]
+mod listeners;
 mod local;
 mod merge;
 #[cfg(feature = "http")]

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::body::Body;
 use super::path;
+use super::peer::Peer;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
@@ -248,9 +249,11 @@ impl<T: Clone + 'static> FromRequest for Extension<T> {
     }
 }
 
-/// Extracts the address of the client's end of the connection. Behind a proxy it is the proxy's.
+/// Extracts the client's address. Behind a proxy it is the proxy's, unless that is a
+/// [trusted](crate::http::Server::trusted_proxies) one.
 ///
-/// Without an address it is a 500: see [`Request::peer_addr`].
+/// A connection without an address is a 500, a client that a trusted proxy does not name a 400: see
+/// [`Request::peer`].
 ///
 /// ```
 /// use postlude::http::{PeerAddr, Router};
@@ -264,7 +267,12 @@ impl FromRequest for PeerAddr {
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
         let peer = request.peer_addr();
-        peer.map(Self).ok_or_else(|| Rejection::internal("this connection has no address; it is no TCP socket"))
+        peer.map(Self).ok_or_else(|| match request.connection_peer() {
+            Peer::Ip(_) => Rejection::bad_request("the proxy does not say where the request comes from"),
+            Peer::Unix | Peer::Unknown => Rejection::internal(
+                "this connection has no address; give one to `serve_connection_from`, or trust the proxy that has it",
+            ),
+        })
     }
 }
 

@@ -9,6 +9,8 @@
 //! | `pattern`, `route`, `router` | from a path to a handler |
 //! | `problem` | the form of error responses |
 //! | `jobs` | the status of background tasks |
+//! | `peer`, `proxies` | where a request comes from, and which proxies are believed |
+//! | `prefixed` | a connection with bytes that were read already |
 //! | `stopping` | the server's stop, for handlers and tasks |
 //! | `files`, `conditional`, `sse` | files, conditional and range requests, server-sent events |
 //!
@@ -28,7 +30,10 @@ pub mod jobs;
 pub mod middleware;
 mod path;
 mod pattern;
+pub(super) mod peer;
+pub(super) mod prefixed;
 pub(super) mod problem;
+pub(super) mod proxies;
 pub(super) mod rejection;
 pub(super) mod request;
 pub(super) mod response;

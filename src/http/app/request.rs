@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 use super::body::Body;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
+use super::peer::Peer;
 use super::settings::{EndpointSettings, RouteSettings, ServerParts};
 use crate::http::background::BackgroundTasks;
 use crate::http::wire::parse::Head;
@@ -30,7 +31,8 @@ pub(crate) struct RequestRecord {
     pub(crate) endpoint: Option<Rc<EndpointSettings>>,
     /// The ranges of the path's parameters, in the route's order.
     pub(crate) parameters: Vec<Range<usize>>,
-    pub(crate) peer: Option<SocketAddr>,
+    /// The other end of the connection, which may be a proxy.
+    pub(crate) peer: Peer,
     /// The number of the request, counted per server.
     pub(crate) number: u64,
     /// The request's list; created at its first use.
@@ -46,7 +48,7 @@ pub(crate) struct RequestRecord {
 }
 
 impl RequestRecord {
-    pub(crate) fn new(server: Rc<ServerParts>, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(server: Rc<ServerParts>, peer: Peer) -> Self {
         Self {
             bytes: Vec::new(),
             head: Head::default(),
@@ -178,10 +180,23 @@ impl Request {
         self.record.head.fields(&self.record.bytes)
     }
 
-    /// Returns the address of the client's end of the connection. `None` for
-    /// [`Server::serve_connection`](crate::http::Server::serve_connection).
+    /// Returns the client: the other end of the connection, or what a trusted proxy there says
+    /// ([`Server::trusted_proxies`](crate::http::Server::trusted_proxies)).
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.record.server.proxies.client(self.record.peer, self.fields())
+    }
+
+    /// Returns the client's address. `None` if it has none, or if it is unknown: see
+    /// [`peer`](Self::peer).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer().addr()
+    }
+
+    /// Returns the other end of the connection, whether or not it is a proxy.
+    #[must_use]
+    pub fn connection_peer(&self) -> Peer {
         self.record.peer
     }
 

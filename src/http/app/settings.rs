@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::extensions::Extensions;
+use super::proxies::TrustedProxies;
 use super::stopping::Stop;
 use crate::deferred::Queue;
 
@@ -15,6 +16,7 @@ pub(crate) struct ServerParts {
     /// The queue of the background tasks.
     pub(crate) queue: Queue,
     pub(crate) stop: Stop,
+    pub(crate) proxies: TrustedProxies,
 }
 
 /// Settings of one handler, which override the route's.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::prefixed::Prefixed;
 use super::stopping::Stopping;
 
 /// Runs on the socket after the 101.
@@ -40,17 +41,14 @@ impl<T: AsyncRead + AsyncWrite> Transport for T {}
 /// });
 /// ```
 pub struct Upgraded {
-    io: Box<dyn Transport + Unpin>,
-    /// Bytes read after the request. The first `taken` are consumed.
-    left: Vec<u8>,
-    taken: usize,
+    io: Prefixed<Box<dyn Transport + Unpin>>,
     /// Ends reads that wait. Unset by `outlive_stop`.
     stopping: Option<Stopping>,
 }
 
 impl Upgraded {
     pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Unpin + 'static, left: Vec<u8>, stopping: Stopping) -> Self {
-        Self { io: Box::new(io), left, taken: 0, stopping: Some(stopping) }
+        Self { io: Prefixed::new(Box::new(io), left), stopping: Some(stopping) }
     }
 
     /// Lets reads wait for the client although the server stops: for a closing handshake.
@@ -74,23 +72,9 @@ impl Upgraded {
 
 impl AsyncRead for Upgraded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let left = &self.left[self.taken..];
-        if left.is_empty() {
-            let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-            let stops = |stopping: &mut Stopping| Pin::new(stopping).poll(cx).is_ready();
-            return if read.is_pending() && self.stopping.as_mut().is_some_and(stops) {
-                Poll::Ready(Ok(0))
-            } else {
-                read
-            };
-        }
-        let count = left.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&left[..count]);
-        self.taken += count;
-        if self.taken == self.left.len() {
-            (self.left, self.taken) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(count))
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let stops = |stopping: &mut Stopping| Pin::new(stopping).poll(cx).is_ready();
+        if read.is_pending() && self.stopping.as_mut().is_some_and(stops) { Poll::Ready(Ok(0)) } else { read }
     }
 }
 
@@ -118,6 +102,6 @@ impl AsyncWrite for Upgraded {
 
 impl fmt::Debug for Upgraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upgraded").field("left", &(self.left.len() - self.taken)).finish_non_exhaustive()
+        f.debug_struct("Upgraded").field("io", &self.io).finish_non_exhaustive()
     }
 }

@@ -15,6 +15,7 @@ use super::incoming::IncomingBody;
 use super::limits::Limits;
 use super::timer::RateLimit;
 use crate::http::app::delivery::Watch;
+use crate::http::app::peer::Peer;
 use crate::http::app::request::RequestRecord;
 use crate::http::app::settings::ServerParts;
 use crate::http::app::upgraded::OnUpgrade;
@@ -45,7 +46,7 @@ impl Active {
             output: OutputBuffer::new(limits.max_buffer, RateLimit::new(limits.write_timeout, limits.write_rate)),
             parser: HeadParser::new(limits.head),
             head_since: None,
-            record: Rc::new(RequestRecord::new(Rc::clone(server), None)),
+            record: Rc::new(RequestRecord::new(Rc::clone(server), Peer::Unknown)),
             body: None,
             calling: false,
             on_upgrade: None,

@@ -27,7 +27,6 @@
 //!   a while, or the client's kernel would throw the answer away (RFC 9112 section 9.6).
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -49,6 +48,7 @@ use crate::deferred::AddError;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
 use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, poll_caught, tell_of_panic};
 use crate::http::app::delivery::Watch;
+use crate::http::app::peer::Peer;
 use crate::http::app::problem;
 use crate::http::app::request::{Request, RequestRecord};
 use crate::http::app::response::{IntoResponse, Pieces, Response, ResponseBody};
@@ -86,7 +86,7 @@ pub(crate) struct Connection<IO> {
     io: IO,
     shared: Rc<ServerState>,
     place: ConnectionPlace,
-    peer: Option<SocketAddr>,
+    peer: Peer,
     active: Held,
     /// Requests still allowed.
     requests_left: u32,
@@ -94,20 +94,16 @@ pub(crate) struct Connection<IO> {
 }
 
 impl<IO> Connection<IO> {
-    pub(crate) fn new(shared: Rc<ServerState>, io: IO, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(shared: Rc<ServerState>, io: IO, peer: Peer, place: ConnectionPlace) -> Self {
         Self {
             io,
-            place: shared.places.enter(),
+            place,
             peer,
             active: Held::default(),
             requests_left: shared.limits.max_requests,
             timer: ConnectionTimer::default(),
             shared,
         }
-    }
-
-    pub(crate) fn key(&self) -> usize {
-        self.place.key()
     }
 
     /// Provides a record for the next request: the last one, unless a request still holds it.

@@ -6,18 +6,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use super::active::Spare;
 use crate::JoinHandle;
+use crate::task::yield_now;
 
 #[derive(Default)]
 pub(crate) struct Places {
     connections: RefCell<Slab<OpenConnection>>,
     /// Set once, when the server stops.
     stopping: Cell<bool>,
+    /// Set once, when the drain is over.
+    is_cut: Cell<bool>,
     /// `Server::run`, which waits for connections to end.
     waiter: RefCell<Option<Waker>>,
     pub(super) spare: Spare,
@@ -29,20 +32,22 @@ struct OpenConnection {
     idle: Option<Waker>,
     /// Its task, if the server accepted it.
     task: Option<JoinHandle<()>>,
+    /// What polls it, if it came from elsewhere.
+    owner: Option<Waker>,
 }
 
-pub(super) struct ConnectionPlace {
+pub(crate) struct ConnectionPlace {
     places: Rc<Places>,
     key: usize,
 }
 
 impl ConnectionPlace {
-    pub(super) fn key(&self) -> usize {
+    pub(crate) fn key(&self) -> usize {
         self.key
     }
 
     /// Returns whether the server is stopping; if not, its stop will wake the connection.
-    pub(super) fn is_stopping(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_stopping(&self, cx: &Context<'_>) -> bool {
         if self.places.stopping.get() {
             return true;
         }
@@ -78,7 +83,7 @@ impl Drop for ConnectionPlace {
 }
 
 impl Places {
-    pub(super) fn enter(self: &Rc<Self>) -> ConnectionPlace {
+    pub(crate) fn enter(self: &Rc<Self>) -> ConnectionPlace {
         let key = self.connections.borrow_mut().insert(OpenConnection::default());
         ConnectionPlace { places: Rc::clone(self), key }
     }
@@ -105,14 +110,13 @@ impl Places {
         idle.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns whether fewer than `most` connections are open; if not, the end of one will wake the
-    /// task.
-    pub(crate) fn has_room(&self, most: usize, cx: &Context<'_>) -> bool {
+    /// Is ready while fewer than `most` connections are open.
+    pub(crate) fn poll_room(&self, most: usize, cx: &Context<'_>) -> Poll<()> {
         if self.connections.borrow().len() < most {
-            return true;
+            return Poll::Ready(());
         }
         self.wait(cx);
-        false
+        Poll::Pending
     }
 
     /// Arranges that the end of a connection wakes the task.
@@ -122,8 +126,32 @@ impl Places {
         drop(before);
     }
 
-    /// Aborts the tasks of accepted connections, waits for them, and returns their number.
+    /// Is ready when a connection from elsewhere must end.
+    pub(crate) fn poll_cut(&self, key: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.is_cut.get() {
+            return Poll::Ready(());
+        }
+        let is_known = |entry: &OpenConnection| entry.owner.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if !self.connections.borrow().get(key).is_some_and(is_known) {
+            let waker = cx.waker().clone();
+            let before = self.connections.borrow_mut().get_mut(key).and_then(|entry| entry.owner.replace(waker));
+            drop(before);
+        }
+        Poll::Pending
+    }
+
+    /// Aborts the tasks of accepted connections and waits for them, wakes the owners of others to
+    /// drop them, and returns how many there were.
     pub(crate) async fn cut(&self) -> usize {
+        self.is_cut.set(true);
+        let owners: Vec<Waker> =
+            self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.owner.take()).collect();
+        let others = owners.len();
+        owners.into_iter().for_each(Waker::wake);
+        if others > 0 {
+            // They are polled meanwhile.
+            yield_now().await;
+        }
         let mut tasks: Vec<_> =
             self.connections.borrow_mut().iter_mut().filter_map(|(_, entry)| entry.task.take()).collect();
         // The ended ones wait only for their sockets to be closed.
@@ -135,6 +163,6 @@ impl Places {
         for task in tasks {
             let _ = task.await;
         }
-        count
+        count + others
     }
 }

@@ -7,6 +7,7 @@ use super::closing::Closing;
 use super::limits::Limits;
 use super::places::Places;
 use crate::deferred::Queue;
+use crate::http::app::proxies::TrustedProxies;
 use crate::http::app::router::Router;
 use crate::http::app::settings::ServerParts;
 use crate::http::app::stopping::Stop;
@@ -28,11 +29,11 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    pub(crate) fn new(router: Router, limits: Limits, queue: Queue) -> Self {
+    pub(crate) fn new(router: Router, limits: Limits, queue: Queue, proxies: TrustedProxies) -> Self {
         Self {
             router,
             limits,
-            parts: Rc::new(ServerParts { queue: queue.clone(), stop: Stop::default() }),
+            parts: Rc::new(ServerParts { queue: queue.clone(), stop: Stop::default(), proxies }),
             queue,
             places: Rc::default(),
             closing: Rc::default(),

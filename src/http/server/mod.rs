@@ -2,15 +2,19 @@
 //!
 //! | file | contents |
 //! | --- | --- |
+//! | `accept` | listeners of any kind, and the tasks of their connections |
+//! | `proxy` | the PROXY protocol around a listener |
 //! | `stop` | when to stop: a future, signals, a call |
 //! | `drain` | the end: what is waited for, what is cut, and the report |
 
+mod accept;
 mod drain;
+mod proxy;
 mod stop;
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
-use std::future::{Ready, poll_fn, ready};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -21,6 +25,8 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::deferred::{Fault, Info, Lane, Queue};
+use crate::http::app::peer::Peer;
+use crate::http::app::proxies::TrustedProxies;
 use crate::http::app::router::Router;
 use crate::http::app::stopping::Stopping;
 use crate::http::background::say;
@@ -28,18 +34,21 @@ use crate::http::conn::closing::{self, Leftover};
 use crate::http::conn::connection::Connection;
 use crate::http::conn::limits::Limits;
 use crate::http::conn::shared::ServerState;
-use crate::net::{TcpListener, TcpStream, ToAddress};
+use crate::net::{TcpListener, ToAddress};
 use crate::{spawn, time};
 
+use accept::{AcceptLoop, Listener, poll_all};
+pub use accept::{Acceptor, Address};
 pub use drain::ShutdownReport;
 use drain::drain;
+pub use proxy::ProxyProtocol;
 pub use stop::ShutdownHandle;
-use stop::{Ending, StopSources, Watched};
+use stop::{Ending, StopSources};
 
 type TaskHook = Box<dyn Fn(&Info, Option<&Fault>)>;
 type StopHook = Box<dyn FnOnce()>;
 
-/// An HTTP/1.1 server on one address.
+/// An HTTP/1.1 server, on any number of listeners.
 ///
 /// # Stopping
 ///
@@ -69,11 +78,12 @@ type StopHook = Box<dyn FnOnce()>;
 /// # }
 /// ```
 pub struct Server {
-    listener: TcpListener,
+    listeners: Vec<Rc<dyn Listener>>,
     limits: Limits,
     router: Cell<Router>,
     hook: Cell<Option<TaskHook>>,
     queue: Cell<Option<Queue>>,
+    proxies: Cell<TrustedProxies>,
     sources: StopSources,
     ready_delay: Duration,
     stop_hook: Cell<Option<StopHook>>,
@@ -90,6 +100,24 @@ impl Server {
     /// If the address is malformed or cannot be bound.
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
         Ok(Self::from_listener(TcpListener::bind(address)?, router))
+    }
+
+    /// Creates a server without a listener: for [`listen`](Self::listen), or for
+    /// [`serve_connection`](Self::serve_connection) alone.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self {
+            listeners: Vec::new(),
+            limits: Limits::default(),
+            router: Cell::new(router),
+            hook: Cell::new(None),
+            queue: Cell::new(None),
+            proxies: Cell::default(),
+            sources: StopSources::default(),
+            ready_delay: Duration::ZERO,
+            stop_hook: Cell::new(None),
+            shared: OnceCell::new(),
+        }
     }
 
     /// Creates a server on a listening socket: one that is inherited, or has other options.
@@ -111,18 +139,39 @@ impl Server {
     /// # }
     /// ```
     #[must_use]
-    pub fn from_listener(listener: TcpListener, router: Router) -> Self {
-        Self {
-            listener,
-            limits: Limits::default(),
-            router: Cell::new(router),
-            hook: Cell::new(None),
-            queue: Cell::new(None),
-            sources: StopSources::default(),
-            ready_delay: Duration::ZERO,
-            stop_hook: Cell::new(None),
-            shared: OnceCell::new(),
-        }
+    pub fn from_listener(listener: impl Acceptor + 'static, router: Router) -> Self {
+        Self::new(router).listen(listener)
+    }
+
+    /// Accepts on this listener, too. All of them share the server's limits, queue and stop; if one
+    /// fails for good, the server stops.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Router, Server};
+    /// use postlude::net::UnixListener;
+    /// # let path = std::env::temp_dir().join(format!("postlude-doc-{}.sock", std::process::id()));
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.listen(UnixListener::bind(&path)?);
+    /// assert_eq!(server.addresses()?[1].to_string(), format!("unix:{}", path.display()));
+    /// # std::fs::remove_file(&path)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listen(mut self, listener: impl Acceptor + 'static) -> Self {
+        self.listeners.push(Rc::new(listener));
+        self
+    }
+
+    /// Believes these proxies: what they write into `X-Forwarded-For` (or
+    /// [`Forwarded`](TrustedProxies::forwarded)) about a request's client becomes its
+    /// [`PeerAddr`](crate::http::PeerAddr). By default no proxy is believed.
+    ///
+    /// The client is the right-most address of the header that is no proxy's: what stands to its
+    /// left the client may have invented. It has port 0, unless the header says one.
+    #[must_use]
+    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        self.proxies.set(proxies);
+        self
     }
 
     /// Sets all limits of time and size. Begin with [`Limits::default`] to keep the others.
@@ -233,13 +282,27 @@ impl Server {
         self.shutdown_handle().shutdown();
     }
 
-    /// Returns the address it listens on, with the real port if it was bound to port 0.
+    /// Returns the first address of TCP that it listens on, with the real port if it was bound to
+    /// port 0.
+    ///
+    /// # Errors
+    ///
+    /// If the system reports one, or no listener has such an address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let first = self.addresses()?.into_iter().find_map(|address| match address {
+            Address::Ip(address) => Some(address),
+            _ => None,
+        });
+        first.ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "the server has no listener of TCP"))
+    }
+
+    /// Returns the addresses of all listeners, in the order they were given.
     ///
     /// # Errors
     ///
     /// If the system reports one.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn addresses(&self) -> io::Result<Vec<Address>> {
+        self.listeners.iter().map(|listener| listener.address()).collect()
     }
 
     fn shared(&self) -> &Rc<ServerState> {
@@ -256,7 +319,7 @@ impl Server {
                     None => queue.build(),
                 }
             });
-            Rc::new(ServerState::new(router, limits, queue))
+            Rc::new(ServerState::new(router, limits, queue, self.proxies.take()))
         })
     }
 
@@ -281,8 +344,59 @@ impl Server {
     /// # }
     /// ```
     pub async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(&self, io: IO) {
-        let connection = Connection::new(Rc::clone(self.shared()), io, None);
-        connection.serve(async |leftover: Leftover<IO>, _: &ServerState| leftover.close().await).await;
+        self.serve_connection_from(io, Peer::Unknown).await;
+    }
+
+    /// Serves a connection from elsewhere, as [`serve_connection`](Self::serve_connection), and
+    /// gives its requests this [`peer`](crate::http::Request::peer).
+    pub async fn serve_connection_from<IO>(&self, io: IO, peer: impl Into<Peer>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let shared = self.shared();
+        let place = shared.places.enter();
+        let key = place.key();
+        let connection = Connection::new(Rc::clone(shared), io, peer.into(), place);
+        let close = async |leftover: Leftover<IO>, _: &ServerState| leftover.close().await;
+        let mut serving = pin!(connection.serve(close));
+        poll_fn(|cx| match shared.places.poll_cut(key, cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => serving.as_mut().poll(cx),
+        })
+        .await;
+    }
+
+    /// Stops and drains a server whose connections come from an accept loop of your own. For
+    /// [`run`](Self::run), which does it itself, there is [`shutdown`](Self::shutdown).
+    ///
+    /// It goes through [steps](Self#stopping) 2 to 5: connections that are open end as there, and
+    /// after [`Limits::drain_limit`] the rest is cut and reported. Stop accepting first, or when
+    /// [`stopping`](Self::stopping) is ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves the server stopping: call it again.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::rc::Rc;
+    /// use postlude::http::{Router, Server};
+    /// use postlude::net::UnixStream;
+    /// postlude::run(async {
+    ///     let server = Rc::new(Server::new(Router::new().get("/", async || "hello")));
+    ///     let (client, wire) = UnixStream::pair()?;
+    ///     let serving = Rc::clone(&server);
+    ///     drop(postlude::spawn(async move { serving.serve_connection(wire).await }));
+    ///     client.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").await?;
+    ///     client.read(&mut [0; 512]).await?;
+    ///     assert!(server.drain().await.is_clean());
+    ///     Ok(())
+    /// })?
+    /// # }
+    /// ```
+    pub async fn drain(&self) -> ShutdownReport {
+        self.shared().stop();
+        drain(self.shared(), |_| Poll::Pending).await
     }
 
     /// Accepts and serves connections until it is told to stop, then drains: see
@@ -302,16 +416,22 @@ impl Server {
         let mut stop = std::mem::take(&mut self.sources).watch(&shared)?;
         let ending = Ending::new(&shared);
         let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
-        let accepted = self.accept_until(&shared, |cx| stop.poll_first(cx)).await;
+        let listeners = std::mem::take(&mut self.listeners);
+        let mut loops: Vec<_> = listeners.into_iter().map(|listener| listener.accept_all(Rc::clone(&shared))).collect();
+        let mut accepted = accept_until(&mut loops, |cx| stop.poll_first(cx)).await;
         shared.parts.stop.announced.cancel();
         if let Some(hook) = self.stop_hook.take() {
             hook();
         }
-        let accepted = match accepted {
-            Ok(()) => self.accept_for(self.ready_delay, &shared, &mut stop).await,
-            Err(error) => Err(error),
-        };
-        drop(self);
+        if accepted.is_ok() && !self.ready_delay.is_zero() {
+            let mut delay = pin!(time::sleep(self.ready_delay));
+            accepted = accept_until(&mut loops, |cx| match delay.as_mut().poll(cx) {
+                Poll::Pending => stop.poll_later(cx),
+                Poll::Ready(()) => Poll::Ready(()),
+            })
+            .await;
+        }
+        drop(loops);
         drop(ending);
         let report = drain(&shared, |cx| stop.poll_later(cx)).await;
         if accepted.is_err() {
@@ -320,60 +440,24 @@ impl Server {
         }
         accepted.map(|()| report)
     }
+}
 
-    /// Accepts for the time that a load balancer needs to turn away.
-    async fn accept_for(&self, delay: Duration, shared: &Rc<ServerState>, stop: &mut Watched) -> io::Result<()> {
-        if delay.is_zero() {
-            return Ok(());
+async fn accept_until(loops: &mut [AcceptLoop], mut until: impl FnMut(&mut Context<'_>) -> Poll<()>) -> io::Result<()> {
+    poll_fn(|cx| {
+        if until(cx).is_ready() {
+            return Poll::Ready(Ok(()));
         }
-        let mut delay = pin!(time::sleep(delay));
-        self.accept_until(shared, |cx| match delay.as_mut().poll(cx) {
-            Poll::Pending => stop.poll_later(cx),
-            Poll::Ready(()) => Poll::Ready(()),
-        })
-        .await
-    }
-
-    async fn accept_until(
-        &self,
-        shared: &Rc<ServerState>,
-        mut until: impl FnMut(&mut Context<'_>) -> Poll<()>,
-    ) -> io::Result<()> {
-        poll_fn(|cx| {
-            if until(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            while shared.places.has_room(shared.limits.max_connections, cx) {
-                match self.listener.poll_accept(cx) {
-                    Poll::Ready(Ok((stream, peer))) => start(shared, stream, peer),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-fn start(shared: &Rc<ServerState>, stream: TcpStream, peer: SocketAddr) {
-    // Answers are written whole, so a delay to gather more bytes only costs time. Without the
-    // option the connection works, too.
-    let _ = stream.set_nodelay(true);
-    let connection = Connection::new(Rc::clone(shared), stream, Some(peer));
-    let key = connection.key();
-    shared.places.own(key, spawn(connection.serve(close_later)));
-}
-
-/// Leaves an idle connection's socket to the closing task.
-fn close_later(leftover: Leftover<TcpStream>, shared: &ServerState) -> Ready<()> {
-    shared.closing.add(leftover);
-    ready(())
+        poll_all(loops, cx).map(Err)
+    })
+    .await
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("listener", &self.listener).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
