@@ -9,8 +9,8 @@
 //! takes its default action (`SIGINT` ends the process). That holds for a signal that was ignored
 //! before, by `nohup` say: its default action comes back, not the ignoring.
 //!
-//! A [`Hold`] puts that off: it takes the place of a signal's last listener. One registry counts the
-//! listeners and knows the holds, behind one lock, since nothing here is frequent.
+//! A [`Hold`] puts that off: it takes the place of a signal's last listener. One registry counts
+//! the listeners and knows the holds, behind one lock, since nothing here is frequent.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -153,9 +153,9 @@ const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// Keeps the process alive at a second signal to end, after the listener for the first is gone.
 ///
 /// It installs nothing. But when the last listener of `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM` is
-/// dropped while a `Hold` lives, the signal does not get its default action back: the hold takes the
-/// listener's place, and is told of the next signal. A new listener replaces it. With the hold's own
-/// drop the default action is back.
+/// dropped while a `Hold` lives, the signal does not get its default action back: the hold takes
+/// the listener's place, and is told of the next signal. A new listener replaces it. With the
+/// hold's own drop the default action is back.
 ///
 /// An HTTP server holds one while it runs, so that a future that awaits a signal and ends with it
 /// does not leave the drain unprotected.
@@ -245,7 +245,8 @@ fn registry() -> MutexGuard<'static, Registry> {
 }
 
 impl Registry {
-    /// Installs the signal's conditional default at its first listener, for the life of the process.
+    /// Installs the signal's conditional default at its first listener, for the life of the
+    /// process.
     fn make_conditional(&mut self, number: i32) -> io::Result<()> {
         if let Entry::Vacant(audience) = self.audiences.entry(number) {
             let nobody = Arc::new(AtomicBool::new(true));

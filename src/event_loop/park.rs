@@ -1,9 +1,10 @@
 //! Phase 5: polls the system for events, and sleeps when there is nothing else to do.
 //!
-//! The loop polls once a turn: without waiting while there is work, otherwise until an event, a
-//! message or the next deadline. Before it sleeps it arms the inbox, so that a sender on another
-//! thread wakes it. With a paused clock it does not sleep but jumps to the next deadline. A loop
-//! that nothing inside the runtime can wake reports that once.
+//! The loop polls once a turn: without waiting while there is work (and not at all if there is no
+//! source either), otherwise until an event, a message or the next deadline. Before it sleeps it
+//! arms the inbox, so that a sender on another thread wakes it. With a paused clock it does not
+//! sleep but jumps to the next deadline. A loop that nothing inside the runtime can wake reports
+//! that once.
 
 use std::io;
 use std::sync::atomic::Ordering;

@@ -2,7 +2,7 @@
 //!
 //! A [`Waker`] is a data pointer and a table of four functions. Here the pointer *is* the
 //! [`TaskKey`]: a clone is a copy, a drop does nothing, and `will_wake` compares two integers. This
-//! is sound because a wake can miss: the id of a task that is gone finds another generation in its
+//! is sound because a wake can miss: the key of a task that is gone finds another generation in its
 //! slot. On the task's own thread a wake is a lookup and a push. Elsewhere it is a message to the
 //! runtime's inbox, or nothing if that runtime has ended.
 

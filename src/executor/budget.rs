@@ -2,9 +2,9 @@
 //!
 //! The loop sets a counter before each poll of a task. Each operation of this crate that completes
 //! at once, with success or an error, takes one off the counter. At zero the operations return
-//! `Pending` and wake their task. The task then goes to the end of the queue and is polled again
-//! with a full counter. An operation that would wait spends nothing. Outside this crate's loop the
-//! budget is unlimited, so our types work under any executor.
+//! `Pending` and wake their task, which is then polled again in the next turn, with a full counter.
+//! An operation that would wait spends nothing. Outside this crate's loop the budget is unlimited,
+//! so our types work under any executor.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};

@@ -121,7 +121,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address as 128 bits. IPv4 addresses are mapped ones, as a socket for both families shows them.
+/// An address as 128 bits. IPv4 addresses are mapped, as a socket for both families shows them.
 fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),

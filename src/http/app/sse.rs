@@ -122,8 +122,8 @@ impl<S: Stream<Item = Event>> Stream for Events<S> {
 /// proxies keep the connection, and a client that left is noticed.
 ///
 /// If the client is gone, the stream is dropped as soon as an event or a comment cannot be written.
-/// When the server stops, the stream is dropped at once and the response ends, so that the browser's
-/// `EventSource` reconnects, to the server's successor.
+/// When the server stops, the stream is dropped at once and the response ends, so that the
+/// browser's `EventSource` reconnects, to the server's successor.
 ///
 /// ```
 /// use postlude::http::{self, Event, Router};

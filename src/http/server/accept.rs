@@ -1,12 +1,12 @@
 //! Listeners of any kind: [`Acceptor`], the form in which a server holds several, and the tasks of
 //! the connections.
 //!
-//! A connection comes in two steps. `accept` takes what the system has; the server awaits it for all
-//! listeners in one task. `handshake` makes a stream of it, in the connection's own task: so a client
-//! that is silent in a TLS handshake holds up nobody else.
+//! A connection comes in two steps. `accept` takes what the system has; the server awaits it for
+//! all listeners in one task. `handshake` makes a stream of it, in the connection's own task: so a
+//! client that is silent in a TLS handshake holds up no other client.
 //!
-//! The trait's methods are async, so it cannot be a trait object. A [`Listener`] is one: its loop, as
-//! one boxed future, costs an allocation per listener and none per connection.
+//! The trait's methods are async, so it cannot be a trait object. A [`Listener`] is one: its loop,
+//! as one boxed future, costs an allocation per listener and none per connection.
 
 use std::any::Any;
 use std::fmt;

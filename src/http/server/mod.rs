@@ -264,8 +264,8 @@ impl Server {
         self
     }
 
-    /// Returns a future that is ready once the server stops. Settings of limits, hooks and the queue
-    /// after this call have no effect.
+    /// Returns a future that is ready once the server stops. Settings of limits, hooks and the
+    /// queue after this call have no effect.
     pub fn stopping(&self) -> Stopping {
         self.shared().parts.stop.stopping()
     }

@@ -21,8 +21,8 @@ const READ: usize = 536;
 ///
 /// [`Request::peer`](crate::http::Request::peer) is then the client. Only the trusted proxies may
 /// connect; any other peer is closed at once, and so is a connection without a valid header, since
-/// the protocol forbids to guess. A health check of the proxy (`LOCAL`) comes from the proxy itself;
-/// a client that it cannot name (`UNKNOWN`) is [`Peer::Unknown`].
+/// the protocol forbids to guess. A health check of the proxy (`LOCAL`) comes from the proxy
+/// itself; a client that it cannot name (`UNKNOWN`) is [`Peer::Unknown`].
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

@@ -1,7 +1,7 @@
 //! When a server stops: a future, a signal, or a call of [`ShutdownHandle::shutdown`].
 //!
-//! [`StopSources`] collects what the settings name; `run` turns it into [`Watched`]. The first event
-//! of any source begins the stop. Later ones, unless they come at once, mean that whoever sends them
+//! [`StopSources`] collects what the settings name; `run` turns it into [`Watched`]. The first
+//! event of any source begins the stop. A later one, unless it comes at once, means that its sender
 //! will not wait any longer.
 
 use std::fmt;
@@ -159,8 +159,8 @@ impl ShutdownHandle {
     /// Stops the server, as a signal would. A second call does nothing.
     ///
     /// [`Server::run`](crate::http::Server::run) goes through all steps of the
-    /// [stop](crate::http::Server#stopping). Without it the stop begins at once: idle connections of
-    /// [`serve_connection`](crate::http::Server::serve_connection) close, and
+    /// [stop](crate::http::Server#stopping). Without it the stop begins at once: idle connections
+    /// of [`serve_connection`](crate::http::Server::serve_connection) close, and
     /// [`Server::drain`](crate::http::Server::drain) does the rest.
     pub fn shutdown(&self) {
         if self.shared.running.get() {

@@ -1,8 +1,8 @@
 //! The header of the PROXY protocol, versions 1 and 2, which a proxy sends before the client's
 //! bytes: <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>.
 //!
-//! Version 1 is a line of text, version 2 a binary block. Everything that is not exactly one of them
-//! is an error: the receiver must not guess.
+//! Version 1 is a line of text, version 2 a binary block. Everything that is not exactly one of
+//! them is an error: the receiver must not guess.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -30,8 +30,8 @@ pub(crate) enum Source {
     Unknown,
 }
 
-/// Parses the header at the beginning of `bytes`. Returns its length and the source; `None` if it is
-/// incomplete.
+/// Parses the header at the beginning of `bytes`. Returns its length and the source; `None` if it
+/// is incomplete.
 ///
 /// # Errors
 ///
