@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 
-use super::buffer::{GrownBuffers, Input, OutputBuffer};
+use super::buffer::{Input, OutputBuffer, SpareBuffers};
 use super::incoming::IncomingBody;
 use super::limits::Limits;
 use super::timer::RateLimit;
@@ -93,12 +93,12 @@ impl Drop for Active {
     }
 }
 
-/// The `Active`s and grown input buffers that no connection needs now.
+/// The `Active`s and input buffers that no connection needs now.
 #[derive(Default)]
 pub(super) struct Spare {
     #[allow(clippy::vec_box, reason = "the boxes themselves go from one connection to the next")]
     buffers: RefCell<Vec<Box<Active>>>,
-    pub(super) grown: GrownBuffers,
+    pub(super) input: SpareBuffers,
 }
 
 impl Spare {
@@ -115,6 +115,6 @@ impl Spare {
 
     pub(super) fn clear(&self) {
         drop(self.buffers.take());
-        self.grown.clear();
+        self.input.clear();
     }
 }

@@ -52,33 +52,53 @@ fn poll_budget(cx: &Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Input buffers that grew for a body, kept for the next one: so they are zeroed once, not per
-/// body.
+/// Empty input buffers, for connections that read. One that grew for a body is kept for the next
+/// body: so it is zeroed once, not per body.
 #[derive(Default)]
-pub(super) struct GrownBuffers(RefCell<Vec<Vec<u8>>>);
+pub(super) struct SpareBuffers {
+    small: RefCell<Vec<Vec<u8>>>,
+    /// Sorted by length.
+    grown: RefCell<Vec<Vec<u8>>>,
+}
 
-impl GrownBuffers {
-    /// The number of buffers kept, at most 1 MiB in all. They are sorted by length.
-    const COUNT: usize = 8;
+impl SpareBuffers {
+    /// The number of small buffers kept: half a MiB in all.
+    const SMALL_COUNT: usize = 64;
+    /// The number of grown buffers kept, at most 1 MiB in all.
+    const GROWN_COUNT: usize = 8;
 
-    /// Takes the largest one, if it has at least `least` bytes.
-    fn take(&self, least: usize) -> Option<Vec<u8>> {
-        let mut kept = self.0.borrow_mut();
+    fn take_small(&self) -> Vec<u8> {
+        let kept = self.small.borrow_mut().pop();
+        kept.unwrap_or_else(|| vec![0; SMALL])
+    }
+
+    /// Takes the largest grown one, if it has at least `least` bytes.
+    fn take_grown(&self, least: usize) -> Option<Vec<u8>> {
+        let mut kept = self.grown.borrow_mut();
         let is_of_use = kept.last().is_some_and(|largest| largest.len() >= least);
         if is_of_use { kept.pop() } else { None }
     }
 
     fn keep(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.borrow_mut();
+        if buffer.len() > SMALL {
+            self.keep_grown(buffer);
+        } else if !buffer.is_empty() && self.small.borrow().len() < Self::SMALL_COUNT {
+            self.small.borrow_mut().push(buffer);
+        }
+    }
+
+    fn keep_grown(&self, buffer: Vec<u8>) {
+        let mut kept = self.grown.borrow_mut();
         let place = kept.partition_point(|smaller| smaller.len() < buffer.len());
         kept.insert(place, buffer);
-        if kept.len() > Self::COUNT {
+        if kept.len() > Self::GROWN_COUNT {
             kept.remove(0);
         }
     }
 
     pub(super) fn clear(&self) {
-        self.0.take();
+        self.small.take();
+        self.grown.take();
     }
 }
 
@@ -111,9 +131,16 @@ impl Input {
     }
 
     /// Releases a buffer that grew.
-    pub(super) fn shrink(&mut self, grown: &GrownBuffers) {
-        if self.is_empty() && self.buffer.len() > SMALL {
-            grown.keep(std::mem::take(&mut self.buffer));
+    pub(super) fn shrink(&mut self, spare: &SpareBuffers) {
+        if self.buffer.len() > SMALL {
+            self.release(spare);
+        }
+    }
+
+    /// Releases the buffer, whatever its size, if it is empty.
+    pub(super) fn release(&mut self, spare: &SpareBuffers) {
+        if self.is_empty() {
+            spare.keep(std::mem::take(&mut self.buffer));
         }
     }
 
@@ -121,19 +148,20 @@ impl Input {
     pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
+        spare: &SpareBuffers,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         ready!(poll_budget(cx));
-        self.make_room();
+        self.make_room(spare);
         let count = ready!(Pin::new(io).poll_read(cx, &mut self.buffer[self.end..]))?;
         spend_bytes(count);
         self.end += count;
         Poll::Ready(Ok(count))
     }
 
-    fn make_room(&mut self) {
+    fn make_room(&mut self, spare: &SpareBuffers) {
         if self.buffer.is_empty() {
-            self.buffer = vec![0; SMALL];
+            self.buffer = spare.take_small();
         }
         if self.end < self.buffer.len() {
             return;
@@ -147,10 +175,10 @@ impl Input {
     }
 
     /// Doubles the empty buffer up to `LARGE`, so that the next read is larger.
-    pub(super) fn grow_for_body(&mut self, grown: &GrownBuffers) {
+    pub(super) fn grow_for_body(&mut self, spare: &SpareBuffers) {
         if self.is_empty() && self.buffer.len() < LARGE {
             let double = self.buffer.len().max(SMALL) * 2;
-            self.buffer = grown.take(double).unwrap_or_else(|| vec![0; double]);
+            self.buffer = spare.take_grown(double).unwrap_or_else(|| vec![0; double]);
         }
     }
 

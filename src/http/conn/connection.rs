@@ -118,7 +118,7 @@ impl<IO> Connection<IO> {
     /// Returns the buffers to the spare ones if they are empty.
     fn release_buffers(&mut self) {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
-            active.input.shrink(&self.shared.places.spare.grown);
+            active.input.shrink(&self.shared.places.spare.input);
             active.output.reset();
             self.shared.places.spare.give_back(active);
         }
@@ -261,7 +261,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     fn poll_fill_head(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
-        match self.active.input.poll_fill(&mut self.io, cx) {
+        match self.active.input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| ConnectionEnd::Broken)),
             // Checked only with budget, without which the read says nothing: a request that has
             // arrived is answered. One that is still incomplete may take long: it is not begun.
@@ -422,14 +422,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             if body.cell.wanted(cx) == Demand::Nothing {
                 return Poll::Pending;
             }
-            if body.decode(input, &self.shared.places.spare.grown, cx) {
+            if body.decode(input, &self.shared.places.spare.input, cx) {
                 return Poll::Ready(());
             }
             if std::mem::take(&mut body.expects_continue) && input.is_empty() {
                 output.append(|buffer| buffer.extend_from_slice(CONTINUE));
             }
             let _ = output.poll_flush(&mut self.io, cx);
-            let filled = ready!(input.poll_fill(&mut self.io, cx));
+            let filled = ready!(input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx));
             match filled {
                 Ok(0) | Err(_) => {
                     body.fail(BodyError::Disconnected, cx);
@@ -688,7 +688,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionEnd>> {
-        match self.active.input.poll_fill(&mut self.io, cx) {
+        match self.active.input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(ConnectionEnd::Broken)),
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
             Poll::Pending if has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(ConnectionEnd::Linger)),
@@ -734,7 +734,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.timer.expired(cx) {
             return Poll::Ready(false);
         }
-        let read = ready!(self.active.input.poll_fill(&mut self.io, cx));
+        let read = ready!(self.active.input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx));
         Poll::Ready(read.is_ok_and(|count| count > 0))
     }
 }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::task::Context;
 
-use super::buffer::{GrownBuffers, Input};
+use super::buffer::{Input, SpareBuffers};
 use super::timer::RateLimit;
 use crate::http::app::body::{BodyCell, BodyError, Demand};
 use crate::http::wire::chunked::Decoder;
@@ -38,7 +38,7 @@ impl Drop for IncomingBody {
 impl IncomingBody {
     /// Moves body bytes from the input to the handler. Returns whether the handler got what it
     /// asked for, or the end.
-    pub(super) fn decode(&mut self, input: &mut Input, grown: &GrownBuffers, cx: &Context<'_>) -> bool {
+    pub(super) fn decode(&mut self, input: &mut Input, spare: &SpareBuffers, cx: &Context<'_>) -> bool {
         let grow = input.is_full();
         let mut handed = false;
         while !self.ended {
@@ -49,7 +49,7 @@ impl IncomingBody {
             }
         }
         if grow {
-            input.grow_for_body(grown);
+            input.grow_for_body(spare);
         }
         if self.ended || handed {
             self.cell.wake_reader(cx);
