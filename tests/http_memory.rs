@@ -1,4 +1,5 @@
-//! What an idle connection holds. A binary of its own: it counts with the process's allocator.
+//! What connections hold that are idle, or that wait for a stream. A binary of its own: it counts
+//! with the process's allocator.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -7,7 +8,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use postlude::http::{Router, Server};
+use futures::StreamExt;
+use postlude::http::{Event, Router, Server, sse};
 use postlude::{spawn, spawn_blocking, time};
 
 thread_local! {
@@ -56,14 +58,14 @@ static ALLOCATOR: Counting = Counting;
 /// that double are full.
 const CONNECTIONS: usize = 255;
 
-/// Clients that have had one answer each.
-fn open(address: SocketAddr, count: usize) -> Vec<TcpStream> {
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: {}\r\n\r\n", "x".repeat(500));
+/// Clients that have had one answer each, or its first event.
+fn open(address: SocketAddr, count: usize, path: &'static str) -> Vec<TcpStream> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: {}\r\n\r\n", "x".repeat(500));
     let client = || {
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(request.as_bytes()).unwrap();
         let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
-        while !answer.ends_with(b"hello") {
+        while !answer.windows(5).any(|part| part == b"hello") {
             let count = client.read(&mut buffer).unwrap();
             answer.extend_from_slice(&buffer[..count]);
         }
@@ -79,16 +81,16 @@ fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed()
         let address = server.local_addr().unwrap();
         let running = spawn(server.run());
         let settle = || time::sleep(Duration::from_millis(100));
-        let first = spawn_blocking(move || open(address, 1)).await.unwrap();
+        let first = spawn_blocking(move || open(address, 1, "/")).await.unwrap();
         settle().await;
         let before = LIVE.get();
-        let clients = spawn_blocking(move || open(address, CONNECTIONS)).await.unwrap();
+        let clients = spawn_blocking(move || open(address, CONNECTIONS, "/")).await.unwrap();
         settle().await;
         let each = (LIVE.get() - before) / CONNECTIONS as isize;
         drop(clients);
         settle().await;
         let left = (LIVE.get() - before) / CONNECTIONS as isize;
-        let again = spawn_blocking(move || open(address, CONNECTIONS)).await.unwrap();
+        let again = spawn_blocking(move || open(address, CONNECTIONS, "/")).await.unwrap();
         drop(again);
         settle().await;
         let later = (LIVE.get() - before) / CONNECTIONS as isize;
@@ -99,6 +101,28 @@ fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed()
         // Tables of the loop keep their size; the server's list of connections does not, though one
         // is still open.
         assert!(left <= 450 && later <= left, "{left} bytes per closed connection, then {later}");
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_connection_that_waits_for_events_holds_no_input_buffer() {
+    postlude::run(async {
+        let events = || futures::stream::iter([Event::data("hello")]).chain(futures::stream::pending());
+        let server = Server::bind("127.0.0.1:0", Router::new().get("/", async move || sse(events()))).unwrap();
+        let address = server.local_addr().unwrap();
+        let running = spawn(server.run());
+        let settle = || time::sleep(Duration::from_millis(100));
+        let first = spawn_blocking(move || open(address, 1, "/")).await.unwrap();
+        settle().await;
+        let before = LIVE.get();
+        let clients = spawn_blocking(move || open(address, CONNECTIONS, "/")).await.unwrap();
+        settle().await;
+        let each = (LIVE.get() - before) / CONNECTIONS as isize;
+        drop((first, clients));
+        running.abort();
+        eprintln!("{each} bytes per connection that waits for events");
+        assert!(each <= 4 * 1024, "{each} bytes per connection that waits for events");
     })
     .unwrap();
 }

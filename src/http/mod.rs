@@ -41,6 +41,7 @@ mod wire;
 pub use crate::deferred::AddError;
 pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use app::body::{Body, BodyError};
+pub use app::client::ClientGone;
 pub use app::delivery::Delivery;
 pub use app::endpoint::Endpoint;
 pub use app::error::{Error, Result};

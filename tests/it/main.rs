@@ -24,6 +24,8 @@ mod fairness;
 mod files;
 #[cfg(feature = "http")]
 mod generate;
+#[cfg(feature = "http")]
+mod hangups;
 mod hooks;
 #[cfg(feature = "http")]
 mod http;

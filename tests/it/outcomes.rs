@@ -148,7 +148,8 @@ fn router(root: &std::path::Path) -> Router {
         .get("/big", big)
         .get("/204", async |_: Four| StatusCode::NO_CONTENT)
         .get("/304", async |_: Four| StatusCode::NOT_MODIFIED)
-        .get("/stream", async |_: Four| slow(&["one", "two"], 5 * SECOND))
+        .get("/stream", async |_: Four| slow(&["one", "two"], SECOND / 2))
+        .get("/silent", async |_: Four| slow(&["one", "two"], 5 * SECOND))
         .get("/broken", async |_: Four| {
             let pieces = [Ok(b"one".to_vec()), Err(std::io::Error::other("no more"))];
             Response::stream(futures::stream::iter(pieces))
@@ -213,6 +214,7 @@ fn the_table_of_guarantees_says_what_happens() {
         ("426: an upgrade that the client did not ask for", Client::Reads("/upgrade")),
         ("a stream to its last chunk", Client::Reads("/stream")),
         ("a stream that gives an error", Client::Reads("/broken")),
+        ("the client ends its sending, and a stream stays silent", Client::Reads("/silent")),
         ("the client leaves a stream", Client::LeavesAfter("/stream", "one\r\n")),
     ];
     let mut rows = Vec::new();

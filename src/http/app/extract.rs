@@ -41,7 +41,7 @@ use crate::http::background::BackgroundTasks;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a request",
-    note = "a handler's parameters are extractors: `Path`, `Query`, `Json`, `Form`, `State`, `Extension`, `PeerAddr`, `BackgroundTasks`, `Body`, `String`, `Vec<u8>`, `Method`, `Request`, or your own `FromRequest`"
+    note = "a handler's parameters are extractors: `Path`, `Query`, `Json`, `Form`, `State`, `Extension`, `PeerAddr`, `ClientGone`, `BackgroundTasks`, `Body`, `String`, `Vec<u8>`, `Method`, `Request`, or your own `FromRequest`"
 )]
 pub trait FromRequest: Sized {
     /// The answer if the request has no valid value.

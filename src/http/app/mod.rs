@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! | --- | --- |
-//! | `body`, `request`, `response`, `upgraded`, `delivery` | a handler's input and output |
+//! | `body`, `request`, `response`, `upgraded`, `delivery`, `client` | a handler's input and output |
 //! | `extensions`, `settings` | values by type; the settings of routes and handlers |
 //! | `path`, `extract`, `rejection`, `error` | extractors, and the responses to errors |
 //! | `call`, `middleware`, `endpoint`, `handler` | handlers, the layers around them, and their settings |
@@ -18,6 +18,7 @@
 
 pub(super) mod body;
 pub(super) mod call;
+pub(super) mod client;
 mod conditional;
 pub(super) mod delivery;
 pub(super) mod endpoint;

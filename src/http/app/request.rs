@@ -13,6 +13,7 @@ use std::rc::Rc;
 use http::{Method, StatusCode};
 
 use super::body::Body;
+use super::client::ClientWatch;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
 use super::peer::Peer;
@@ -44,6 +45,8 @@ pub(crate) struct RequestRecord {
     pub(crate) failed: Cell<Option<StatusCode>>,
     /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,
+    /// Whether the client still waits for the answer.
+    pub(crate) client: ClientWatch,
     pub(crate) server: Rc<ServerParts>,
 }
 
@@ -61,6 +64,7 @@ impl RequestRecord {
             watchers: RefCell::default(),
             failed: Cell::new(None),
             answered: Cell::new(false),
+            client: ClientWatch::default(),
             server,
         }
     }
@@ -74,6 +78,7 @@ impl RequestRecord {
         self.tasks = OnceCell::new();
         self.failed.set(None);
         self.answered.set(false);
+        self.client.clear();
     }
 
     /// Takes the delivery callbacks and accepts no more.

@@ -30,6 +30,9 @@ pub(crate) enum ResponseBody {
     /// The text of an error. The client's `Accept` decides its form.
     Problem(String),
     Stream(Pieces),
+    /// A stream of server-sent events. The connection may send a comment between two pieces, and
+    /// ends the stream when the server stops.
+    Events(Pieces),
     /// A stream, and the length of the body.
     Sized(u64, Pieces),
     /// No body: the socket is handed to this function.
@@ -45,7 +48,7 @@ impl ResponseBody {
     }
 
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Sized(..))
+        matches!(self, Self::Stream(_) | Self::Events(_) | Self::Sized(..))
     }
 
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
@@ -54,7 +57,7 @@ impl ResponseBody {
             Self::Static(bytes) => Some(bytes),
             Self::Bytes(bytes) => Some(bytes),
             Self::Problem(text) => Some(text.as_bytes()),
-            Self::Stream(_) | Self::Sized(..) | Self::Upgrade(_) => None,
+            Self::Stream(_) | Self::Events(_) | Self::Sized(..) | Self::Upgrade(_) => None,
         }
     }
 }
@@ -77,8 +80,6 @@ pub struct Response {
     pub(crate) tasks: Vec<NewJob>,
     /// Whether the handler failed. A layer passes it on with the response.
     pub(crate) failed: bool,
-    /// Whether its stream ends when the server stops.
-    pub(crate) ends_at_stop: bool,
 }
 
 impl Response {
@@ -94,14 +95,7 @@ impl Response {
     }
 
     pub(crate) fn of(status: StatusCode) -> Self {
-        Self {
-            status,
-            fields: Vec::new(),
-            payload: ResponseBody::Empty,
-            tasks: Vec::new(),
-            failed: false,
-            ends_at_stop: false,
-        }
+        Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false }
     }
 
     /// Creates a 202 for work that a background task does: its `Location` is `path` with `{id}`
@@ -134,9 +128,10 @@ impl Response {
     /// part. An HTTP/1.0 client cannot notice it: if the length is known, use
     /// [`stream_sized`](Self::stream_sized).
     ///
-    /// The stream is dropped when a piece cannot be written, or not in time. While the stream is
-    /// silent, a client that goes away may be unnoticed: a stream that is silent for long should
-    /// send something now and then, as [`sse`](crate::http::sse()) does.
+    /// The stream is dropped as soon as the client has reset the connection, or when a piece cannot
+    /// be written in time. A client that has ended its sending gets the pieces that the stream has;
+    /// once the stream has been silent for [`Limits::half_close`](crate::http::Limits::half_close),
+    /// it is dropped and the connection broken off.
     #[must_use]
     pub fn stream(stream: impl Stream<Item = io::Result<Vec<u8>>> + 'static) -> Self {
         Self { payload: ResponseBody::Stream(Box::pin(stream)), ..Self::of(StatusCode::OK) }

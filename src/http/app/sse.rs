@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use http::StatusCode;
 use pin_project_lite::pin_project;
 
-use super::response::Response;
+use super::response::{Response, ResponseBody};
 use crate::time::{Sleep, now, sleep};
 
 /// An event or a comment for [`sse`].
@@ -86,6 +87,9 @@ impl fmt::Display for Event {
     }
 }
 
+/// The shortest comment.
+pub(crate) const COMMENT: &[u8] = b":\n\n";
+
 pin_project! {
     struct Events<S> {
         #[pin]
@@ -114,14 +118,19 @@ impl<S: Stream<Item = Event>> Stream for Events<S> {
         if let Some(deadline) = now().checked_add(*this.every) {
             quiet.reset(deadline);
         }
-        Poll::Ready(Some(Ok(b":\n\n".to_vec())))
+        Poll::Ready(Some(Ok(COMMENT.to_vec())))
     }
 }
 
-/// Answers with the events of a stream, and with a comment after every 15 s without an event: so
-/// proxies keep the connection, and a client that left is noticed.
+/// Answers with the events of a stream, and with a comment after every 15 s without an event, so
+/// that proxies keep the connection.
 ///
-/// If the client is gone, the stream is dropped as soon as an event or a comment cannot be written.
+/// The stream is dropped when the client has gone. A client that has ended its sending is sent a
+/// comment at once, and more at growing intervals during
+/// [`Limits::half_close`](crate::http::Limits::half_close). If it has closed its socket, its
+/// system answers the first with a reset, and the stream is dropped; if it still reads, the stream
+/// goes on.
+///
 /// When the server stops, the stream is dropped at once and the response ends, so that the
 /// browser's `EventSource` reconnects, to the server's successor.
 ///
@@ -137,9 +146,8 @@ pub fn sse(events: impl Stream<Item = Event> + 'static) -> Response {
 /// Does as [`sse`], with another time between comments.
 #[must_use]
 pub fn sse_with(events: impl Stream<Item = Event> + 'static, keep_alive: Duration) -> Response {
-    let mut response = Response::stream(Events { stream: events, every: keep_alive, quiet: None })
+    let events = Events { stream: events, every: keep_alive, quiet: None };
+    Response { payload: ResponseBody::Events(Box::pin(events)), ..Response::of(StatusCode::OK) }
         .with_field("content-type", "text/event-stream")
-        .with_field("cache-control", "no-cache");
-    response.ends_at_stop = true;
-    response
+        .with_field("cache-control", "no-cache")
 }

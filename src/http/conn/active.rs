@@ -11,12 +11,17 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::buffer::{Input, OutputBuffer, SpareBuffers};
+use super::hangup::HalfClose;
 use super::incoming::IncomingBody;
 use super::limits::Limits;
 use super::timer::RateLimit;
+use crate::deferred::AddError;
+use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
+use crate::http::app::client::ClientEnd;
 use crate::http::app::delivery::Watch;
 use crate::http::app::peer::Peer;
 use crate::http::app::request::RequestRecord;
+use crate::http::app::response::{IntoResponse, Response};
 use crate::http::app::settings::ServerParts;
 use crate::http::app::upgraded::OnUpgrade;
 use crate::http::background::Trigger;
@@ -37,6 +42,9 @@ pub(super) struct Active {
     pub(super) calling: bool,
     /// Gets the socket after the current answer.
     pub(super) on_upgrade: Option<OnUpgrade>,
+    pub(super) half_close: HalfClose,
+    /// The handler that still runs although the client has gone.
+    pub(super) orphan: Option<AnswerFuture>,
 }
 
 impl Active {
@@ -50,12 +58,44 @@ impl Active {
             body: None,
             calling: false,
             on_upgrade: None,
+            half_close: HalfClose::default(),
+            orphan: None,
         }
+    }
+
+    /// Reports a handler's panic, and creates its answer.
+    pub(super) fn answer_panic(&self, text: &str) -> Answer {
+        tell_of_panic(text, &self.record);
+        self.record.failed.set(Some(StatusCode::INTERNAL_SERVER_ERROR));
+        Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
+    }
+
+    /// Adds the response's tasks to the request's list. If they do not fit, the error becomes the
+    /// answer.
+    pub(super) fn gather_tasks(&self, answer: &mut Answer) {
+        if answer.response.tasks.is_empty() {
+            return;
+        }
+        let added: Result<(), AddError> = self.record.tasks().extend(std::mem::take(&mut answer.response.tasks));
+        if let Err(full) = added {
+            *answer = Answer::failed(full.into_response());
+        }
+    }
+
+    /// The handler has answered: creates the trigger of its tasks, as [`trigger`](Self::trigger).
+    pub(super) fn settle(&mut self, failed: Option<StatusCode>) -> Option<Trigger> {
+        self.calling = false;
+        if Rc::strong_count(&self.record) > 1 {
+            // The request is still held, and its list may be asked for after the answer. It must be
+            // triggered, too, so that it closes.
+            self.record.tasks();
+        }
+        self.trigger(failed)
     }
 
     /// Creates the trigger of the request's tasks, if it has any. `failed` is the status if there
     /// is no handler's answer but an error.
-    pub(super) fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
+    fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
         let failed = self.record.failed.get().or(failed);
         self.record.tasks.get().map(|tasks| Trigger::new(tasks, failed))
     }
@@ -86,6 +126,7 @@ impl DerefMut for Held {
 
 impl Drop for Active {
     fn drop(&mut self) {
+        self.record.client.end(ClientEnd::Gone);
         if self.calling {
             drop(self.trigger(None));
             drop(Watch::new(self.record.take_watchers(), None, 0));

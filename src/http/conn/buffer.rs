@@ -174,6 +174,11 @@ impl Input {
         }
     }
 
+    /// Returns whether more bytes fit without a larger buffer.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_empty() || self.bytes().len() < self.buffer.len()
+    }
+
     /// Doubles the empty buffer up to `LARGE`, so that the next read is larger.
     pub(super) fn grow_for_body(&mut self, spare: &SpareBuffers) {
         if self.is_empty() && self.buffer.len() < LARGE {

@@ -9,7 +9,8 @@
 //!
 //! 1. `read_head`: parse the input, and read more until the head is complete. Without any byte the
 //!    connection is idle; from the first byte on the head's deadline applies.
-//! 2. `call`: route, and run the handler. `drive` polls it, feeds it body bytes, and flushes.
+//! 2. `call`: route, and run the handler. `drive` polls it, feeds it body bytes, flushes, and
+//!    listens for the client's end (`hangup`).
 //! 3. `begin_answer`, `finish_answer`: write the head and the body, or drive the stream. Leave the
 //!    mark that starts the background tasks.
 //! 4. `finish_body`: throw away the rest of a body that the handler did not read, if it is small.
@@ -21,7 +22,8 @@
 //!
 //! # Invariants
 //!
-//! - A client that hangs up ends only the writing: the handler runs to its end, and its tasks run.
+//! - A client that resets ends the connection and its response's stream at once, but not the
+//!   handler: this runs to its end, and its tasks run.
 //! - Handlers and tasks do not see a failed write: the output throws away the bytes after it.
 //! - The connection may close while the client is still sending. Then it half-closes and reads for
 //!   a while, or the client's kernel would throw the answer away (RFC 9112 section 9.6).
@@ -39,14 +41,15 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::active::{Active, Held};
 use super::closing::Leftover;
+use super::hangup::{self, HalfClose, Silence};
 use super::incoming::{DRAINED, IncomingBody};
 use super::places::ConnectionPlace;
 use super::shared::ServerState;
 use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
 use super::upgrade;
-use crate::deferred::AddError;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
-use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, poll_caught, tell_of_panic};
+use crate::http::app::call::{Answer, AnswerFuture, poll_caught};
+use crate::http::app::client::ClientEnd;
 use crate::http::app::delivery::Watch;
 use crate::http::app::peer::Peer;
 use crate::http::app::problem;
@@ -78,6 +81,8 @@ enum ConnectionEnd {
     Linger,
     /// Nothing more can be written.
     Broken,
+    /// Nothing more can be written, but the handler still runs.
+    Gone,
     /// Go on with another protocol.
     Upgrade,
 }
@@ -120,6 +125,7 @@ impl<IO> Connection<IO> {
         if let Some(mut active) = self.active.0.take_if(|active| active.is_unused()) {
             active.input.shrink(&self.shared.places.spare.input);
             active.output.reset();
+            active.half_close = HalfClose::default();
             self.shared.places.spare.give_back(active);
         }
     }
@@ -161,6 +167,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             match end {
                 ConnectionEnd::Idle => close(Leftover::new(connection.io, connection.place), &connection.shared).await,
                 ConnectionEnd::Broken => {}
+                ConnectionEnd::Gone => hangup::outlive(connection.io, connection.active, connection.place).await,
                 ConnectionEnd::Upgrade => connection.hand_over().await,
                 ConnectionEnd::Close | ConnectionEnd::Linger => connection.close(end == ConnectionEnd::Linger).await,
             }
@@ -174,7 +181,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.shared.queue.is_loaded() {
             self.wait_for_room().await;
         }
-        let mut begun = self.call().await;
+        let mut begun = self.call().await?;
         self.finish_answer(&mut begun).await?;
         self.finish_body().await?;
         // Bounds the memory for a client that pipelines without reading.
@@ -284,19 +291,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     // 2. The handler.
 
-    async fn call(&mut self) -> PendingAnswer {
+    async fn call(&mut self) -> Result<PendingAnswer, ConnectionEnd> {
         let handler = match self.route() {
             Ok(handler) => handler,
-            Err(begun) => return begun,
+            Err(begun) => return Ok(begun),
         };
         let mut running = Some(handler);
-        let caught = self.drive(move |cx| poll_caught(&mut running, cx), || None).await;
-        let answer = caught.unwrap_or_else(|text| {
-            tell_of_panic(&text, &self.active.record);
-            self.active.record.failed.set(Some(StatusCode::INTERNAL_SERVER_ERROR));
-            Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
-        });
-        self.begin_answer(answer)
+        self.active.half_close.silence = Silence::Unlimited;
+        let Some(outcome) = self.drive(|cx| poll_caught(&mut running, cx)).await else {
+            self.active.orphan = running;
+            return Err(ConnectionEnd::Gone);
+        };
+        let answer = outcome.unwrap_or_else(|text| self.active.answer_panic(&text));
+        Ok(self.begin_answer(answer))
     }
 
     /// Returns the handler's future, or the answer if no handler is needed.
@@ -346,26 +353,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     /// Polls the handler's future or stream until it is ready. Whenever it waits, feeds it body
-    /// bytes and flushes. Once nothing more can be written, an output of `broken` ends the wait.
-    async fn drive<T>(
-        &mut self,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-        broken: impl Fn() -> Option<T>,
-    ) -> T {
+    /// bytes, flushes, and listens. Returns `None` if nothing more can be written, or a half-closed
+    /// client has heard nothing for too long.
+    async fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
         self.timer.clear();
+        self.active.half_close.until = None;
         poll_fn(|cx| {
             loop {
                 self.attend(true);
                 let polled = poll(cx);
                 self.attend(false);
-                if polled.is_ready() {
-                    return polled;
+                if let Poll::Ready(output) = polled {
+                    return Poll::Ready(Some(output));
                 }
                 let fed = self.feed(cx);
-                if let Some(end) = broken().filter(|_| self.active.output.is_broken()) {
-                    return Poll::Ready(end);
+                if fed == Fed::End || self.active.output.is_broken() {
+                    return Poll::Ready(None);
                 }
-                if !fed {
+                if fed == Fed::Nothing {
                     return Poll::Pending;
                 }
             }
@@ -379,21 +384,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
     }
 
-    /// Reads and writes while the handler waits. Returns whether to poll the handler again.
-    fn feed(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Reads and writes while the handler or stream waits.
+    fn feed(&mut self, cx: &mut Context<'_>) -> Fed {
         let fed = self.poll_body(cx).is_ready();
         let writing = self.active.output.poll_flush(&mut self.io, cx).is_pending();
         if fed {
             self.timer.clear();
-            return true;
+            return Fed::Body;
         }
         let reading =
             self.active.body.as_ref().is_some_and(|body| !body.ended && body.cell.wanted(cx) != Demand::Nothing);
-        let Active { output, body, .. } = &mut *self.active;
+        if !reading {
+            self.active.listen(&mut self.io, &self.shared.places.spare.input, cx);
+        }
+        let Active { output, body, half_close, .. } = &mut *self.active;
         let deadline = match body {
             Some(body) if reading => body.patience.deadline(),
             _ if writing => output.deadline(),
-            _ => None,
+            _ => half_close.deadline(),
         };
         if let Some(body) = body.as_mut().filter(|_| !reading) {
             // The handler waits for something else, which must not cost the client's time.
@@ -401,7 +409,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
         self.timer.set_at(deadline);
         if !self.timer.expired(cx) {
-            return false;
+            return Fed::Nothing;
         }
         self.timer.clear();
         if writing {
@@ -409,8 +417,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
         if let Some(body) = self.active.body.as_mut().filter(|_| reading) {
             body.fail(BodyError::TimedOut, cx);
+            return Fed::Body;
         }
-        reading
+        Fed::End
     }
 
     /// Is ready when the handler got what it asked for, or an error; pending also if it asks for
@@ -429,13 +438,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 output.append(|buffer| buffer.extend_from_slice(CONTINUE));
             }
             let _ = output.poll_flush(&mut self.io, cx);
-            let filled = ready!(input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx));
-            match filled {
-                Ok(0) | Err(_) => {
+            match ready!(input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx)) {
+                Ok(0) => {
                     body.fail(BodyError::Disconnected, cx);
+                    self.active.hear_half_close();
                     return Poll::Ready(());
                 }
                 Ok(bytes) => body.patience.earn(bytes as u64),
+                Err(_) => {
+                    output.break_off();
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -443,8 +456,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     // 3. The answer.
 
     /// Appends the head to the output, and the body unless it is a stream.
-    fn begin_answer(&mut self, answer: Answer) -> PendingAnswer {
-        let (mut response, failed) = self.gather_tasks(answer);
+    fn begin_answer(&mut self, mut answer: Answer) -> PendingAnswer {
+        self.active.gather_tasks(&mut answer);
+        let Answer { mut response, failed } = answer;
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if (switches || matches!(response.payload, ResponseBody::Upgrade(_)))
             && !upgrade::was_asked(&self.active.record, &response)
@@ -452,13 +466,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             response = upgrade::required(response);
         }
         problem::settle(&mut response, &self.active.record);
-        self.active.calling = false;
-        if Rc::strong_count(&self.active.record) > 1 {
-            // The request is still held, and its list may be asked for after the answer. It must be
-            // triggered, too, so that it closes.
-            self.active.record.tasks();
-        }
-        let trigger = self.active.trigger(failed.then_some(response.status));
+        let trigger = self.active.settle(failed.then_some(response.status));
         let bodyless = self.is("HEAD") || matches!(response.status.as_u16(), 204 | 205 | 304);
         let length = self.length_of(&response);
         let streams = !bodyless && response.payload.is_stream();
@@ -466,12 +474,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let keep = self.keeps_alive(&response, streams) && length != Length::UntilClose;
         self.write_head(&response, keep, length);
         self.begin_watch(response.status);
+        self.active.half_close.silence = Silence::of(&response.payload, self.shared.limits.half_close);
         let (stream, big) = match response.payload {
             payload if bodyless => {
                 discard(payload);
                 (None, false)
             }
-            ResponseBody::Stream(stream) if response.ends_at_stop => {
+            ResponseBody::Events(stream) => {
                 let stopping = self.shared.parts.stop.stopping();
                 (Some(Box::pin(UntilStop { stream, stopping }) as Pieces), false)
             }
@@ -488,12 +497,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Takes `begun` by reference: by value it would enlarge every idle connection's future.
     async fn finish_answer(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         if begun.stream.is_some() {
-            self.answer_stream(begun).await?;
+            let sent = self.answer_stream(begun).await;
+            discard(begun.stream.take());
+            sent?;
         }
         self.active.output.mark(begun.trigger.take());
         if begun.big {
             self.flush().await?;
         }
+        self.active.record.client.end(ClientEnd::Answered);
         if self.active.on_upgrade.is_some() {
             return Err(ConnectionEnd::Upgrade);
         }
@@ -514,20 +526,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let Active { output, record, .. } = &mut *self.active;
         if let Some(watch) = Watch::new(record.take_watchers(), Some(status), output.position()) {
             output.watch(watch);
-        }
-    }
-
-    /// Adds the response's tasks to the request's list. If they do not fit, the error is the
-    /// answer.
-    fn gather_tasks(&self, answer: Answer) -> (Response, bool) {
-        let Answer { mut response, failed } = answer;
-        if response.tasks.is_empty() {
-            return (response, failed);
-        }
-        let added: Result<(), AddError> = self.active.record.tasks().extend(std::mem::take(&mut response.tasks));
-        match added {
-            Ok(()) => (response, failed),
-            Err(full) => (full.into_response(), true),
         }
     }
 
@@ -592,24 +590,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Sends a stream's pieces, up to the known length.
     async fn answer_stream(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         while begun.length != Length::Known(0) {
-            match self.drive(|cx| poll_piece(&mut begun.stream, cx), || Some(Ok(None))).await {
-                Err(text) => {
+            match self.drive(|cx| poll_piece(&mut begun.stream, cx)).await {
+                _ if self.active.output.is_broken() => return Err(ConnectionEnd::Broken),
+                None => {
+                    let probe = self.active.half_close.probe(self.shared.limits.half_close);
+                    self.append_piece(probe.ok_or(ConnectionEnd::Broken)?, begun);
+                }
+                Some(Err(text)) => {
                     say(format_args!("a response's stream failed: {text}"));
                     let _ = self.flush().await;
                     return Err(ConnectionEnd::Broken);
                 }
-                Ok(_) if self.active.output.is_broken() => {
-                    discard(begun.stream.take());
-                    return Err(ConnectionEnd::Broken);
-                }
-                Ok(Some(piece)) => self.append_piece(piece, begun),
-                Ok(None) => break,
+                Some(Ok(Some(piece))) => self.append_piece(piece, begun),
+                Some(Ok(None)) => break,
             }
             if self.active.output.is_full() {
                 self.flush().await?;
             }
         }
-        discard(begun.stream.take());
         if let Length::Known(left @ 1..) = begun.length {
             say(format_args!("a response's stream ended {left} bytes before its length"));
             let _ = self.flush().await;
@@ -752,6 +750,16 @@ fn poll_piece(stream: &mut Option<Pieces>, cx: &mut Context<'_>) -> Poll<Result<
     let ended = stream.take();
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(ended))).map_err(text_of);
     Poll::Ready(dropped.and(piece))
+}
+
+/// What a waiting handler or stream got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    Nothing,
+    /// Bytes of the request's body, or its end.
+    Body,
+    /// Nothing, and its time is over.
+    End,
 }
 
 /// An answer whose head is in the output, but perhaps not its body.

@@ -81,6 +81,20 @@ impl IncomingBody {
         self.cell.wake_reader(cx);
     }
 
+    /// Hands over the bytes that have arrived, when no more can come.
+    pub(super) fn cut(mut self, input: &mut Input) {
+        while !self.ended {
+            match self.step(input) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    self.ended = true;
+                    self.cell.end(Err(error));
+                }
+            }
+        }
+    }
+
     /// Returns whether the rest of the body is small enough to be read and thrown away.
     pub(super) fn is_little(&mut self, input: &mut Input) -> bool {
         if self.ended {

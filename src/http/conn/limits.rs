@@ -25,6 +25,7 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`body_rate`](Self::body_rate) | 1 KiB | 408 |
 /// | [`write_timeout`](Self::write_timeout) | 30 s | closed |
 /// | [`write_rate`](Self::write_rate) | 1 KiB | closed |
+/// | [`half_close`](Self::half_close) | 1 s | a silent stream ends |
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | nothing more is read |
 /// | [`idle_timeout`](Self::idle_timeout) | 60 s | closed |
 /// | [`max_requests`](Self::max_requests) | 100 000 | closed after the response |
@@ -43,7 +44,8 @@ use crate::http::wire::parse::HeadLimits;
 /// A connection that waits for a request holds at most 1 KiB (`tests/http_memory.rs`). During a
 /// request it holds, too:
 ///
-/// - the bytes read: 8 KiB, up to twice `head.head_bytes` while a head is incomplete, and up to 128
+/// - the bytes read: 8 KiB (none while it waits for a handler or a stream, and the client sends
+///   nothing), up to twice `head.head_bytes` while a head is incomplete, and up to 128
 ///   KiB while a body comes fast;
 /// - the responses that wait to be written;
 /// - the part of the body that the handler collects, at most `max_body`.
@@ -96,6 +98,14 @@ pub struct Limits {
     /// Bytes of responses that earn back a second of [`write_timeout`](Self::write_timeout): the
     /// average per second that a client must keep. With 0 any byte earns all of it back.
     pub write_rate: u32,
+    /// The time for which a [`Response::stream`](crate::http::Response::stream) may be silent after
+    /// its client has ended its sending (FIN). Then the connection closes in the middle of the
+    /// response. [`sse`](crate::http::sse()) sends comments during this time instead.
+    ///
+    /// A client that only half-closes still reads, and gets the pieces that the stream has. One
+    /// that has closed its socket looks the same until a piece is written. A response of known
+    /// length is not limited: it ends by itself.
+    pub half_close: Duration,
     /// Bytes of responses that may wait for a client before the server stops reading its requests
     /// and polling its response's stream. One more response or piece may wait, since it is already
     /// made.
@@ -106,6 +116,9 @@ pub struct Limits {
     /// client has to repeat the requests that it pipelined after it (RFC 9112 section 9.6).
     pub max_requests: u32,
     /// Open connections; 0 counts as 1. Further ones wait until one ends; the server refuses none.
+    ///
+    /// A connection whose client has gone, and whose handler still runs, counts only when there are
+    /// as many of these as this limit.
     pub max_connections: usize,
     /// Background tasks of the server that wait or run. Beyond it adding one is
     /// [`Full`](crate::http::AddError::Full).
@@ -145,6 +158,7 @@ impl Default for Limits {
             body_rate: RATE,
             write_timeout: Duration::from_secs(30),
             write_rate: RATE,
+            half_close: Duration::from_secs(1),
             max_buffer: 64 * 1024,
             idle_timeout: Duration::from_secs(60),
             max_requests: 100_000,

@@ -17,6 +17,8 @@ use crate::task::yield_now;
 #[derive(Default)]
 pub(crate) struct Places {
     connections: RefCell<Slab<OpenConnection>>,
+    /// The number of those that have lost their client, and wait only for their handler.
+    released: Cell<usize>,
     /// Set once, when the server stops.
     stopping: Cell<bool>,
     /// Set once, when the drain is over.
@@ -44,6 +46,13 @@ pub(crate) struct ConnectionPlace {
 impl ConnectionPlace {
     pub(crate) fn key(&self) -> usize {
         self.key
+    }
+
+    /// Lets another connection have the place, and keeps the entry for a handler that still runs.
+    pub(super) fn release(self) -> ReleasedPlace {
+        self.places.released.set(self.places.released.get() + 1);
+        self.places.wake_waiter();
+        ReleasedPlace(self)
     }
 
     /// Returns whether the server is stopping; if not, its stop will wake the connection.
@@ -75,10 +84,16 @@ impl Drop for ConnectionPlace {
             *places.connections.borrow_mut() = Slab::new();
             places.spare.clear();
         }
-        let waiter = places.waiter.borrow_mut().take();
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
+        places.wake_waiter();
+    }
+}
+
+pub(super) struct ReleasedPlace(ConnectionPlace);
+
+impl Drop for ReleasedPlace {
+    fn drop(&mut self) {
+        let released = &self.0.places.released;
+        released.set(released.get() - 1);
     }
 }
 
@@ -110,13 +125,21 @@ impl Places {
         idle.into_iter().for_each(Waker::wake);
     }
 
-    /// Is ready while fewer than `most` connections are open.
+    /// Is ready while fewer than `most` connections are open. Only as many again may have lost
+    /// their clients: one that sends requests and resets cannot start any number of handlers.
     pub(crate) fn poll_room(&self, most: usize, cx: &Context<'_>) -> Poll<()> {
-        if self.connections.borrow().len() < most {
+        if self.connections.borrow().len() - self.released.get().min(most) < most {
             return Poll::Ready(());
         }
         self.wait(cx);
         Poll::Pending
+    }
+
+    fn wake_waiter(&self) {
+        let waiter = self.waiter.borrow_mut().take();
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
     }
 
     /// Arranges that the end of a connection wakes the task.

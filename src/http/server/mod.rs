@@ -328,6 +328,10 @@ impl Server {
     /// Changes of the server's settings after its first connection have no effect. Dropping the
     /// future drops the connection; background tasks of its answers run on.
     ///
+    /// While a handler or a response's stream is pending, the connection reads ahead, at most one
+    /// buffer. If a read or write fails, it drops `io` at once; the future goes on until the
+    /// handler has ended.
+    ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
     /// use postlude::http::{Router, Server};
