@@ -242,6 +242,7 @@ pub(super) type EventHook = Box<dyn Fn(&Info, Option<&Fault>)>;
 pub(super) struct Settings {
     pub(super) pending: usize,
     pub(super) per_group: usize,
+    pub(super) per_share: usize,
     pub(super) keep: (usize, Duration),
     pub(super) on_event: Option<EventHook>,
     pub(super) on_fault: Option<EventHook>,
@@ -387,6 +388,10 @@ impl Books {
         self.settings.per_group
     }
 
+    pub(super) fn per_share(&self) -> usize {
+        self.settings.per_share
+    }
+
     /// Enters a job that was admitted.
     pub(super) fn enter(&self, job: NewJob, group: Option<Rc<Members>>) -> JobRef {
         let NewJob { work, mut extra, lane, condition, location } = job;
@@ -399,6 +404,9 @@ impl Books {
         self.last_id.set(id.0);
         self.pending.set(self.pending.get() + 1);
         self.lanes[lane as usize].accept();
+        if let Some(share) = group.as_ref().and_then(|group| group.share.as_ref()) {
+            share.take(1);
+        }
         let added = self.recent();
         let key = extra.as_ref().and_then(|extra| extra.key.clone());
         let is_plain = self.lanes[lane as usize].is_open() && extra.as_ref().is_none_or(|extra| extra.is_plain());
@@ -617,6 +625,9 @@ impl Books {
         }
         self.lanes[row.lane as usize].end(before, status, ran);
         let work = std::mem::replace(&mut row.work, Slot::Number(ran));
+        if let Some(share) = row.group.as_ref().and_then(|group| group.share.as_ref()) {
+            share.give_back(1);
+        }
         // A job that went well is found by its id; its group's memory is free for the next one.
         let went_well = status == Status::Done && self.settings.on_event.is_none();
         let group = if went_well { row.group.take() } else { None };

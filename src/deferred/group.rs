@@ -8,7 +8,6 @@
 //! A job may add to its group while it runs. The group closes when its last job is over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -19,6 +18,7 @@ use super::info::{AddError, Fault, JobId, Limit, Outcome, Status};
 use super::lane::{LOOP_LANE, THREADS_LANE};
 use super::queue::Permit;
 use super::run::{Runner, spawn};
+use super::share::Share;
 use super::task::{InGroup, Once, Task};
 use super::work::{SendTaskOutput, TaskOutput};
 use crate::event_loop::context;
@@ -55,6 +55,8 @@ pub(super) struct Members {
     pub(super) books: Rc<Books>,
     label: Vec<u8>,
     pub(super) number: u64,
+    /// Counts its jobs that are not over, if it was made within one.
+    pub(super) share: Option<Share>,
     /// The jobs that have not begun.
     line: RefCell<Line>,
     /// Clones of the group.
@@ -84,32 +86,57 @@ enum Gate {
 }
 
 /// First in, first out. The first has its place in here: most requests leave one job, or none.
+///
+/// (A `JobRef` for it and a `VecDeque` would take eight bytes more in each pending request.)
 struct Line {
-    /// `NONE` if it has left.
-    first: JobRef,
-    rest: VecDeque<JobRef>,
+    /// The first one's row and id, which is that of `NONE` if it has left.
+    row: u32,
+    id: JobId,
+    rest: Vec<JobRef>,
+    /// Jobs at the beginning of `rest` that have left: less than half of it.
+    left: u32,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { first: JobRef::NONE, rest: VecDeque::new() }
+        let JobRef { row, id } = JobRef::NONE;
+        Self { row, id, rest: Vec::new(), left: 0 }
     }
 }
 
 impl Line {
     fn push(&mut self, job: JobRef) {
-        if self.len() == 0 { self.first = job } else { self.rest.push_back(job) }
+        if self.is_empty() { (self.row, self.id) = (job.row, job.id) } else { self.rest.push(job) }
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<JobRef> {
-        match std::mem::replace(&mut self.first, JobRef::NONE) {
-            JobRef::NONE => self.rest.pop_front(),
-            first => Some(first),
+        let id = std::mem::replace(&mut self.id, JobRef::NONE.id);
+        if id != JobRef::NONE.id {
+            return Some(JobRef { row: self.row, id });
         }
+        if self.rest.is_empty() { None } else { self.pop_rest() }
+    }
+
+    #[inline(never)] // few lines have one
+    fn pop_rest(&mut self) -> Option<JobRef> {
+        let job = *self.rest.get(self.left as usize)?;
+        self.left += 1;
+        // So each job is moved at most twice, however long the line is.
+        if self.left as usize * 2 >= self.rest.len() {
+            self.rest.drain(..self.left as usize);
+            self.left = 0;
+        }
+        Some(job)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.id == JobRef::NONE.id && self.rest.is_empty()
     }
 
     fn len(&self) -> usize {
-        usize::from(self.first != JobRef::NONE) + self.rest.len()
+        usize::from(self.id != JobRef::NONE.id) + self.rest.len() - self.left as usize
     }
 
     fn into_jobs(mut self) -> impl Iterator<Item = JobRef> {
@@ -118,11 +145,12 @@ impl Line {
 }
 
 impl Group {
-    pub(super) fn new(books: &Rc<Books>, label: &[u8], number: u64) -> Self {
+    pub(super) fn new(books: &Rc<Books>, label: &[u8], number: u64, share: Option<Share>) -> Self {
         let members = Members {
             label: books.label(label),
             books: Rc::clone(books),
             number,
+            share,
             line: RefCell::default(),
             handles: Cell::new(1),
             gate: Cell::new(Gate::Shut),
@@ -284,7 +312,13 @@ impl Members {
         if self.line.borrow().len().saturating_add(more) > self.books.per_group() {
             return Err(AddError::Full(Limit::Group));
         }
-        self.books.admit_anywhere(more)
+        self.books.admit_anywhere(more)?;
+        match &self.share {
+            Some(share) if share.held().saturating_add(more) > self.books.per_share() => {
+                Err(AddError::Full(Limit::Share))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds a job in a place that was kept for it, also when the last of the others is over.
@@ -374,7 +408,7 @@ impl Members {
 
     /// Has the loop run the jobs that wait, if the gate is open and they are not run already.
     fn run(self: &Rc<Self>) {
-        if self.gate.get() != Gate::Open || self.runner.get() != TaskKey::NONE || self.line.borrow().len() == 0 {
+        if self.gate.get() != Gate::Open || self.runner.get() != TaskKey::NONE || self.line.borrow().is_empty() {
             return self.close_if_over();
         }
         if self.books.phase.get() == Phase::Closed || context::current().is_none() {
@@ -382,11 +416,12 @@ impl Members {
         }
         let runner = spawn(&self.books, Runner::new(Rc::clone(self)));
         // It may have been dropped at once, by a runtime that ends.
-        if self.line.borrow().len() > 0 {
+        if !self.line.borrow().is_empty() {
             self.runner.set(runner);
         }
     }
 
+    #[inline]
     pub(super) fn next(&self) -> Option<JobRef> {
         self.line.borrow_mut().pop()
     }
@@ -424,7 +459,7 @@ impl Members {
         let is_over = self.gate.get() == Gate::Open
             && self.runner.get() == TaskKey::NONE
             && self.singles.get() == 0
-            && self.line.borrow().len() == 0;
+            && self.line.borrow().is_empty();
         if is_over {
             self.gate.set(Gate::Closed);
         }
@@ -434,5 +469,32 @@ impl Members {
 impl Drop for Members {
     fn drop(&mut self) {
         self.books.keep_label(std::mem::take(&mut self.label));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    #[test]
+    fn a_line_gives_jobs_as_a_queue_does_and_keeps_no_more_than_twice_its_length() {
+        let (mut line, mut model, mut dice) = (Line::default(), VecDeque::new(), 1_u32);
+        for n in 1..100_000_u32 {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // It grows to some hundred jobs, then shrinks to none, again and again.
+            let grows = if n / 1_000 % 2 == 0 { 3 } else { 1 };
+            if dice >> 30 < grows {
+                let job = JobRef { row: n, id: JobId(u64::from(n)) };
+                line.push(job);
+                model.push_back(job);
+            } else {
+                assert_eq!(line.pop(), model.pop_front());
+            }
+            assert_eq!((line.len(), line.is_empty()), (model.len(), model.is_empty()));
+            assert!(line.rest.len() <= 2 * line.len());
+        }
+        assert!(line.into_jobs().eq(model));
     }
 }

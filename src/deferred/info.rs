@@ -416,6 +416,8 @@ pub enum Limit {
     Lane,
     /// [`QueueBuilder::per_group`](super::QueueBuilder::per_group).
     Group,
+    /// [`QueueBuilder::per_share`](super::QueueBuilder::per_share).
+    Share,
 }
 
 impl AddError {
@@ -432,6 +434,9 @@ impl fmt::Display for AddError {
             Self::Full(Limit::Queue) => f.write_str("too many background tasks are waiting; try again later"),
             Self::Full(Limit::Lane) => f.write_str("too many background tasks wait for this lane; try again later"),
             Self::Full(Limit::Group) => f.write_str("this request has too many background tasks; add fewer"),
+            Self::Full(Limit::Share) => {
+                f.write_str("this client's share of the background tasks is used up; try again when some are over")
+            }
             Self::ShuttingDown => f.write_str("the server is shutting down and takes no more background tasks"),
             Self::Closed => {
                 f.write_str("the request's background tasks have ended; add before the answer, or from one of them")

@@ -14,6 +14,7 @@
 //! | `books`, `index`, `info` | a row for each job, found by its id, and what is told of it |
 //! | `task`, `work`, `retry`, `running` | a job: its description, its work, its tries, its view of itself |
 //! | `lane`, `group`, `run` | where and when jobs run, and the tasks of the loop that run them |
+//! | `share` | how much of the queue one source of groups holds |
 //! | `voice`, `trace` | lines on stderr, and events of `tracing` |
 
 mod books;
@@ -25,6 +26,7 @@ mod queue;
 mod retry;
 mod run;
 mod running;
+mod share;
 mod task;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -44,6 +46,7 @@ pub use lane::Lane;
 pub use queue::{Periodic, Permit, Queue, QueueBuilder, QueueHandle};
 pub use retry::Retry;
 pub use running::Running;
+pub use share::Share;
 pub use task::{InGroup, InQueue, Once, Repeated, Task};
 pub use work::{RunAgain, RunBlocking, RunBlockingAgain, RunOnce, SendTaskOutput, TaskOutput};
 

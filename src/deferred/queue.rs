@@ -13,6 +13,7 @@ use super::info::{AddError, Fault, Info, JobId, Report, Stats};
 use super::lane::{Kind, LOOP, LOOP_LANE, Lane, LaneBooks, THREADS, THREADS_LANE};
 use super::retry::Retry;
 use super::run::{Single, spawn};
+use super::share::Share;
 use super::task::{InQueue, Once, Task};
 use super::work::{self, RunAgain, SendTaskOutput, TaskOutput, Work};
 use crate::event_loop::context;
@@ -55,6 +56,8 @@ pub struct Queue {
 #[must_use = "`build` makes the queue"]
 pub struct QueueBuilder {
     settings: Settings,
+    /// Unset: a part of `Settings::pending`.
+    per_share: Option<usize>,
     lanes: Vec<Lane>,
 }
 
@@ -68,6 +71,13 @@ impl QueueBuilder {
     /// Jobs of one group that may wait. 1 000 by default.
     pub fn per_group(mut self, jobs: usize) -> Self {
         self.settings.per_group = jobs;
+        self
+    }
+
+    /// Jobs of one [`Share`] that may be pending: waiting, running and reserved. Three quarters of
+    /// [`pending`](Self::pending) by default.
+    pub fn per_share(mut self, jobs: usize) -> Self {
+        self.per_share = Some(jobs);
         self
     }
 
@@ -122,8 +132,10 @@ impl QueueBuilder {
     ///
     /// With more than 256 lanes: "a queue has at most 256 lanes".
     #[must_use]
-    pub fn build(self) -> Queue {
+    pub fn build(mut self) -> Queue {
         assert!(self.lanes.len() <= 256, "a queue has at most 256 lanes");
+        let pending = self.settings.pending;
+        self.settings.per_share = self.per_share.unwrap_or(pending - pending / 4);
         let lanes = self.lanes.iter().map(LaneBooks::new).collect();
         Queue { books: Books::new(self.settings, lanes) }
     }
@@ -153,8 +165,15 @@ impl Queue {
 
     /// Configures a queue.
     pub fn builder() -> QueueBuilder {
-        let settings = Settings { pending: PENDING, per_group: PER_GROUP, keep: KEEP, on_event: None, on_fault: None };
-        QueueBuilder { settings, lanes: vec![Lane::on_loop(LOOP), Lane::on_threads(THREADS)] }
+        let settings = Settings {
+            pending: PENDING,
+            per_group: PER_GROUP,
+            per_share: 0,
+            keep: KEEP,
+            on_event: None,
+            on_fault: None,
+        };
+        QueueBuilder { settings, per_share: None, lanes: vec![Lane::on_loop(LOOP), Lane::on_threads(THREADS)] }
     }
 
     pub(super) fn books(&self) -> &Rc<Books> {
@@ -221,7 +240,14 @@ impl Queue {
     /// the number.
     #[must_use]
     pub fn group(&self, label: impl AsRef<[u8]>, number: u64) -> Group {
-        Group::new(&self.books, label.as_ref(), number)
+        Group::new(&self.books, label.as_ref(), number, None)
+    }
+
+    /// Begins a group whose jobs count in a share, beside those of its other groups: see
+    /// [`QueueBuilder::per_share`].
+    #[must_use]
+    pub fn group_within(&self, share: &Share, label: impl AsRef<[u8]>, number: u64) -> Group {
+        Group::new(&self.books, label.as_ref(), number, Some(share.clone()))
     }
 
     /// Keeps places for `n` jobs, to be added after work that must not be done in vain.
@@ -423,6 +449,9 @@ pub struct Permit {
 impl Permit {
     pub(super) fn new(books: &Rc<Books>, group: Option<Group>, n: usize) -> Self {
         books.reserved.set(books.reserved.get() + n);
+        if let Some(share) = share_of(group.as_ref()) {
+            share.take(n);
+        }
         Self { books: Rc::clone(books), group, left: n }
     }
 
@@ -430,6 +459,14 @@ impl Permit {
     #[must_use]
     pub fn left(&self) -> usize {
         self.left
+    }
+
+    fn give_back(&mut self, places: usize) {
+        self.left -= places;
+        self.books.reserved.set(self.books.reserved.get() - places);
+        if let Some(share) = share_of(self.group.as_ref()) {
+            share.give_back(places);
+        }
     }
 
     /// Adds a future in one of the places, also while the queue drains.
@@ -449,8 +486,7 @@ impl Permit {
         if self.books.phase.get() == Phase::Closed {
             return Err(AddError::ShuttingDown);
         }
-        self.left -= 1;
-        self.books.reserved.set(self.books.reserved.get() - 1);
+        self.give_back(1);
         let job = NewJob::future(future);
         Ok(match &self.group {
             Some(group) => group.members().enter_reserved(job),
@@ -461,8 +497,12 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.books.reserved.set(self.books.reserved.get() - self.left);
+        self.give_back(self.left);
     }
+}
+
+fn share_of(group: Option<&Group>) -> Option<&Share> {
+    group?.members().share.as_ref()
 }
 
 impl fmt::Debug for Permit {

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use http::StatusCode;
 
 use crate::deferred::{
-    AddError, Group, InGroup, JobId, NewJob, Once, Outcome, Permit, Queue, SendTaskOutput, Task, TaskOutput,
+    AddError, Group, InGroup, JobId, NewJob, Once, Outcome, Permit, Queue, SendTaskOutput, Share, Task, TaskOutput,
 };
 
 /// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the
@@ -48,9 +48,13 @@ pub struct BackgroundTasks {
 }
 
 impl BackgroundTasks {
-    /// The list of the request with this method and target.
-    pub(crate) fn new(queue: &Queue, line: &[u8], number: u64) -> Self {
-        Self { group: queue.group(line, number) }
+    /// The list of the request with this method and target, which counts in its client's share.
+    pub(crate) fn new(queue: &Queue, share: Option<&Share>, line: &[u8], number: u64) -> Self {
+        let group = match share {
+            Some(share) => queue.group_within(share, line, number),
+            None => queue.group(line, number),
+        };
+        Self { group }
     }
 
     /// Adds a future. Reports name it by this line of your code.

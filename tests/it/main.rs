@@ -50,6 +50,8 @@ mod order;
 mod outcomes;
 mod panic;
 mod panicking_wakers;
+#[cfg(feature = "http")]
+mod peers;
 mod property;
 mod reactor;
 mod readers;
@@ -58,6 +60,7 @@ mod replay;
 mod router;
 mod scope;
 mod scope_trees;
+mod shares;
 mod shutdown;
 #[cfg(feature = "signal")]
 mod signal;

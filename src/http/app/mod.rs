@@ -9,13 +9,14 @@
 //! | `pattern`, `route`, `router` | from a path to a handler |
 //! | `problem` | the form of error responses |
 //! | `jobs` | the status of background tasks |
-//! | `peer`, `proxies` | where a request comes from, and which proxies are believed |
+//! | `peer`, `proxies`, `accounts` | where a request comes from, which proxies are believed, and what a client holds |
 //! | `prefixed` | a connection with bytes that were read already |
 //! | `stopping` | the server's stop, for handlers and tasks |
 //! | `files`, `conditional`, `sse` | files, conditional and range requests, server-sent events |
 //!
 //! This folder knows no connections: `conn/` calls a handler and sends its response.
 
+pub(super) mod accounts;
 pub(super) mod body;
 pub(super) mod call;
 pub(super) mod client;

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use http::{Method, StatusCode};
 
+use super::accounts::Account;
 use super::body::Body;
 use super::client::ClientWatch;
 use super::delivery::{Callback, Delivery};
@@ -34,6 +35,8 @@ pub(crate) struct RequestRecord {
     pub(crate) parameters: Vec<Range<usize>>,
     /// The other end of the connection, which may be a proxy.
     pub(crate) peer: Peer,
+    /// The account of that end; unset without an address.
+    pub(crate) account: Option<Rc<Account>>,
     /// The number of the request, counted per server.
     pub(crate) number: u64,
     /// The request's list; created at its first use.
@@ -59,6 +62,7 @@ impl RequestRecord {
             endpoint: None,
             parameters: Vec::new(),
             peer,
+            account: None,
             number: 0,
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
@@ -106,8 +110,19 @@ impl RequestRecord {
     pub(crate) fn tasks(&self) -> &BackgroundTasks {
         self.tasks.get_or_init(|| {
             let line = self.head.method_and_target(&self.bytes);
-            BackgroundTasks::new(&self.server.queue, line, self.number)
+            let account = self.account();
+            let share = account.as_deref().map(|account| &account.share);
+            BackgroundTasks::new(&self.server.queue, share, line, self.number)
         })
+    }
+
+    /// Returns the client's account. It is not that of the connection's other end if a trusted
+    /// proxy is there.
+    fn account(&self) -> Option<Rc<Account>> {
+        match self.server.proxies.client(self.peer, self.head.fields(&self.bytes)) {
+            client if client == self.peer => self.account.clone(),
+            client => self.server.accounts.of(client),
+        }
     }
 }
 

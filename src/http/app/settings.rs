@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use super::accounts::Accounts;
 use super::extensions::Extensions;
 use super::proxies::TrustedProxies;
 use super::stopping::Stop;
@@ -15,6 +16,7 @@ use crate::deferred::Queue;
 pub(crate) struct ServerParts {
     /// The queue of the background tasks.
     pub(crate) queue: Queue,
+    pub(crate) accounts: Accounts,
     pub(crate) stop: Stop,
     pub(crate) proxies: TrustedProxies,
 }

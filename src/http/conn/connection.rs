@@ -47,6 +47,7 @@ use super::places::ConnectionPlace;
 use super::shared::ServerState;
 use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
 use super::upgrade;
+use crate::http::app::accounts::Account;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
 use crate::http::app::call::{Answer, AnswerFuture, poll_caught};
 use crate::http::app::client::ClientEnd;
@@ -92,6 +93,8 @@ pub(crate) struct Connection<IO> {
     shared: Rc<ServerState>,
     place: ConnectionPlace,
     peer: Peer,
+    /// The peer's account; unset without an address.
+    account: Option<Rc<Account>>,
     active: Held,
     /// Requests still allowed.
     requests_left: u32,
@@ -104,6 +107,7 @@ impl<IO> Connection<IO> {
             io,
             place,
             peer,
+            account: shared.parts.accounts.of(peer),
             active: Held::default(),
             requests_left: shared.limits.max_requests,
             timer: ConnectionTimer::default(),
@@ -116,7 +120,11 @@ impl<IO> Connection<IO> {
         let Some(active) = self.active.0.as_deref_mut() else { return };
         match Rc::get_mut(&mut active.record) {
             Some(record) => record.clear(),
-            None => active.record = Rc::new(RequestRecord::new(Rc::clone(&self.shared.parts), self.peer)),
+            None => {
+                let mut record = RequestRecord::new(Rc::clone(&self.shared.parts), self.peer);
+                record.account = self.account.clone();
+                active.record = Rc::new(record);
+            }
         }
     }
 
@@ -137,7 +145,7 @@ impl<IO> Connection<IO> {
             let lent = shared.places.spare.lend();
             let mut active = lent.unwrap_or_else(|| Box::new(Active::new(&shared.limits, &shared.parts)));
             if let Some(record) = Rc::get_mut(&mut active.record) {
-                record.peer = self.peer;
+                (record.peer, record.account) = (self.peer, self.account.clone());
             }
             self.active = Held(Some(active));
         }

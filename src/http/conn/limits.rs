@@ -32,6 +32,7 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`max_connections`](Self::max_connections) | 16 384 | further ones wait in the kernel's queue |
 /// | [`background_tasks`](Self::background_tasks) | 10 000 | 503 with `Retry-After` |
 /// | [`background_tasks_per_request`](Self::background_tasks_per_request) | 1 000 | 503 with `Retry-After` |
+/// | [`background_tasks_per_peer`](Self::background_tasks_per_peer) | 7 500 | 503 with `Retry-After` |
 /// | [`background_threads`](Self::background_threads) | 4 | jobs wait for a thread |
 /// | [`drain_limit`](Self::drain_limit) | 30 s | reported |
 ///
@@ -130,6 +131,15 @@ pub struct Limits {
     /// Background tasks of one request that wait. Beyond it adding one is
     /// [`Full`](crate::http::AddError::Full).
     pub background_tasks_per_request: usize,
+    /// Background tasks that the requests of one client address have left and that wait or run, so
+    /// that no client takes every place. Beyond it adding one is
+    /// [`Full`](crate::http::AddError::Full).
+    ///
+    /// All connections from an IPv4 address count together, and all from a /64 of IPv6. Connections
+    /// without an address have no such limit. **Behind a proxy** every client has the proxy's
+    /// address: set it to [`background_tasks`](Self::background_tasks), which turns it off, and let
+    /// the proxy limit its clients.
+    pub background_tasks_per_peer: usize,
     /// Threads for blocking background tasks; 0 counts as 1.
     pub background_threads: usize,
     /// The time that a stopping server waits for responses and background tasks before it cancels
@@ -144,6 +154,10 @@ const RATE: u32 = 1024;
 /// An idle connection costs at most 1 KiB here and some more in the kernel, a busy one up to 200
 /// KiB beside its handler. Ten thousand are no burden; a hundred thousand should be a decision.
 const CONNECTIONS: usize = 16 * 1024;
+
+/// Three quarters of all. Less than half would refuse the tasks of a proxy's clients before the
+/// server slows them down; a quarter is left for the others.
+const TASKS_PER_PEER: usize = 7_500;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -165,6 +179,7 @@ impl Default for Limits {
             max_connections: CONNECTIONS,
             background_tasks: 10_000,
             background_tasks_per_request: 1_000,
+            background_tasks_per_peer: TASKS_PER_PEER,
             background_threads: 4,
             drain_limit: Duration::from_secs(30),
         }

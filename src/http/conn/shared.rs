@@ -7,6 +7,7 @@ use super::closing::Closing;
 use super::limits::Limits;
 use super::places::Places;
 use crate::deferred::Queue;
+use crate::http::app::accounts::Accounts;
 use crate::http::app::proxies::TrustedProxies;
 use crate::http::app::router::Router;
 use crate::http::app::settings::ServerParts;
@@ -33,7 +34,12 @@ impl ServerState {
         Self {
             router,
             limits,
-            parts: Rc::new(ServerParts { queue: queue.clone(), stop: Stop::default(), proxies }),
+            parts: Rc::new(ServerParts {
+                queue: queue.clone(),
+                accounts: Accounts::default(),
+                stop: Stop::default(),
+                proxies,
+            }),
             queue,
             places: Rc::default(),
             closing: Rc::default(),

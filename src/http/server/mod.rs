@@ -313,6 +313,7 @@ impl Server {
                 let queue = Queue::builder()
                     .pending(limits.background_tasks)
                     .per_group(limits.background_tasks_per_request)
+                    .per_share(limits.background_tasks_per_peer)
                     .lane(Lane::on_threads("threads").at_once(limits.background_threads));
                 match self.hook.take() {
                     Some(hook) => queue.on_fault(hook).build(),
