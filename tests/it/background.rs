@@ -850,6 +850,120 @@ fn the_handler_s_own_outcome_decides_whatever_a_layer_makes_of_it() {
     }
 }
 
+/// A layer as it may end, given what is inside of it.
+type LayerEnd = fn(Router) -> Router;
+
+#[test]
+fn no_layer_changes_how_the_handler_has_ended() {
+    use postlude::http::middleware::{catch_panic, timeout};
+    const LIMIT: Duration = Duration::from_secs(5);
+    let ends: [(&str, &str, LayerEnd); 6] = [
+        ("returns `Err`", "418", |router| {
+            router.with(async |request: Request, next: Next| {
+                drop(next.run(request).await);
+                Err::<Response, _>(Error::new(418, "the layer's own"))
+            })
+        }),
+        ("panics", "500", |router| router.with(panics)),
+        ("panics within `catch_panic`", "500", |router| router.with(panics).with(catch_panic())),
+        ("keeps the answer until a time limit drops it", "503", |router| {
+            router.with(timeout(LIMIT)).with(async |request: Request, next: Next| {
+                let response = next.run(request).await;
+                time::sleep(2 * LIMIT).await;
+                response
+            })
+        }),
+        ("drops what is inside after a time of its own", "504", |router| {
+            router
+                .with(async |request: Request, next: Next| {
+                    let inside = time::timeout(LIMIT, next.run(request)).await;
+                    inside.map_err(|_| Error::new(504, "too slow"))
+                })
+                .with(async |request: Request, next: Next| {
+                    let response = next.run(request).await;
+                    std::future::pending::<()>().await;
+                    response
+                })
+        }),
+        ("replaces the answer", "200", |router| {
+            router.with(async |request: Request, next: Next| {
+                drop(next.run(request).await);
+                Response::new(200)
+            })
+        }),
+    ];
+    let jobs = async |tasks: &BackgroundTasks, diary: Diary| {
+        let (one, two, three) = (diary.clone(), diary.clone(), diary);
+        tasks.task("default").run(async move || one.note("default"))?;
+        tasks.task("delivered").only_delivered().run(async move || two.note("delivered"))?;
+        tasks.task("failure").on_failure().run(async move |job: Running| {
+            three.note(format!("failure: {}", job.outcome().expect("it has one")));
+        })?;
+        Ok::<_, Error>(())
+    };
+    let router = |diary: &Diary| {
+        let (one, two, three) = (diary.clone(), diary.clone(), diary.clone());
+        Router::new()
+            .get("/ok", async move |tasks: BackgroundTasks| jobs(&tasks, one.clone()).await.map(|()| "an answer"))
+            .get("/err", async move |tasks: BackgroundTasks| {
+                jobs(&tasks, two.clone()).await?;
+                Err::<&str, _>(Error::new(404, "no"))
+            })
+            .get("/slow", async move |tasks: BackgroundTasks| {
+                jobs(&tasks, three.clone()).await?;
+                time::sleep(100 * LIMIT).await;
+                Ok::<_, Error>("an answer that nobody waits for")
+            })
+    };
+    for (way, status, end) in ends {
+        for path in ["/ok", "/err", "/slow"] {
+            if path == "/slow" && !way.contains("time") {
+                continue;
+            }
+            let diary = Diary::default();
+            let answer = paused(diary.get(end(router(&diary)), path));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}, and the layer {way}: {answer}");
+            let lines: Vec<_> = diary.lines().into_iter().filter(|line| !line.starts_with('!')).collect();
+            match path {
+                "/ok" => assert_eq!(lines, ["default", "delivered"], "the layer {way}"),
+                "/err" => assert_eq!(lines, ["failure: the handler failed with 404"], "the layer {way}"),
+                _ => assert_eq!(lines, ["failure: the handler failed with 503"], "the layer {way}"),
+            }
+        }
+    }
+}
+
+async fn panics(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if response.status() != 1 { panic!("in a layer") } else { response }
+}
+
+#[test]
+fn a_connection_that_is_dropped_after_the_handler_answered_aborts_the_answer() {
+    let diary = Diary::default();
+    let notes = diary.clone();
+    let router = Router::new()
+        .get("/", async move |tasks: BackgroundTasks| {
+            let (one, two) = (notes.clone(), notes.clone());
+            tasks.task("default").run(async move |job: Running| one.note(format!("{:?}", job.outcome())))?;
+            tasks.task("failure").on_failure().run(async move || two.note("failure"))?;
+            Ok::<_, Error>("answer")
+        })
+        .with(async |request: Request, next: Next| {
+            let response = next.run(request).await;
+            std::future::pending::<()>().await;
+            response
+        });
+    paused(async {
+        let server = diary.server(router);
+        let (client, wire) = UnixStream::pair().unwrap();
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        assert!(time::timeout(Duration::from_secs(1), server.serve_connection(wire)).await.is_err());
+        time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(diary.lines(), ["Some(Aborted)"]);
+    });
+}
+
 #[test]
 fn an_extractor_that_two_parameters_share_runs_once_as_cached() {
     #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::request::{Request, RequestRecord};
+use super::request::{HandlerState, Request, RequestRecord};
 use super::response::{IntoResponse, Response};
 use crate::http::background::{say, text_of};
 
@@ -15,7 +15,7 @@ pub(crate) type Call = Rc<dyn Fn(Request) -> AnswerFuture>;
 /// The future of one call.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
 
-/// A response, and whether the handler failed.
+/// A response, and whether it stands for a failure: of the handler, or of a layer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) response: Response,
@@ -40,7 +40,8 @@ impl Answer {
                 self = Self::failed(full.into_response());
             }
         }
-        record.failed.set(self.failed.then_some(self.response.status));
+        let failed = self.failed.then_some(self.response.status);
+        record.handler.set(failed.map_or(HandlerState::Answered, HandlerState::Failed));
         self
     }
 

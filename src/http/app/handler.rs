@@ -8,12 +8,10 @@
 
 use std::rc::Rc;
 
-use http::StatusCode;
-
 use super::call::Answer;
 use super::endpoint::Endpoint;
 use super::extract::FromRequest;
-use super::request::Request;
+use super::request::{HandlerState, Request};
 use super::response::{IntoResponse, Response};
 
 /// An async function or closure that answers requests. Its parameters, at most eight, are
@@ -52,7 +50,7 @@ pub trait Handler<P>: Sized + 'static {
             let handler = Rc::clone(&handler);
             Box::pin(async move {
                 let record = Rc::clone(&request.record);
-                record.failed.set(Some(StatusCode::SERVICE_UNAVAILABLE));
+                record.handler.set(HandlerState::Running);
                 let answer = match P::take(&mut request).await {
                     Ok(parameters) => {
                         drop(request);

@@ -74,8 +74,10 @@ impl Next {
 
     /// Runs the layers inside and the handler, and returns the response.
     ///
-    /// The request remembers whether the handler failed: background tasks then do not run, whatever
-    /// the layer returns. Tasks that the response carried are on the request's list already.
+    /// The request remembers whether the handler failed: background tasks then do not run. If it
+    /// has answered, they do. Nothing that a layer does afterwards changes that: another response,
+    /// an `Err`, a time limit, a panic. Tasks that the response carried are on the request's list
+    /// already.
     ///
     /// # Cancel safety
     ///
@@ -97,7 +99,8 @@ impl fmt::Debug for Next {
 
 /// A layer that answers 503 if the handler takes longer than `limit`.
 ///
-/// The handler's future is dropped, and the background tasks added so far do not run. The time of a
+/// The handler's future is dropped, and the background tasks added so far do not run. If the
+/// handler had answered, and a layer inside this one took too long, they do. The time of a
 /// response's stream does not count.
 pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'static {
     async move |request, next| {
@@ -117,9 +120,9 @@ pub fn timeout(limit: Duration) -> impl AsyncFn(Request, Next) -> Response + 'st
 /// A layer that answers 500 if the handler panics.
 ///
 /// The panic is reported on stderr with the request line, and the background tasks added so far do
-/// not run. Without this layer the connection does the same, but the other layers do not see the
-/// answer and cannot add headers to it. A panic in a response's stream, which runs after the
-/// layers, breaks the answer off.
+/// not run, unless the handler had answered and a layer panicked. Without this layer the connection
+/// does the same, but the other layers do not see the answer and cannot add headers to it. A panic
+/// in a response's stream, which runs after the layers, breaks the answer off.
 ///
 /// ```
 /// use postlude::http::{Router, middleware};
@@ -143,7 +146,7 @@ where
         let mut running = Some(Box::pin(next.run(request)));
         poll_fn(|cx| poll_caught(&mut running, cx)).await.unwrap_or_else(|text| {
             tell_of_panic(&text, &record);
-            record.failed.set(Some(StatusCode::INTERNAL_SERVER_ERROR));
+            record.panicked();
             Answer::failed(answer(&text).into_response()).for_layers()
         })
     }

@@ -22,6 +22,18 @@ use super::settings::{EndpointSettings, RouteSettings, ServerParts};
 use crate::http::background::BackgroundTasks;
 use crate::http::wire::parse::Head;
 
+/// How far the handler of a request is. What layers do after its end changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandlerState {
+    /// Layers may still answer alone.
+    NotCalled,
+    /// If it is dropped now, it has failed.
+    Running,
+    /// With this status: by an `Err`, a rejected extractor, or a panic.
+    Failed(StatusCode),
+    Answered,
+}
+
 /// A request's head, its route, and its background tasks.
 pub(crate) struct RequestRecord {
     /// The head as sent. The connection writes it before the handler starts.
@@ -43,9 +55,7 @@ pub(crate) struct RequestRecord {
     pub(crate) tasks: OnceCell<BackgroundTasks>,
     /// The delivery callbacks. The connection takes them when the answer begins.
     watchers: RefCell<Vec<Callback>>,
-    /// The status with which the handler failed, whatever layers make of it. Set from the call of
-    /// the handler until it has answered: one that is dropped before has failed.
-    pub(crate) failed: Cell<Option<StatusCode>>,
+    pub(crate) handler: Cell<HandlerState>,
     /// Set when the answer begins: further callbacks are dropped.
     answered: Cell<bool>,
     /// Whether the client still waits for the answer.
@@ -66,7 +76,7 @@ impl RequestRecord {
             number: 0,
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
-            failed: Cell::new(None),
+            handler: Cell::new(HandlerState::NotCalled),
             answered: Cell::new(false),
             client: ClientWatch::default(),
             server,
@@ -80,7 +90,7 @@ impl RequestRecord {
         (self.route, self.endpoint) = (None, None);
         self.parameters.clear();
         self.tasks = OnceCell::new();
-        self.failed.set(None);
+        self.handler.set(HandlerState::NotCalled);
         self.answered.set(false);
         self.client.clear();
     }
@@ -89,6 +99,13 @@ impl RequestRecord {
     pub(crate) fn take_watchers(&self) -> Vec<Callback> {
         self.answered.set(true);
         self.watchers.take()
+    }
+
+    /// Notes a panic. It is that of the handler, unless the handler has ended.
+    pub(crate) fn panicked(&self) {
+        if matches!(self.handler.get(), HandlerState::NotCalled | HandlerState::Running) {
+            self.handler.set(HandlerState::Failed(StatusCode::INTERNAL_SERVER_ERROR));
+        }
     }
 
     pub(crate) fn path(&self) -> &str {

@@ -20,7 +20,7 @@ use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
 use crate::http::app::client::ClientEnd;
 use crate::http::app::delivery::Watch;
 use crate::http::app::peer::Peer;
-use crate::http::app::request::RequestRecord;
+use crate::http::app::request::{HandlerState, RequestRecord};
 use crate::http::app::response::{IntoResponse, Response};
 use crate::http::app::settings::ServerParts;
 use crate::http::app::upgraded::OnUpgrade;
@@ -66,7 +66,7 @@ impl Active {
     /// Reports a handler's panic, and creates its answer.
     pub(super) fn answer_panic(&self, text: &str) -> Answer {
         tell_of_panic(text, &self.record);
-        self.record.failed.set(Some(StatusCode::INTERNAL_SERVER_ERROR));
+        self.record.panicked();
         Answer::failed(Response::text(StatusCode::INTERNAL_SERVER_ERROR, UNANSWERED))
     }
 
@@ -93,10 +93,15 @@ impl Active {
         self.trigger(failed)
     }
 
-    /// Creates the trigger of the request's tasks, if it has any. `failed` is the status if there
-    /// is no handler's answer but an error.
+    /// Creates the trigger of the request's tasks, if it has any. `failed` is the status of the
+    /// response if that is an error: it counts if no handler was called.
     fn trigger(&self, failed: Option<StatusCode>) -> Option<Trigger> {
-        let failed = self.record.failed.get().or(failed);
+        let failed = match self.record.handler.get() {
+            HandlerState::NotCalled => failed,
+            HandlerState::Running => Some(StatusCode::SERVICE_UNAVAILABLE),
+            HandlerState::Failed(status) => Some(status),
+            HandlerState::Answered => None,
+        };
         self.record.tasks.get().map(|tasks| Trigger::new(tasks, failed))
     }
 
