@@ -52,7 +52,7 @@ async fn metrics(queue: Queue) -> Response {
 }
 
 /// The text format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
-fn render(queue: &Queue) -> String {
+pub(crate) fn render(queue: &Queue) -> String {
     let lanes = queue.stats().lanes;
     let mut out = String::new();
     figures(&mut out, "counter", "accepted_total", &lanes, |lane| lane.accepted);
@@ -80,8 +80,8 @@ fn histogram(out: &mut String, name: &str, lanes: &[LaneStats], of: impl Fn(&Lan
     let _ = writeln!(out, "# TYPE {PREFIX}_{name} histogram");
     for lane in lanes {
         let (histogram, lane) = (of(lane), lane.lane);
-        // `buckets[n]` counts what took less than 2ⁿ µs; Prometheus wants sums. From 64 µs to 18
-        // minutes.
+        // `buckets[n]` counts what took less than 2ⁿ µs; Prometheus wants all that is below. From
+        // 64 µs to 18 minutes.
         for n in (6..=30).step_by(2) {
             let below: u64 = histogram.buckets[..=n].iter().sum();
             let limit = (1_u64 << n) as f64 / 1e6;
@@ -89,6 +89,8 @@ fn histogram(out: &mut String, name: &str, lanes: &[LaneStats], of: impl Fn(&Lan
         }
         let all = histogram.count();
         let _ = writeln!(out, "{PREFIX}_{name}_bucket{{lane=\"{lane}\",le=\"+Inf\"}} {all}");
+        let sum = histogram.sum().as_secs_f64();
+        let _ = writeln!(out, "{PREFIX}_{name}_sum{{lane=\"{lane}\"}} {sum}");
         let _ = writeln!(out, "{PREFIX}_{name}_count{{lane=\"{lane}\"}} {all}");
     }
 }

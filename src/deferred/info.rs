@@ -264,14 +264,25 @@ impl fmt::Display for Info {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Histogram {
-    /// `buckets[n]` counts what took less than 2ⁿ µs and not less than the bucket before.
+    /// `buckets[n]` counts what took less than 2ⁿ µs and not less than the bucket before. The last
+    /// one also counts everything longer.
     pub buckets: [u64; 32],
+    /// How long all of them took together.
+    micros: u64,
 }
 
 impl Histogram {
     pub(super) fn note(&mut self, micros: u64) {
         let bucket = (u64::BITS - micros.leading_zeros()).min(31);
         self.buckets[bucket as usize] += 1;
+        self.micros = self.micros.saturating_add(micros);
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *count += more;
+        }
+        self.micros = self.micros.saturating_add(other.micros);
     }
 
     /// How many there were.
@@ -280,7 +291,14 @@ impl Histogram {
         self.buckets.iter().sum()
     }
 
-    /// A bound that the given share of them, such as 0.99, stayed below. `None` if there were none.
+    /// How long all of them took together.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.micros)
+    }
+
+    /// A bound that the given share of them, such as 0.99, stayed below: up to twice as long as the
+    /// longest of these, and [`Duration::MAX`] beyond 18 minutes. `None` if there were none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let wanted = ((self.count() as f64 * share.clamp(0.0, 1.0)).ceil() as u64).max(1);
@@ -289,7 +307,8 @@ impl Histogram {
             seen += count;
             seen >= wanted
         });
-        bucket.map(|bucket| Duration::from_micros(1 << bucket))
+        let last = self.buckets.len() - 1;
+        bucket.map(|bucket| if bucket == last { Duration::MAX } else { Duration::from_micros(1 << bucket) })
     }
 }
 
@@ -322,7 +341,7 @@ pub struct LaneStats {
     pub oldest: Option<Duration>,
     /// How long jobs waited before they began.
     pub wait: Histogram,
-    /// How long jobs ran.
+    /// How long jobs ran. With several tries, the last one.
     pub run: Histogram,
 }
 
@@ -349,12 +368,8 @@ impl Stats {
             total.cancelled += lane.cancelled;
             total.unfinished += lane.unfinished;
             total.oldest = total.oldest.max(lane.oldest);
-            for (sum, more) in total.wait.buckets.iter_mut().zip(lane.wait.buckets) {
-                *sum += more;
-            }
-            for (sum, more) in total.run.buckets.iter_mut().zip(lane.run.buckets) {
-                *sum += more;
-            }
+            total.wait.add(&lane.wait);
+            total.run.add(&lane.run);
         }
         total
     }

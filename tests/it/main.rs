@@ -26,6 +26,7 @@ mod files;
 mod generate;
 #[cfg(feature = "http")]
 mod hangups;
+mod histograms;
 mod hooks;
 #[cfg(feature = "http")]
 mod http;
