@@ -20,13 +20,14 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::group::Members;
+use super::id::{Ids, JobId};
 use super::index::Index;
-use super::info::{AddError, Fault, Info, JobId, LaneStats, Limit, Outcome, Report, Stats, Status};
+use super::info::{AddError, Fault, Info, LaneStats, Limit, Outcome, Report, Stats, Status};
 use super::lane::{Kind, LOOP_LANE, LaneBooks, THREADS_LANE};
 use super::retry::Retry;
 use super::running::{Running, Shared};
@@ -256,7 +257,7 @@ pub(super) struct Books {
     index: RefCell<Index>,
     /// Jobs that are over, and when they ended, oldest first.
     over: RefCell<VecDeque<(JobRef, u64)>>,
-    last_id: Cell<u64>,
+    ids: Ids,
     /// Jobs that are not over.
     pending: Cell<usize>,
     /// Places kept for permits.
@@ -310,7 +311,6 @@ const LONGEST_LABEL: usize = 128;
 
 impl Books {
     pub(super) fn new(settings: Settings, lanes: Box<[LaneBooks]>) -> Rc<Self> {
-        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let number = NEXT_QUEUE.fetch_add(1, Ordering::Relaxed);
         let books = Rc::new(Self {
             number,
@@ -319,7 +319,7 @@ impl Books {
             rows: RefCell::default(),
             index: RefCell::default(),
             over: RefCell::default(),
-            last_id: Cell::new(epoch << 32),
+            ids: Ids::new(),
             pending: Cell::new(0),
             reserved: Cell::new(0),
             ready: Cell::new(0),
@@ -400,8 +400,7 @@ impl Books {
             Some(locals) => work.with_locals(locals),
         };
         let work = trace::carry(work);
-        let id = JobId(self.last_id.get() + 1);
-        self.last_id.set(id.0);
+        let id = self.ids.next();
         self.pending.set(self.pending.get() + 1);
         self.lanes[lane as usize].accept();
         if let Some(share) = group.as_ref().and_then(|group| group.share.as_ref()) {

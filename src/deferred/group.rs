@@ -14,7 +14,8 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use super::books::{Books, Condition, JobRef, NewJob, Phase};
-use super::info::{AddError, Fault, JobId, Limit, Outcome, Status};
+use super::id::JobId;
+use super::info::{AddError, Fault, Limit, Outcome, Status};
 use super::lane::{LOOP_LANE, THREADS_LANE};
 use super::queue::Permit;
 use super::run::{Runner, spawn};

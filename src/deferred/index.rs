@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::info::JobId;
+use super::id::JobId;
 
 /// Ids on a page: large enough that a page is rarely made, small enough that one job that lives
 /// long keeps little.

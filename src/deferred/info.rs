@@ -6,62 +6,10 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::num::ParseIntError;
 use std::panic::Location;
-use std::str::FromStr;
 use std::time::Duration;
 
-/// The id of a job, unique within its queue and across restarts of the program.
-///
-/// Ids count up from the Unix time in seconds at which their queue was made, shifted left by 32
-/// bits. So a status URL from an earlier run never finds another job. They are written as decimal
-/// text, because JavaScript rounds numbers above 2⁵³. An id is no secret: ids of other jobs are
-/// easy to guess.
-///
-/// ```
-/// use postlude::deferred::JobId;
-/// let id: JobId = "7508183040000001".parse().unwrap();
-/// assert_eq!(id.to_string(), "7508183040000001");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(pub(super) u64);
-
-impl JobId {
-    /// The id as a number.
-    #[must_use]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for JobId {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        text.parse().map(Self)
-    }
-}
-
-#[cfg(feature = "http")]
-impl serde::Serialize for JobId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-#[cfg(feature = "http")]
-impl<'de> serde::Deserialize<'de> for JobId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+use super::id::JobId;
 
 /// Where a job is in its life.
 ///

@@ -11,7 +11,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `queue` | the queue, its builder, its handle for other threads, permits |
-//! | `books`, `index`, `info` | a row for each job, found by its id, and what is told of it |
+//! | `books`, `id`, `index`, `info` | a row for each job, found by its id, and what is told of it |
 //! | `task`, `work`, `retry`, `running` | a job: its description, its work, its tries, its view of itself |
 //! | `lane`, `group`, `run` | where and when jobs run, and the tasks of the loop that run them |
 //! | `share` | how much of the queue one source of groups holds |
@@ -19,6 +19,7 @@
 
 mod books;
 mod group;
+mod id;
 mod index;
 mod info;
 mod lane;
@@ -41,7 +42,8 @@ use std::panic::Location;
 
 pub use books::NewJob;
 pub use group::Group;
-pub use info::{AddError, Fault, Histogram, Info, JobId, LaneStats, Limit, Outcome, Report, Stats, Status};
+pub use id::JobId;
+pub use info::{AddError, Fault, Histogram, Info, LaneStats, Limit, Outcome, Report, Stats, Status};
 pub use lane::Lane;
 pub use queue::{Periodic, Permit, Queue, QueueBuilder, QueueHandle};
 pub use retry::Retry;

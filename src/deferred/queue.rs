@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::books::{Books, NewJob, Phase, Settings, find};
 use super::group::Group;
-use super::info::{AddError, Fault, Info, JobId, Report, Stats};
+use super::id::JobId;
+use super::info::{AddError, Fault, Info, Report, Stats};
 use super::lane::{Kind, LOOP, LOOP_LANE, Lane, LaneBooks, THREADS, THREADS_LANE};
 use super::retry::Retry;
 use super::run::{Single, spawn};

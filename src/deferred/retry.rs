@@ -5,7 +5,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::info::{Fault, JobId};
+use super::id::JobId;
+use super::info::Fault;
 
 /// How often a job is tried, and how long it waits in between.
 ///
@@ -82,7 +83,7 @@ impl Retry {
         let doubled = self.first.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
         let wait = doubled.min(self.most);
         // The count alone: a seeded run waits as long as the one before.
-        let random = spread(id.0 & u64::from(u32::MAX) | u64::from(attempt) << 32);
+        let random = spread(id.count() | u64::from(attempt) << 32);
         Some(wait.mul_f64(1.0 - self.jitter * random))
     }
 }

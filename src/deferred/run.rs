@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use super::books::{Books, JobRef, Phase, Start};
 use super::group::Members;
-use super::info::{Fault, JobId, Status};
+use super::id::JobId;
+use super::info::{Fault, Status};
 use super::lane::{Kind, LaneBooks};
 use super::work::{Make, TaskFuture, ThreadJob};
 use crate::event_loop::context;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::books;
-use super::info::{JobId, Outcome};
+use super::id::JobId;
+use super::info::Outcome;
 
 /// A job's view of itself, handed to closures that ask for one. Clones are the same; it may cross
 /// threads.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::books::{Condition, Extra, NewJob};
 use super::group::Group;
-use super::info::{AddError, JobId};
+use super::id::JobId;
+use super::info::AddError;
 use super::lane::{Kind, LOOP, THREADS};
 use super::queue::Queue;
 use super::retry::Retry;

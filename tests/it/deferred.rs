@@ -652,6 +652,21 @@ fn ids_are_text_that_comes_back_and_differ_from_those_of_an_earlier_run() {
 }
 
 #[test]
+fn an_id_finds_no_job_of_another_queue() {
+    run(async || {
+        let queues: Vec<_> = (0..3).map(|_| Queue::new()).collect();
+        let ids: Vec<_> = queues.iter().map(|queue| queue.add(std::future::pending::<()>()).unwrap()).collect();
+        for (n, queue) in queues.iter().enumerate() {
+            for (m, &id) in ids.iter().enumerate() {
+                assert_eq!(queue.get(id).is_some(), n == m);
+                assert!(n == m || !queue.cancel(id), "it is another's");
+            }
+            assert!(queue.cancel(ids[n]));
+        }
+    });
+}
+
+#[test]
 fn a_lane_that_does_not_move_is_reported_once_it_is_full() {
     run(async || {
         let lane = Lane::on_loop("stuck").at_once(1).stalled_after(SECOND);
