@@ -3,7 +3,9 @@
 //! A share is a counter. Each group that is made within it carries a clone, so that a job counts
 //! where it enters the books and where it ends, without a look-up.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 
 /// Counts the jobs of one source, such as a client or a tenant, so that none fills the whole queue.
@@ -25,37 +27,101 @@ use std::rc::Rc;
 /// })
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct Share {
-    held: Rc<Cell<usize>>,
+#[derive(Clone)]
+pub struct Share(Rc<Inner>);
+
+struct Inner {
+    held: Cell<usize>,
+    counts: Counts,
+    /// Dropped with the last handle, group or job.
+    _kept: Option<Box<dyn Any>>,
+}
+
+/// Where a share counts.
+enum Counts {
+    Here,
+    Within(Share),
+    Nowhere,
 }
 
 impl Share {
     /// A share that holds nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self(Rc::new(Inner { held: Cell::new(0), counts: Counts::Here, _kept: None }))
+    }
+
+    /// A share that keeps a value until nothing has the share any more: no handle, no group, and no
+    /// job of one. Its jobs count `within` another share, or not at all.
+    ///
+    /// So a value that stands for memory or a licence is dropped when the last job that may use it
+    /// is over.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::deferred::{Outcome, Queue, Share};
+    /// use std::rc::Rc;
+    /// postlude::run(async {
+    ///     let (queue, licence) = (Queue::new(), Rc::new("one of three"));
+    ///     let group = queue.group_within(&Share::keeping(None, Rc::clone(&licence)), "scan", 1);
+    ///     group.add(async {}).unwrap();
+    ///     group.release(Outcome::Delivered);
+    ///     drop(group);
+    ///     assert_eq!(Rc::strong_count(&licence), 2);
+    ///     queue.idle().await;
+    ///     assert_eq!(Rc::strong_count(&licence), 1);
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keeping(within: Option<&Self>, value: impl Any) -> Self {
+        let counts = within.map_or(Counts::Nowhere, |share| Counts::Within(share.clone()));
+        Self(Rc::new(Inner { held: Cell::new(0), counts, _kept: Some(Box::new(value)) }))
     }
 
     /// Jobs of its groups that are not over, and places reserved for them.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held.get()
+        self.counter().map_or(0, Cell::get)
     }
 
     /// Whether anything beside this handle has it: another clone, a group, or a job of one.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        Rc::strong_count(&self.held) > 1
+        Rc::strong_count(&self.0) > 1
+    }
+
+    fn counter(&self) -> Option<&Cell<usize>> {
+        match &self.0.counts {
+            Counts::Here => Some(&self.0.held),
+            Counts::Within(share) => share.counter(),
+            Counts::Nowhere => None,
+        }
     }
 
     #[inline]
     pub(super) fn take(&self, places: usize) {
-        self.held.set(self.held.get() + places);
+        if let Some(held) = self.counter() {
+            held.set(held.get() + places);
+        }
     }
 
     #[inline]
     pub(super) fn give_back(&self, places: usize) {
-        self.held.set(self.held.get() - places);
+        if let Some(held) = self.counter() {
+            held.set(held.get() - places);
+        }
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share").field("held", &self.held()).finish_non_exhaustive()
     }
 }

@@ -21,6 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use http::StatusCode;
 
+use super::budget::{Budget, Load};
 use crate::http::wire::parse;
 
 /// The reason a request body ends early.
@@ -37,6 +38,9 @@ pub enum BodyError {
     Malformed(parse::Error),
     /// The connection ended before the body.
     Disconnected,
+    /// The bodies that the server collects took more memory than
+    /// [`Limits::memory`](crate::http::Limits::memory) allows, and this one came slowest.
+    Overloaded,
 }
 
 impl BodyError {
@@ -48,7 +52,15 @@ impl BodyError {
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::Malformed(error) => StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Disconnected => StatusCode::BAD_REQUEST,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+}
+
+impl BodyError {
+    /// Whether the same request may be answered later.
+    pub(crate) fn is_temporary(self) -> bool {
+        self == Self::Overloaded
     }
 }
 
@@ -59,6 +71,9 @@ impl fmt::Display for BodyError {
             Self::TimedOut => f.write_str("the request body did not arrive in time; send it without pauses"),
             Self::Malformed(error) => write!(f, "the request body is not framed as HTTP/1.1 asks: {error}"),
             Self::Disconnected => f.write_str("the connection ended before the request body was complete"),
+            Self::Overloaded => {
+                f.write_str("the server has no memory left for a body that comes this slowly; try again later")
+            }
         }
     }
 }
@@ -71,6 +86,7 @@ impl From<BodyError> for io::Error {
             BodyError::TooLarge | BodyError::Malformed(_) => io::ErrorKind::InvalidData,
             BodyError::TimedOut => io::ErrorKind::TimedOut,
             BodyError::Disconnected => io::ErrorKind::UnexpectedEof,
+            BodyError::Overloaded => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
     }
@@ -181,9 +197,12 @@ pub(crate) enum Demand {
 }
 
 /// The cell between the connection and the handler's [`Body`].
-#[derive(Default)]
+///
+/// The request keeps it, and so does its list of tasks: when the last of them lets go, the memory
+/// that the body has of the [budget](super::budget) is given back.
 pub(crate) struct BodyCell {
     state: RefCell<BodyState>,
+    load: Load,
 }
 
 #[derive(Default)]
@@ -203,6 +222,25 @@ struct BodyState {
 }
 
 impl BodyCell {
+    pub(crate) fn new(budget: &Rc<Budget>) -> Self {
+        Self { state: RefCell::default(), load: Load::new(budget) }
+    }
+
+    /// Counts bytes that were pushed for a handler that wants the whole body. `Err` if the budget
+    /// needs its memory more: then nothing is left of it.
+    pub(crate) fn weigh(&self, bytes: usize, is_whole: bool, cx: &Context<'_>) -> Result<(), BodyError> {
+        if is_whole {
+            self.load.hold(bytes);
+        } else if bytes > 0 {
+            self.load.collect(bytes, cx);
+        }
+        if !self.load.is_cut() {
+            return Ok(());
+        }
+        self.state.borrow_mut().bytes = Vec::new();
+        Err(BodyError::Overloaded)
+    }
+
     fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>, BodyError>>> {
         let mut state = self.state.borrow_mut();
         if !state.bytes.is_empty() {
@@ -278,6 +316,9 @@ impl BodyCell {
 
     /// Ends the body; its first end counts.
     pub(crate) fn end(&self, end: Result<(), BodyError>) {
+        if end.is_err() {
+            self.load.clear();
+        }
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);
         state.wanted = Demand::Nothing;

@@ -24,8 +24,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// `Accept` prefers that. This holds for all errors of this module except that of an invalid head,
 /// which is always text.
 ///
-/// `?` converts any other error. [`AddError`], [`BodyError`] and [`Rejection`] keep their status
-/// and text, and `AddError` its `Retry-After`. The others are a 500, and their text goes to stderr
+/// `?` converts any other error. [`AddError`], [`BodyError`] and [`Rejection`] keep their status,
+/// their text and their `Retry-After`. The others are a 500, and their text goes to stderr
 /// instead of to the client.
 ///
 /// ```
@@ -88,10 +88,10 @@ impl<E: StdError + 'static> From<E> for Error {
             return Self { is_temporary, ..Self::told(StatusCode::SERVICE_UNAVAILABLE, error) };
         }
         if let Some(error) = any.downcast_ref::<BodyError>() {
-            return Self::told(error.status(), error);
+            return Self { is_temporary: error.is_temporary(), ..Self::told(error.status(), error) };
         }
         if let Some(error) = any.downcast_ref::<Rejection>() {
-            return Self::told(error.status(), error);
+            return Self { is_temporary: error.is_temporary, ..Self::told(error.status(), error) };
         }
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         let text = String::from(UNANSWERED);
@@ -117,13 +117,13 @@ impl IntoResponse for AddError {
 
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
-        Response::text(self.status(), self.to_string())
+        Error::from(self).into_response()
     }
 }
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        Response::text(self.status(), self.to_string())
+        Error::from(self).into_response()
     }
 }
 

@@ -18,6 +18,7 @@
 
 pub(super) mod accounts;
 pub(super) mod body;
+pub(crate) mod budget;
 pub(super) mod call;
 pub(super) mod client;
 mod conditional;

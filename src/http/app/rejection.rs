@@ -16,6 +16,8 @@ use super::body::BodyError;
 pub struct Rejection {
     status: StatusCode,
     text: String,
+    /// Whether the response has a `Retry-After`.
+    pub(crate) is_temporary: bool,
 }
 
 impl Rejection {
@@ -26,7 +28,7 @@ impl Rejection {
     }
 
     pub(crate) fn of(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), is_temporary: false }
     }
 
     pub(crate) fn bad_request(text: impl Into<String>) -> Self {
@@ -55,6 +57,6 @@ impl std::error::Error for Rejection {}
 
 impl From<BodyError> for Rejection {
     fn from(error: BodyError) -> Self {
-        Self::of(error.status(), error.to_string())
+        Self { is_temporary: error.is_temporary(), ..Self::of(error.status(), error.to_string()) }
     }
 }

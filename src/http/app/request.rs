@@ -13,12 +13,13 @@ use std::rc::Rc;
 use http::{Method, StatusCode};
 
 use super::accounts::Account;
-use super::body::Body;
+use super::body::{Body, BodyCell};
 use super::client::ClientWatch;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
 use super::peer::Peer;
 use super::settings::{EndpointSettings, RouteSettings, ServerParts};
+use crate::deferred::Share;
 use crate::http::background::BackgroundTasks;
 use crate::http::wire::parse::Head;
 
@@ -51,6 +52,8 @@ pub(crate) struct RequestRecord {
     pub(crate) account: Option<Rc<Account>>,
     /// The number of the request, counted per server.
     pub(crate) number: u64,
+    /// The request's body, if it has one, for as long as its memory counts.
+    pub(crate) body: RefCell<Option<Rc<BodyCell>>>,
     /// The request's list; created at its first use.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
     /// The delivery callbacks. The connection takes them when the answer begins.
@@ -74,6 +77,7 @@ impl RequestRecord {
             peer,
             account: None,
             number: 0,
+            body: RefCell::default(),
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
             handler: Cell::new(HandlerState::NotCalled),
@@ -89,10 +93,16 @@ impl RequestRecord {
         self.head.clear();
         (self.route, self.endpoint) = (None, None);
         self.parameters.clear();
+        self.forget_body();
         self.tasks = OnceCell::new();
         self.handler.set(HandlerState::NotCalled);
         self.answered.set(false);
         self.client.clear();
+    }
+
+    /// Lets go of the body: the handler has ended.
+    pub(crate) fn forget_body(&self) {
+        drop(self.body.take());
     }
 
     /// Takes the delivery callbacks and accepts no more.
@@ -129,7 +139,9 @@ impl RequestRecord {
             let line = self.head.method_and_target(&self.bytes);
             let account = self.account();
             let share = account.as_deref().map(|account| &account.share);
-            BackgroundTasks::new(&self.server.queue, share, line, self.number)
+            // Its tasks may own the body, so its memory counts until they are over.
+            let keeping = self.body.borrow().clone().map(|body| Share::keeping(share, body));
+            BackgroundTasks::new(&self.server.queue, keeping.as_ref().or(share), line, self.number)
         })
     }
 

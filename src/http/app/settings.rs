@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::accounts::Accounts;
+use super::budget::Budget;
 use super::extensions::Extensions;
 use super::proxies::TrustedProxies;
 use super::stopping::Stop;
@@ -17,6 +18,7 @@ pub(crate) struct ServerParts {
     /// The queue of the background tasks.
     pub(crate) queue: Queue,
     pub(crate) accounts: Accounts,
+    pub(crate) budget: Rc<Budget>,
     pub(crate) stop: Stop,
     pub(crate) proxies: TrustedProxies,
 }

@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use futures_io::AsyncWrite;
 use http::StatusCode;
 
 use super::buffer::{Input, OutputBuffer, SpareBuffers};
@@ -16,6 +18,7 @@ use super::incoming::IncomingBody;
 use super::limits::Limits;
 use super::timer::RateLimit;
 use crate::deferred::AddError;
+use crate::http::app::budget::Load;
 use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
 use crate::http::app::client::ClientEnd;
 use crate::http::app::delivery::Watch;
@@ -38,6 +41,8 @@ pub(super) struct Active {
     pub(super) head_since: Option<Instant>,
     pub(super) record: Rc<RequestRecord>,
     pub(super) body: Option<IncomingBody>,
+    /// The memory of the output that the client does not take.
+    unsent: Load,
     /// Set while a handler runs: its tasks have no trigger yet.
     pub(super) calling: bool,
     /// Gets the socket after the current answer.
@@ -56,11 +61,27 @@ impl Active {
             head_since: None,
             record: Rc::new(RequestRecord::new(Rc::clone(server), Peer::Unknown)),
             body: None,
+            unsent: Load::new(&server.budget),
             calling: false,
             on_upgrade: None,
             half_close: HalfClose::default(),
             orphan: None,
         }
+    }
+
+    /// Writes what waits, and weighs the rest. A client that reads too slowly for the server's
+    /// memory is cut off.
+    pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unsent.is_cut() {
+            self.output.break_off();
+        }
+        if self.output.poll_flush(io, cx).is_ready() {
+            self.unsent.clear();
+            return Poll::Ready(());
+        }
+        let waiting = usize::try_from(self.output.waiting()).unwrap_or(usize::MAX);
+        self.unsent.wait(waiting, self.output.written(), cx);
+        Poll::Pending
     }
 
     /// Reports a handler's panic, and creates its answer.

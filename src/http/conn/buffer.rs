@@ -289,6 +289,11 @@ impl OutputBuffer {
         self.queued - self.written
     }
 
+    /// Returns the number of bytes written so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Appends the bytes that `write` writes. There must be no big body: they would overtake it.
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(self.big.is_none(), "what follows a big body waits until it is written");

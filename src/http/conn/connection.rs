@@ -189,6 +189,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.shared.queue.is_loaded() {
             self.wait_for_room().await;
         }
+        if !self.shared.parts.budget.has_room()
+            && !matches!(self.active.record.head.framing(), Framing::None | Framing::Length(0))
+        {
+            self.wait_for_memory().await?;
+        }
         let mut begun = self.call().await?;
         self.finish_answer(&mut begun).await?;
         self.finish_body().await?;
@@ -211,6 +216,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         let mut room = pin!(queue.room());
         self.timer.set(LONGEST_PAUSE);
         poll_fn(|cx| if self.timer.expired(cx) { Poll::Ready(()) } else { room.as_mut().poll(cx) }).await;
+    }
+
+    /// Delays a request with a body while the server's memory is taken. Boxed, as it is rare.
+    fn wait_for_memory(&mut self) -> Pin<Box<dyn Future<Output = Result<(), ConnectionEnd>> + '_>> {
+        Box::pin(async {
+            let _ = self.flush().await;
+            let budget = Rc::clone(&self.shared.parts.budget);
+            let mut room = pin!(budget.room());
+            self.timer.set(self.shared.limits.body_timeout);
+            let has_room = poll_fn(|cx| match room.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            });
+            if has_room.await { Ok(()) } else { Err(self.refuse_with(BodyError::Overloaded.into_response())) }
+        })
     }
 
     // 1. The head.
@@ -289,8 +310,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     fn refuse(&mut self, status: u16, text: &str) -> ConnectionEnd {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-        let response = Response::text(status, text);
-        self.write_head(&response, false, Length::Known(text.len() as u64));
+        self.refuse_with(Response::text(status, text))
+    }
+
+    fn refuse_with(&mut self, response: Response) -> ConnectionEnd {
+        self.write_head(&response, false, Length::Known(response.payload.length().unwrap_or_default()));
         if !begins_with_head_method(self.active.input.bytes()) {
             self.active.output.append_payload(response.payload);
         }
@@ -343,10 +367,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         };
         let allowance = self.active.record.max_body().unwrap_or(self.shared.limits.max_body);
         let too_large = left.is_some_and(|length| length > allowance);
-        let cell = Rc::new(BodyCell::default());
+        let cell = Rc::new(BodyCell::new(&self.shared.parts.budget));
         if too_large {
             cell.end(Err(BodyError::TooLarge));
         }
+        *self.active.record.body.borrow_mut() = Some(Rc::clone(&cell));
         self.active.body = Some(IncomingBody {
             decoder: Decoder::new(framing, self.shared.limits.chunks),
             cell: Rc::clone(&cell),
@@ -395,7 +420,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Reads and writes while the handler or stream waits.
     fn feed(&mut self, cx: &mut Context<'_>) -> Fed {
         let fed = self.poll_body(cx).is_ready();
-        let writing = self.active.output.poll_flush(&mut self.io, cx).is_pending();
+        let writing = self.active.poll_flush(&mut self.io, cx).is_pending();
         if fed {
             self.timer.clear();
             return Fed::Body;
@@ -612,7 +637,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 Some(Ok(Some(piece))) => self.append_piece(piece, begun),
                 Some(Ok(None)) => break,
             }
-            if self.active.output.is_full() {
+            if self.active.output.is_full() || !self.shared.parts.budget.has_room() {
                 self.flush().await?;
             }
         }
@@ -666,7 +691,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     }
 
     fn poll_flush_in_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.active.output.poll_flush(&mut self.io, cx).is_pending() {
+        while self.active.poll_flush(&mut self.io, cx).is_pending() {
             self.timer.set_at(self.active.output.deadline());
             if !self.timer.expired(cx) {
                 return Poll::Pending;
@@ -680,6 +705,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
 
     async fn finish_body(&mut self) -> Result<(), ConnectionEnd> {
         let Some(mut body) = self.active.body.take() else { return Ok(()) };
+        self.active.record.forget_body();
         if !body.ended {
             body.cell.abandon();
         }

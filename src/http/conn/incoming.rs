@@ -40,12 +40,20 @@ impl IncomingBody {
     /// asked for, or the end.
     pub(super) fn decode(&mut self, input: &mut Input, spare: &SpareBuffers, cx: &Context<'_>) -> bool {
         let grow = input.is_full();
+        let is_collected = self.cell.wanted(cx) == Demand::Whole;
+        let before = self.allowance;
         let mut handed = false;
         while !self.ended {
             match self.step(input) {
                 Ok(0) => break,
                 Ok(_) => handed |= self.cell.wanted(cx) == Demand::Nothing,
                 Err(error) => self.fail(error, cx),
+            }
+        }
+        if is_collected && !self.failed {
+            let bytes = usize::try_from(before - self.allowance).unwrap_or(usize::MAX);
+            if let Err(error) = self.cell.weigh(bytes, self.ended, cx) {
+                self.fail(error, cx);
             }
         }
         if grow {

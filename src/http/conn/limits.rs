@@ -21,6 +21,7 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`chunks.extension_bytes`](BodyLimits::extension_bytes) | 16 KiB | 413 |
 /// | [`chunks.trailer_bytes`](BodyLimits::trailer_bytes) | 16 KiB | 431 |
 /// | [`chunks.trailer_fields`](BodyLimits::trailer_fields) | 100 | 431 |
+/// | [`memory`](Self::memory) | 128 MiB | 503 with `Retry-After`, or closed |
 /// | [`body_timeout`](Self::body_timeout) | 30 s | 408 |
 /// | [`body_rate`](Self::body_rate) | 1 KiB | 408 |
 /// | [`write_timeout`](Self::write_timeout) | 30 s | closed |
@@ -79,6 +80,22 @@ pub struct Limits {
     /// Bytes of a request body. [`Router::max_body`](crate::http::Router::max_body) and
     /// [`Endpoint::max_body`](crate::http::Endpoint::max_body) override it for a group and a route.
     pub max_body: u64,
+    /// Bytes that clients may make the server hold, in all. It counts the bodies that handlers
+    /// collect ([`Body::collect`](crate::http::Body::collect), and extractors such as `Json`,
+    /// `Vec<u8>` and `String`), until their handler has ended and their request's background tasks
+    /// are over, and the output that clients are slow to read. It does not count what a handler
+    /// makes of the pieces of a body, nor the buffers of requests under way: see below.
+    ///
+    /// - Bodies being collected may take half. Beyond that, the one that received least in the last
+    ///   second is answered 503 with `Retry-After`, and its connection closes.
+    /// - While the rest takes more than half, a request with a body waits, for at most
+    ///   [`body_timeout`](Self::body_timeout), and is then a 503, too. Requests without a body go
+    ///   on.
+    /// - Beyond the whole, the client that has read least in the last second is cut off.
+    ///
+    /// At least twice `max_body` is allowed, so that one body always fits. With a larger limit for
+    /// a group or a route set this one, too.
+    pub memory: usize,
     /// The extensions and trailers of a chunked body.
     pub chunks: BodyLimits,
     /// The time that a handler may wait for bytes of a request body. Time counts only while the
@@ -167,6 +184,7 @@ impl Default for Limits {
             header_rate: HEADER_RATE,
             header_grace: Duration::from_secs(5),
             max_body: 2 * 1024 * 1024,
+            memory: 128 * 1024 * 1024,
             chunks: BodyLimits::default(),
             body_timeout: Duration::from_secs(30),
             body_rate: RATE,
@@ -190,6 +208,7 @@ impl Limits {
     /// Raises to 1 the numbers that must be positive.
     pub(crate) fn normalised(self) -> Self {
         Self {
+            memory: self.memory.max(usize::try_from(self.max_body.saturating_mul(2)).unwrap_or(usize::MAX)),
             max_requests: self.max_requests.max(1),
             max_connections: self.max_connections.max(1),
             background_threads: self.background_threads.max(1),

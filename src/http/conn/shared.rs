@@ -8,6 +8,7 @@ use super::limits::Limits;
 use super::places::Places;
 use crate::deferred::Queue;
 use crate::http::app::accounts::Accounts;
+use crate::http::app::budget::Budget;
 use crate::http::app::proxies::TrustedProxies;
 use crate::http::app::router::Router;
 use crate::http::app::settings::ServerParts;
@@ -31,12 +32,14 @@ pub(crate) struct ServerState {
 
 impl ServerState {
     pub(crate) fn new(router: Router, limits: Limits, queue: Queue, proxies: TrustedProxies) -> Self {
+        let budget = Budget::new(limits.memory);
         Self {
             router,
             limits,
             parts: Rc::new(ServerParts {
                 queue: queue.clone(),
                 accounts: Accounts::default(),
+                budget,
                 stop: Stop::default(),
                 proxies,
             }),
