@@ -122,6 +122,7 @@ impl<S: AsRawFd + Send + 'static> Io<S> {
         .await
     }
 
+    #[inline]
     fn advance<T>(
         &self,
         cx: &mut Context<'_>,
@@ -203,6 +204,7 @@ pub(crate) fn never<T>(_: &T) -> bool {
     false
 }
 
+#[inline]
 fn look(parts: &Parts, key: SourceKey, direction: Direction) -> io::Result<Seen> {
     parts.reactor.borrow_mut().source(key).map(|source| source.seen(direction)).ok_or_else(gone)
 }

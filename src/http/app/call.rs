@@ -54,6 +54,7 @@ impl Answer {
 }
 
 /// Polls a future and drops it when it has ended. A panic of the poll or the drop becomes its text.
+#[inline]
 pub(crate) fn poll_caught<F: Future + Unpin>(
     running: &mut Option<F>,
     cx: &mut Context<'_>,

@@ -139,12 +139,14 @@ pub(super) struct Held(pub(super) Option<Box<Active>>);
 impl Deref for Held {
     type Target = Active;
 
+    #[inline]
     fn deref(&self) -> &Active {
         self.0.as_deref().expect("a connection that is not idle has its buffers")
     }
 }
 
 impl DerefMut for Held {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Active {
         self.0.as_deref_mut().expect("a connection that is not idle has its buffers")
     }

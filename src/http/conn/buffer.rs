@@ -37,6 +37,7 @@ const LARGEST_WRITE: usize = 1024 * 1024;
 /// 0.6 ms: `cargo run --release --example load bytes` measures them, and another client's latency.
 const BYTES_PER_OPERATION: usize = 16 * 1024;
 
+#[inline]
 fn spend_bytes(bytes: usize) {
     for _ in 0..bytes / BYTES_PER_OPERATION {
         spend();
@@ -44,6 +45,7 @@ fn spend_bytes(bytes: usize) {
 }
 
 /// Is ready while there is budget; without it the task is woken for its next poll.
+#[inline]
 fn poll_budget(cx: &Context<'_>) -> Poll<()> {
     if has_budget() {
         return Poll::Ready(());
@@ -111,6 +113,7 @@ pub(super) struct Input {
 }
 
 impl Input {
+    #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -407,6 +410,7 @@ impl OutputBuffer {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn advance(&mut self, count: usize) {
         self.written += count as u64;
         let small = count.min(self.buffer.len() - self.sent);

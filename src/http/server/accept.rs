@@ -258,15 +258,16 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let second = match self.as_mut().project() {
-            ServedProjection::Serving { second } => return second.poll(cx),
-            ServedProjection::Handshake { first, then } => match ready!(first.poll(cx)) {
-                Some(connection) => then(connection),
-                None => return Poll::Ready(()),
-            },
-        };
-        self.set(Self::Serving { second });
-        self.poll(cx)
+        loop {
+            let second = match self.as_mut().project() {
+                ServedProjection::Serving { second } => return second.poll(cx),
+                ServedProjection::Handshake { first, then } => match ready!(first.poll(cx)) {
+                    Some(connection) => then(connection),
+                    None => return Poll::Ready(()),
+                },
+            };
+            self.set(Self::Serving { second });
+        }
     }
 }
 
