@@ -7,7 +7,11 @@
 //! curl -i -X POST 'http://127.0.0.1:8000/send-notification/ada@example.org?q=hello&delay_ms=2000'; cat log.txt
 //! curl -i --data-binary @Cargo.toml http://127.0.0.1:8000/files
 //! curl -i http://127.0.0.1:8000/files/1
+//! systemd-socket-activate -l 8000 target/debug/examples/server
 //! ```
+//!
+//! It takes the sockets that a service manager has opened (sd_listen_fds(3)), TCP or Unix, and binds
+//! its port only without them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,10 +23,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use postlude::http::{
-    BackgroundTasks, FromRequest, IntoResponse, Json, Limits, Path, Query, Request, Response, Result, Router, Server,
-    State,
+    BackgroundTasks, FromRequest, IntoResponse, Json, Limits, Path, Query, Rejection, Request, Response, Result,
+    Router, Server, State, Stopping,
 };
+use postlude::net::{TcpListener, UnixListener};
 use serde::{Deserialize, Serialize};
 
 // The notifications, after FastAPI's tutorial on background tasks.
@@ -171,6 +177,10 @@ fn router(log: &FilePath) -> Router {
         .post("/send-notification/{email}", send_notification)
         .post("/files", upload)
         .get("/files/{id}", file_status)
+        .get("/ready", async |stopping: Stopping| match stopping.is_announced() {
+            true => Err(Rejection::new(503, "stopping")),
+            false => Ok("ready"),
+        })
 }
 
 // The command line.
@@ -179,14 +189,17 @@ struct Arguments {
     port: u16,
     log: PathBuf,
     limits: Limits,
+    ready_delay: Duration,
 }
 
-const USAGE: &str = "usage: server [--port N] [--log FILE] [--header-timeout S] [--body-timeout S] [--idle-timeout S]";
+const USAGE: &str = "usage: server [--port N] [--log FILE] [--header-timeout S] [--body-timeout S] [--idle-timeout S] \
+    [--drain-limit S] [--ready-delay S]";
 
 impl Arguments {
     /// `None` if help is asked for.
     fn read(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Self>, String> {
-        let mut arguments = Self { port: 8000, log: PathBuf::from("log.txt"), limits: Limits::default() };
+        let (log, limits) = (PathBuf::from("log.txt"), Limits::default());
+        let mut arguments = Self { port: 8000, log, limits, ready_delay: Duration::ZERO };
         while let Some(word) = words.next() {
             let name = word.to_string_lossy().into_owned();
             if name == "--help" {
@@ -199,6 +212,8 @@ impl Arguments {
                 "--header-timeout" => arguments.limits.header_timeout = seconds(&name, &value()?)?,
                 "--body-timeout" => arguments.limits.body_timeout = seconds(&name, &value()?)?,
                 "--idle-timeout" => arguments.limits.idle_timeout = seconds(&name, &value()?)?,
+                "--drain-limit" => arguments.limits.drain_limit = seconds(&name, &value()?)?,
+                "--ready-delay" => arguments.ready_delay = seconds(&name, &value()?)?,
                 _ => return Err(format!("unknown argument {name:?}; {USAGE}")),
             }
         }
@@ -216,19 +231,39 @@ fn seconds(name: &str, value: &std::ffi::OsStr) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| format!("{name} does not take {seconds}; {USAGE}"))
 }
 
-async fn serve(arguments: Arguments) -> Result<(), String> {
-    let address = format!("127.0.0.1:{}", arguments.port);
-    let bound = Server::bind(address.as_str(), router(&arguments.log));
-    let server = bound.map_err(|error| format!("cannot listen on {address}: {error}"))?.shutdown_on_signals();
-    let server = server.limits(arguments.limits);
+/// A server on the sockets of the service manager.
+fn inherited(mut sockets: ListenFd, router: Router) -> std::io::Result<Server> {
+    let mut server = Server::new(router);
+    for place in 0..sockets.len() {
+        // An error says that the socket is of another kind.
+        if let Ok(Some(listener)) = sockets.take_tcp_listener(place) {
+            server = server.listen(TcpListener::from_std(listener)?);
+        } else if let Some(listener) = sockets.take_unix_listener(place)? {
+            server = server.listen(UnixListener::from_std(listener)?);
+        }
+    }
+    Ok(server)
+}
+
+async fn serve(arguments: Arguments) -> Result<ExitCode, String> {
+    let (sockets, router) = (ListenFd::from_env(), router(&arguments.log));
+    let server = if sockets.len() > 0 {
+        inherited(sockets, router).map_err(|error| format!("cannot take the inherited sockets: {error}"))?
+    } else {
+        let address = format!("127.0.0.1:{}", arguments.port);
+        let bound = Server::bind(address.as_str(), router);
+        bound.map_err(|error| format!("cannot listen on {address}: {error}"))?
+    };
+    let server = server.shutdown_on_signals().limits(arguments.limits).ready_delay(arguments.ready_delay);
     // A log that cannot be written is told now, and not after the first answer.
     let log = OpenOptions::new().create(true).append(true).open(&arguments.log);
     log.map_err(|error| format!("--log cannot write {}: {error}", arguments.log.display()))?;
-    let address = server.local_addr().map_err(|error| error.to_string())?;
-    announce(&format!("listening on http://{address}"));
-    let report = server.run().await.map_err(|error| format!("cannot serve {address}: {error}"))?;
+    for address in server.addresses().map_err(|error| error.to_string())? {
+        announce(&format!("listening on http://{address}"));
+    }
+    let report = server.run().await.map_err(|error| format!("cannot serve: {error}"))?;
     let _ = writeln!(std::io::stderr(), "{report}");
-    Ok(())
+    Ok(report.exit_code())
 }
 
 /// Prints a line. A closed stdout is no reason to stop.
@@ -240,7 +275,7 @@ fn announce(line: &str) {
 fn main() -> ExitCode {
     let (text, code) = match Arguments::read(std::env::args_os().skip(1)) {
         Ok(Some(arguments)) => match postlude::run(serve(arguments)).unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(()) => return ExitCode::SUCCESS,
+            Ok(code) => return code,
             Err(text) => (text, ExitCode::FAILURE),
         },
         Ok(None) => {

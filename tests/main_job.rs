@@ -6,6 +6,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -37,11 +39,16 @@ struct Server {
 
 impl Server {
     fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    fn start_with(name: &str, arguments: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("postlude-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut child = Command::new(binary())
             .args(["--port", "0", "--log"])
             .arg(folder.join("log.txt"))
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -224,6 +231,76 @@ fn a_signal_finishes_what_was_accepted_and_ends_with_0() {
         assert_eq!(server.ends().code(), Some(0));
         assert_eq!(server.log(), BOTH_LINES);
     }
+}
+
+#[test]
+fn a_second_signal_skips_the_drain_and_the_exit_code_says_that_something_was_left() {
+    let mut server = Server::start("skip");
+    let mut client = TcpStream::connect(server.address).unwrap();
+    client.write_all(b"POST /send-notification/ann@example.com?delay_ms=60000 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    client.read_exact(&mut [0; 1]).unwrap();
+    server.signal("-TERM");
+    server.signal("-TERM");
+    thread::sleep(Duration::from_millis(700));
+    assert!(server.child.try_wait().unwrap().is_none(), "two signals at once are one");
+    server.signal("-TERM");
+    assert_eq!(server.ends().code(), Some(75));
+    let mut told = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("not finished: 'notify'"), "{told}");
+}
+
+#[test]
+fn a_load_balancer_sees_the_stop_before_the_listener_closes() {
+    let mut server = Server::start_with("ready", &["--ready-delay", "1"]);
+    let ask = |path: &str| {
+        let mut client = TcpStream::connect(server.address).unwrap();
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer[9..12].to_owned()
+    };
+    assert_eq!(ask("/ready"), "200");
+    let start = Instant::now();
+    server.signal("-TERM");
+    while ask("/ready") == "200" {
+        assert!(start.elapsed() < GENEROUS);
+    }
+    assert_eq!((ask("/ready"), ask("/plaintext")), ("503".to_owned(), "200".to_owned()));
+    assert_eq!(server.ends().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+/// A service manager passes sockets from descriptor 3 on, and says so in the environment.
+#[test]
+fn sockets_of_a_service_manager_are_served_tcp_and_unix() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let path = std::env::temp_dir().join(format!("postlude-{}-manager.sock", std::process::id()));
+    let unix = UnixListener::bind(&path).unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" --log /dev/null 3<&0 4<&2 0</dev/null 2>/dev/null"])
+        .arg(binary())
+        .stdin(OwnedFd::from(tcp))
+        .stderr(OwnedFd::from(unix))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let expected = [format!("listening on http://{address}"), format!("listening on http://unix:{}", path.display())];
+    assert_eq!([lines.next().unwrap(), lines.next().unwrap()], expected);
+    let request = b"GET /plaintext HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let (mut over_tcp, mut over_unix) = (TcpStream::connect(address).unwrap(), UnixStream::connect(&path).unwrap());
+    over_tcp.write_all(request).unwrap();
+    over_unix.write_all(request).unwrap();
+    for client in [&mut over_tcp as &mut dyn Read, &mut over_unix] {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("Hello, World!"), "{answer}");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    fs::remove_file(&path).unwrap();
 }
 
 /// Runs the example with these arguments to its end: status, stderr.
