@@ -10,8 +10,8 @@
 //! systemd-socket-activate -l 8000 target/debug/examples/server
 //! ```
 //!
-//! It takes the sockets that a service manager has opened (sd_listen_fds(3)), TCP or Unix, and binds
-//! its port only without them.
+//! It takes the sockets that a service manager has opened (sd_listen_fds(3)), TCP or Unix. Only
+//! without them it binds its port.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -7,6 +7,7 @@
 //! | [`background`] | background tasks and the deferred queue, as a tutorial |
 //! | [`from_fastapi`] | FastAPI's and Starlette's background tasks and what replaces them |
 //! | [`from_python`] | each construct of asyncio and what replaces it |
+//! | [`running`] | the server as a service: proxies, TLS, systemd, containers, stops |
 //! | [`contract`] | what you can rely on, and what you cannot |
 //! | [`design`] | why it is built this way |
 //! | [`ecosystem`] | other crates: which work, and four rules for the rest |
@@ -33,6 +34,10 @@ pub mod background {}
 #[doc = include_str!("links.md")]
 #[cfg_attr(any(feature = "http", not(doctest)), doc = include_str!("../../docs/from-fastapi.md"))]
 pub mod from_fastapi {}
+
+#[doc = include_str!("links.md")]
+#[cfg_attr(any(all(feature = "http", feature = "signal"), not(doctest)), doc = include_str!("../../docs/running.md"))]
+pub mod running {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/contract.md")]
