@@ -44,6 +44,10 @@ const _: () = {
     send_and_sync::<postlude::blocking::Pool>();
     send_and_sync::<Waker>();
     send_and_sync::<task::Current>();
+    #[cfg(feature = "signal")]
+    send_and_sync::<postlude::signal::Signal>();
+    #[cfg(feature = "signal")]
+    send_and_sync::<postlude::signal::Hold>();
     send::<TaskPanic>();
 };
 

@@ -414,8 +414,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If a signal handler cannot be installed, before anything is accepted. If the listener fails
-    /// for good, after the drain.
+    /// If a signal handler or its sockets cannot be made, before anything is accepted. If a
+    /// listener fails for good, after the drain.
     pub async fn run(mut self) -> io::Result<ShutdownReport> {
         let shared = Rc::clone(self.shared());
         let mut stop = std::mem::take(&mut self.sources).watch(&shared)?;
