@@ -69,7 +69,8 @@ pub struct Limits {
     /// The size of a request's head, and the number of its headers.
     pub head: HeadLimits,
     /// The time from the first byte of a head to its last. [`header_rate`](Self::header_rate)
-    /// refuses a slow head earlier.
+    /// refuses a slow head earlier. A handshake of an [`Acceptor`](crate::http::Acceptor) has as
+    /// long.
     pub header_timeout: Duration,
     /// Bytes per second that a head must average once [`header_grace`](Self::header_grace) is over;
     /// 0 turns the limit off. So a client gains nothing by sending a byte from time to time.
