@@ -143,6 +143,17 @@ fn a_file_below_the_root_is_sent_and_nothing_else() {
         "/s/sub//index.html",
         "/s/a%20b.txt%00",
         "/s/%ff",
+        "/s/..\\secret",
+        "/s/..\\..\\secret",
+        "/s/\\..\\secret",
+        "/s/sub\\index.html",
+        "/s/%2e%2e%5csecret",
+        "/s/%u002e%u002e/secret",
+        "/s/%252e%252e/secret",
+        "/s/%c0%ae%c0%ae/secret",
+        "/s/%",
+        "/s/a%20b.txt%",
+        "/s/a%2",
         "/s/a%20b.txt/x",
     ];
     for (path, answer) in paths.iter().zip(ask_all(folder.site(), paths.iter().map(|path| get(path)))) {

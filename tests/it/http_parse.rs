@@ -42,6 +42,8 @@ fn a_target_is_split_by_its_form() {
         ("http://o:80", "/", None, "o:80"),
         ("HTTPS://[::1]:8/a?b", "/a", Some("b"), "[::1]:8"),
         ("/a[]={}|^`", "/a[]={}|^`", None, "t.example"),
+        ("/50%\\%4?q=100%&%u00e9=\\", "/50%\\%4", Some("q=100%&%u00e9=\\"), "t.example"),
+        ("http://o/%?%", "/%", Some("%"), "o"),
     ] {
         let bytes = line(&format!("GET {target} HTTP/1.1"));
         let head = whole(&bytes);
@@ -65,9 +67,11 @@ fn a_malformed_target_is_refused() {
         "GET /é",
         "GET /\"",
         "GET /<x>",
-        "GET /\\x",
-        "GET /%zz",
-        "GET /%4",
+        "GET \\x",
+        "GET http://t%/",
+        "GET http://%4/",
+        "GET http://t\\u/",
+        "CONNECT t%zz:80",
         "GET *",
         "GET http:///x",
         "GET http://u@t/",

@@ -379,6 +379,17 @@ fn a_single_parameter_is_decoded() {
 }
 
 #[test]
+fn an_invalid_escape_in_a_path_ends_one_request_and_not_the_connection() {
+    let app = || Router::new().get("/{name}", async |Path(name): Path<String>| name).get("/", async || "root");
+    let answers = exchange(app(), &["/50%", "/%u00e9", "/a\\b"].map(get).concat());
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["400", "400", "200"], "{answers}");
+    assert!(answers.contains("\"50%\" is not percent-encoded UTF-8") && answers.ends_with("a\\b"), "{answers}");
+    let unread = Router::new().get("/{name}", async |request: Request| request.path().to_owned());
+    assert!(exchange(unread, &get("/50%")).ends_with("\r\n\r\n/50%"));
+}
+
+#[test]
 fn tuples_go_by_order_and_structs_by_name() {
     #[derive(serde::Deserialize, Debug)]
     #[allow(dead_code, reason = "only shown")]
@@ -394,7 +405,7 @@ fn tuples_go_by_order_and_structs_by_name() {
 
 #[test]
 fn a_client_s_mistake_in_a_parameter_is_a_400_and_the_server_s_a_500() {
-    for path in ["/x", "/256", "/%ff"] {
+    for path in ["/x", "/256", "/%ff", "/%", "/%4", "/1%", "/%u0031", "/\\"] {
         assert_eq!(status(&parameters::<u8>("/{id}", path)), "400", "{path}");
     }
     assert_eq!(status(&parameters::<u8>("/", "/")), "500");

@@ -4,6 +4,7 @@
 //! answer: 400 for an invalid request, 408, 413, 415 or 422 for a body, 500 for a mistake in the
 //! server, such as a missing state.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
@@ -71,8 +72,11 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// Extracts the query, as a struct or a list of pairs. It is decoded like a [`Form`]. An invalid
-/// query is a 400, whether it is not percent-encoded UTF-8 or does not fit the type.
+/// Extracts the query, as a struct or a list of pairs. A query that does not fit the type, or is not
+/// UTF-8 once it is decoded, is a 400.
+///
+/// It is decoded like a [`Form`], but a `%` without two hexadecimal digits stands for itself, as in
+/// a browser's `URLSearchParams`: people type `?q=50%` into the address bar.
 ///
 /// ```
 /// use postlude::http::{Query, Router};
@@ -91,7 +95,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
         let query = request.query().unwrap_or_default();
-        check_pairs("query", query.as_bytes())?;
+        check_pairs("query", query.as_bytes(), path::decode_leniently)?;
         let parsed = serde_urlencoded::from_str(query);
         parsed.map(Self).map_err(|error| Rejection::bad_request(format!("the query cannot be read: {error}")))
     }
@@ -158,17 +162,17 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
             return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content-type must be {KIND}")));
         }
         let bytes = request.take_body().collect().await?;
-        check_pairs("form", &bytes)?;
+        check_pairs("form", &bytes, path::decode)?;
         serde_urlencoded::from_bytes(&bytes).map(Self).map_err(|error| {
             Rejection::of(StatusCode::UNPROCESSABLE_ENTITY, format!("the form cannot be read: {error}"))
         })
     }
 }
 
-/// Refuses pairs that `serde_urlencoded` would decode with a loss.
-fn check_pairs(what: &str, pairs: &[u8]) -> Result<(), Rejection> {
+/// Refuses pairs that `decode` refuses, because `serde_urlencoded` would decode them with a loss.
+fn check_pairs(what: &str, pairs: &[u8], decode: fn(&str) -> Option<Cow<'_, str>>) -> Result<(), Rejection> {
     const SHOWN: usize = 40;
-    let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| path::decode(pair).is_some());
+    let is_sound = |pair: &[u8]| std::str::from_utf8(pair).is_ok_and(|pair| decode(pair).is_some());
     let Some(pair) = pairs.split(|byte| *byte == b'&').find(|pair| !is_sound(pair)) else { return Ok(()) };
     // A character has at most four bytes: so the cost does not depend on the pair's length.
     let text = String::from_utf8_lossy(&pair[..pair.len().min(4 * SHOWN + 4)]);

@@ -29,8 +29,18 @@ fn decode_value(text: &str) -> Result<Cow<'_, str>, PathError> {
     decode(text).ok_or_else(|| PathError::Value(format!("{text:?} is not percent-encoded UTF-8")))
 }
 
-/// Percent-decodes. Returns `None` if the text is malformed or the result is not UTF-8.
+/// Percent-decodes. Returns `None` if an escape is invalid or the result is not UTF-8.
 pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
+    decode_with(text, |_| None)
+}
+
+/// Percent-decodes; an invalid escape stands for itself. Returns `None` if the result is not UTF-8.
+pub(super) fn decode_leniently(text: &str) -> Option<Cow<'_, str>> {
+    decode_with(text, Some)
+}
+
+/// `invalid` makes a byte of a `%` that is no escape.
+fn decode_with(text: &str, invalid: fn(u8) -> Option<u8>) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }
@@ -38,15 +48,21 @@ pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
         rest = behind;
-        if first == b'%' {
-            let (&[high, low], behind) = rest.split_first_chunk()?;
-            bytes.push(hex(high)? << 4 | hex(low)?);
-            rest = behind;
-        } else {
-            bytes.push(first);
+        match escape(first, rest) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &rest[2..];
+            }
+            None if first == b'%' => bytes.push(invalid(first)?),
+            None => bytes.push(first),
         }
     }
     String::from_utf8(bytes).map(Cow::Owned).ok()
+}
+
+fn escape(first: u8, rest: &[u8]) -> Option<u8> {
+    let &[high, low] = rest.first_chunk().filter(|_| first == b'%')?;
+    Some(hex(high)? << 4 | hex(low)?)
 }
 
 /// The reason the parameters are not a `T`.

@@ -49,8 +49,9 @@
 //!
 //! # Liberties
 //!
-//! * ``[ ] { } | ^ ` `` are accepted unescaped in targets: browsers send them, and they are
-//!   unambiguous.
+//! * ``[ ] { } | ^ ` \ `` and a `%` without two hexadecimal digits are accepted in paths and queries:
+//!   browsers send them (`?q=50%`), and no two parsers end the target elsewhere because of them.
+//!   They are opaque here; what decodes a path or query decides about them. Hosts stay strict.
 //! * `HTTP/1.2` to `HTTP/1.9` are processed as 1.1 (RFC 9110 section 2.5).
 //! * An IP literal is an IPv6 address. The `v1.` forms of RFC 3986 are refused: no client uses
 //!   them.
@@ -297,7 +298,8 @@ impl std::error::Error for Error {}
 const TCHAR: u8 = 1;
 /// Bytes of a header value: VCHAR, obs-text, SP and HTAB (RFC 9110 section 5.5).
 const VALUE: u8 = 2;
-/// Bytes of a target: VCHAR except `"`, `#`, `<`, `>` and `\` (RFC 3986 section 3, see Liberties).
+/// Bytes of a target: VCHAR except `"`, `#`, `<` and `>`, which browsers encode (RFC 3986 section 3,
+/// see Liberties).
 const TARGET: u8 = 4;
 /// Bytes of a registered name: unreserved, sub-delims, `%` (RFC 3986 section 3.2.2).
 const REG_NAME: u8 = 8;
@@ -318,7 +320,7 @@ const fn class(byte: u8) -> u8 {
     let alnum = byte.is_ascii_alphanumeric();
     let tchar = alnum || contains(b"!#$%&'*+-.^_`|~", byte);
     let value = matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xff);
-    let target = byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\');
+    let target = byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>');
     let reg_name = alnum || contains(b"-._~!$&'()*+,;=%", byte);
     tchar as u8 * TCHAR + value as u8 * VALUE + target as u8 * TARGET + reg_name as u8 * REG_NAME
 }
@@ -744,7 +746,6 @@ fn take_target(method: &[u8], target: &[u8], base: usize, head: &mut Head) -> Re
     if good < target.len() {
         return Err(good);
     }
-    check_percent(target)?;
     match target {
         _ if method == b"CONNECT" => take_connect(target, base, head),
         [b'/', ..] => {
@@ -758,19 +759,6 @@ fn take_target(method: &[u8], target: &[u8], base: usize, head: &mut Head) -> Re
         }
         _ => take_absolute(target, base, head),
     }
-}
-
-/// Checks that two hexadecimal digits follow each `%` (RFC 3986 section 2.1). The error is the
-/// offset of the first `%` without them.
-fn check_percent(bytes: &[u8]) -> Result<(), usize> {
-    let mut at = 0;
-    while let Some(i) = memchr(b'%', &bytes[at..]) {
-        match bytes.get(at + i + 1..at + i + 3) {
-            Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => at += i + 3,
-            _ => return Err(at + i),
-        }
-    }
-    Ok(())
 }
 
 /// Splits a target, from `from` on, into path and query.
@@ -822,13 +810,19 @@ fn authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
         _ => memchr(b':', bytes).unwrap_or(bytes.len()),
     };
     let (host, rest) = bytes.split_at(len);
-    let named = bytes.first() == Some(&b'[') || (span(host, REG_NAME) == len && check_percent(host).is_ok());
+    let named = bytes.first() == Some(&b'[') || (span(host, REG_NAME) == len && is_percent_encoded(host));
     match rest {
         _ if !named => None,
         [] => Some((host, None)),
         [b':', port @ ..] if port.is_empty() || decimal(port)? <= u64::from(u16::MAX) => Some((host, Some(port))),
         _ => None,
     }
+}
+
+/// Returns whether two hexadecimal digits follow each `%` (RFC 3986 section 2.1).
+fn is_percent_encoded(host: &[u8]) -> bool {
+    let is_escape = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    host.split(|&b| b == b'%').skip(1).all(is_escape)
 }
 
 /// Returns the length of `[IPv6]`.
