@@ -317,6 +317,46 @@ fn a_form_and_a_query_refuse_what_is_not_utf_8_and_a_form_invalid_escapes_too() 
 }
 
 #[test]
+fn a_form_and_a_query_have_at_most_so_many_pairs() {
+    type Pairs = Vec<(String, String)>;
+    let app = |max_pairs| {
+        let router = Router::new()
+            .get("/", async |Query(pairs): Query<Pairs>| pairs.len().to_string())
+            .post("/", async |Form(pairs): Form<Pairs>| pairs.len().to_string());
+        server(router).limits(Limits { max_pairs, ..Limits::default() })
+    };
+    const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let ask = |max_pairs, pairs: &str| {
+        let answers = |request: String| paused(exchange_with(app(max_pairs), &(request + &get("/?last"))));
+        let (form, query) = (answers(post("/", FORM, pairs)), answers(get(&format!("/?{pairs}"))));
+        assert!(form.ends_with("\r\n\r\n1") || max_pairs == 0, "the connection goes on: {form}");
+        [form, query].map(|answers| statuses(&answers)[0].to_owned())
+    };
+    for (max_pairs, pairs, expected) in [
+        (2, "", ["200", "200"]),
+        (2, "a", ["200", "200"]),
+        (2, "a&b", ["200", "200"]),
+        (2, "a&b&", ["200", "200"]),
+        (2, "&a&", ["200", "200"]),
+        (2, "a&b&c", ["413", "400"]),
+        (2, "a&&b", ["413", "400"]),
+        (2, "&&&", ["413", "400"]),
+        (0, "", ["200", "200"]),
+        (0, "a", ["413", "400"]),
+        (1000, &"a&".repeat(1000), ["200", "200"]),
+        (1000, &"a&".repeat(1001), ["413", "400"]),
+    ] {
+        assert_eq!(ask(max_pairs, pairs), expected, "{max_pairs}: {pairs:.20}");
+    }
+    assert_eq!(Limits::default().max_pairs, 1000);
+    let refused = paused(exchange_with(app(1000), &post("/", FORM, &"a&".repeat(1_048_571))));
+    assert!(refused.ends_with("the form has more than 1000 pairs; send fewer, or raise the limit"), "{refused}");
+    let list = Router::new().post("/", async |Json(list): Json<Vec<u8>>| list.len().to_string());
+    let body = format!("[1{}]", ",1".repeat(5000));
+    assert!(exchange(list, &post("/", "Content-Type: application/json\r\n", &body)).ends_with("\r\n\r\n5001"));
+}
+
+#[test]
 fn extractors_take_what_they_name_and_reject_the_rest() {
     #[derive(serde::Deserialize)]
     struct Page {

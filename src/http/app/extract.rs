@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
+use memchr::memchr_iter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -76,7 +77,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
 /// UTF-8 once it is decoded, is a 400.
 ///
 /// It is decoded like a [`Form`], but a `%` without two hexadecimal digits stands for itself, as in
-/// a browser's `URLSearchParams`: people type `?q=50%` into the address bar.
+/// a browser's `URLSearchParams`: people type `?q=50%` into the address bar. More pairs than
+/// [`Limits::max_pairs`](crate::http::Limits::max_pairs) are a 400.
 ///
 /// ```
 /// use postlude::http::{Query, Router};
@@ -95,6 +97,9 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
         let query = request.query().unwrap_or_default();
+        if has_more_pairs(query.as_bytes(), request.record.server.max_pairs) {
+            return Err(Rejection::bad_request(too_many_pairs("query", request.record.server.max_pairs)));
+        }
         check_pairs("query", query.as_bytes(), path::decode_leniently)?;
         let parsed = serde_urlencoded::from_str(query);
         parsed.map(Self).map_err(|error| Rejection::bad_request(format!("the query cannot be read: {error}")))
@@ -135,7 +140,8 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
 
 /// Extracts a body of `application/x-www-form-urlencoded`, as HTML forms send it. Another
 /// `Content-Type` is a 415, a body that is not percent-encoded UTF-8 a 400, and one that does not
-/// fit the type a 422.
+/// fit the type a 422. More pairs than [`Limits::max_pairs`](crate::http::Limits::max_pairs) are a
+/// 413.
 ///
 /// The parser is that of the [URL
 /// standard](https://url.spec.whatwg.org/#concept-urlencoded-parser): `+` is a space, a name
@@ -162,11 +168,26 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
             return Err(Rejection::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content-type must be {KIND}")));
         }
         let bytes = request.take_body().collect().await?;
+        if has_more_pairs(&bytes, request.record.server.max_pairs) {
+            let text = too_many_pairs("form", request.record.server.max_pairs);
+            return Err(Rejection::of(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
         check_pairs("form", &bytes, path::decode)?;
         serde_urlencoded::from_bytes(&bytes).map(Self).map_err(|error| {
             Rejection::of(StatusCode::UNPROCESSABLE_ENTITY, format!("the form cannot be read: {error}"))
         })
     }
+}
+
+/// Returns whether there are more than `most` pairs, and looks no further than that. One `&` at the
+/// end begins no pair.
+fn has_more_pairs(pairs: &[u8], most: usize) -> bool {
+    let pairs = pairs.strip_suffix(b"&").unwrap_or(pairs);
+    !pairs.is_empty() && memchr_iter(b'&', pairs).take(most).count() == most
+}
+
+fn too_many_pairs(what: &str, most: usize) -> String {
+    format!("the {what} has more than {most} pairs; send fewer, or raise the limit")
 }
 
 /// Refuses pairs that `decode` refuses, because `serde_urlencoded` would decode them with a loss.

@@ -21,6 +21,8 @@ pub(crate) struct ServerParts {
     pub(crate) budget: Rc<Budget>,
     pub(crate) stop: Stop,
     pub(crate) proxies: TrustedProxies,
+    /// The limit on the pairs of a form or a query.
+    pub(crate) max_pairs: usize,
 }
 
 /// Settings of one handler, which override the route's.

@@ -7,7 +7,8 @@ use crate::http::wire::parse::HeadLimits;
 
 /// The limits of a [`Server`](crate::http::Server), all on by default.
 ///
-/// The connection closes after each of the 4xx responses in the table, and they say so.
+/// The connection closes after each of the 4xx responses in the table except that of `max_pairs`,
+/// and they say so.
 ///
 /// | limit | default | beyond it |
 /// | --- | --- | --- |
@@ -18,6 +19,7 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`header_rate`](Self::header_rate) | 256 | 408 |
 /// | [`header_grace`](Self::header_grace) | 5 s | the rate applies |
 /// | [`max_body`](Self::max_body) | 2 MiB | 413 |
+/// | [`max_pairs`](Self::max_pairs) | 1 000 | 413 for a form, 400 for a query |
 /// | [`chunks.extension_bytes`](BodyLimits::extension_bytes) | 16 KiB | 413 |
 /// | [`chunks.trailer_bytes`](BodyLimits::trailer_bytes) | 16 KiB | 431 |
 /// | [`chunks.trailer_fields`](BodyLimits::trailer_fields) | 100 | 431 |
@@ -97,6 +99,10 @@ pub struct Limits {
     /// At least twice `max_body` is allowed, so that one body always fits. With a larger limit for
     /// a group or a route set this one, too.
     pub memory: usize,
+    /// Pairs of a [`Form`](crate::http::Form) or a [`Query`](crate::http::Query), empty ones
+    /// included. They are counted before any is decoded: a million pairs fit into 2 MiB, and would
+    /// hold up the loop for a tenth of a second. JSON is limited by its bytes alone.
+    pub max_pairs: usize,
     /// The extensions and trailers of a chunked body.
     pub chunks: BodyLimits,
     /// The time that a handler may wait for bytes of a request body. Time counts only while the
@@ -169,6 +175,8 @@ pub struct Limits {
 const HEADER_RATE: u32 = 256;
 /// Slower than any modem. Bodies and responses average it over `body_timeout` and `write_timeout`.
 const RATE: u32 = 1024;
+/// As in PHP and Django: more than any form that people fill in.
+const PAIRS: usize = 1000;
 /// An idle connection costs at most 1 KiB here and some more in the kernel, a busy one up to 200
 /// KiB beside its handler. Ten thousand are no burden; a hundred thousand should be a decision.
 const CONNECTIONS: usize = 16 * 1024;
@@ -186,6 +194,7 @@ impl Default for Limits {
             header_grace: Duration::from_secs(5),
             max_body: 2 * 1024 * 1024,
             memory: 128 * 1024 * 1024,
+            max_pairs: PAIRS,
             chunks: BodyLimits::default(),
             body_timeout: Duration::from_secs(30),
             body_rate: RATE,

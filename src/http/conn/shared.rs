@@ -32,7 +32,7 @@ pub(crate) struct ServerState {
 
 impl ServerState {
     pub(crate) fn new(router: Router, limits: Limits, queue: Queue, proxies: TrustedProxies) -> Self {
-        let budget = Budget::new(limits.memory);
+        let (budget, max_pairs) = (Budget::new(limits.memory), limits.max_pairs);
         Self {
             router,
             limits,
@@ -42,6 +42,7 @@ impl ServerState {
                 budget,
                 stop: Stop::default(),
                 proxies,
+                max_pairs,
             }),
             queue,
             places: Rc::default(),
