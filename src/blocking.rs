@@ -87,5 +87,6 @@ impl Pool {
 /// ```
 #[track_caller]
 pub fn spawn_blocking<T: Send + 'static>(closure: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    job::spawn_here(closure, "spawn_blocking")
+    let Some(parts) = context::current() else { panic!("{}", Misuse::no_runtime("`spawn_blocking` was called")) };
+    job::spawn(&parts, &parts.pool, closure, Location::caller())
 }

@@ -55,6 +55,8 @@ pub(crate) trait Job: Send {
     fn deliver(self: Box<Self>) -> Option<Box<dyn Send>>;
     /// Ends it unrun. Does not panic.
     fn refuse(self: Box<Self>, reason: JoinError);
+    /// Whether its run would do nothing.
+    fn is_cancelled(&self) -> bool;
 }
 
 /// A bounded pool of threads for work that blocks.
@@ -200,6 +202,27 @@ impl Pool {
             books = self.shared.ended.wait_timeout(books, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         books.running
+    }
+
+    /// Takes cancelled jobs off the queue. Otherwise each stays until a thread comes to it.
+    pub(crate) fn remove_cancelled(&self) {
+        if self.shared.is_forked() {
+            return;
+        }
+        let mut cancelled = Vec::new();
+        let mut books = self.shared.lock();
+        // Not `extract_if`, which this crate's oldest compiler does not have.
+        for _ in 0..books.queue.len() {
+            match books.queue.pop_front() {
+                Some(job) if job.is_cancelled() => cancelled.push(job),
+                Some(job) => books.queue.push_back(job),
+                None => break,
+            }
+        }
+        drop(books);
+        for job in cancelled {
+            job.refuse(JoinError::cancelled());
+        }
     }
 
     /// Queues a job, or refuses it. `process` is the number of this process: asking for it is a
@@ -403,6 +426,10 @@ mod tests {
         fn refuse(self: Box<Self>, reason: JoinError) {
             (self.refuse)(reason.to_string());
         }
+
+        fn is_cancelled(&self) -> bool {
+            self.run.is_none()
+        }
     }
 
     fn plain(run: impl FnOnce() + Send + 'static) -> Plain {
@@ -598,6 +625,22 @@ mod tests {
         (0..10_000).for_each(|_| enqueue(&pool, plain(|| ())));
         wait_until(&pool, |books| books.idle.len() == 1);
         assert!(pool.shared.lock().queue.capacity() <= 2 * SPARE_JOBS);
+    }
+
+    #[test]
+    fn cancelled_jobs_are_taken_off_the_queue_and_the_others_keep_their_order() {
+        let pool = Pool::with(1, KEEP_ALIVE, |_| Ok(()));
+        let (sender, reasons) = mpsc::channel();
+        let (run, order) = mpsc::channel();
+        for n in 0..10 {
+            let run = run.clone();
+            enqueue(&pool, plain(move || run.send(n).unwrap()));
+            enqueue(&pool, Plain { run: None, ..refused(&sender) });
+        }
+        pool.remove_cancelled();
+        assert_eq!(reasons.try_iter().collect::<Vec<_>>(), ["the task was cancelled"; 10]);
+        pool.shared.lock().queue.iter_mut().for_each(|job| job.run());
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Name resolution: [`lookup_host`]. Literal addresses are parsed in place. Names go to the
-//! blocking pool, since the system's look-up (getaddrinfo(3)) blocks.
+//! Targets of connections, and [`lookup_host`]. Literal addresses are parsed in place. Names go to
+//! the [resolver](super::resolver).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
+use super::resolver;
 use crate::executor::budget;
-use crate::task::job;
 
 /// A target of a connection: an address, or a host name and a port.
 ///
@@ -93,9 +93,13 @@ impl Sealed for &String {
 
 /// Returns the addresses of a host, in the system's order. A literal address needs no look-up.
 ///
+/// Look-ups have threads of their own, four per runtime, so slow ones delay no other blocking work.
+/// Equal names that are asked for at the same time are looked up once. Nothing is cached here.
+///
 /// # Cancel safety
 ///
-/// Dropping the future drops the answer; a look-up that has started continues by itself.
+/// Dropping the future gives the look-up up: it leaves the queue if nobody else waits for the name.
+/// One that has started continues by itself, and its answer is dropped.
 ///
 /// # Errors
 ///
@@ -121,9 +125,7 @@ pub(super) async fn resolve(target: Target) -> io::Result<Vec<SocketAddr>> {
             budget::proceed().await;
             Ok(vec![address?])
         }
-        Target::Name(host, port) => {
-            job::spawn_here(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()), "lookup_host").await?
-        }
+        Target::Name(host, port) => resolver::resolve(host, port).await,
     }
 }
 

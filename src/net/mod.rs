@@ -30,6 +30,7 @@ mod accept;
 mod datagram;
 mod listener;
 mod lookup;
+mod resolver;
 mod stream;
 mod tcp;
 mod udp;

@@ -86,8 +86,8 @@ pub type TcpWriteHalf = WriteHalf<std::net::TcpStream>;
 
 /// Methods of [`TcpStream`] only.
 impl Stream<std::net::TcpStream> {
-    /// Connects. A host name is looked up on the blocking pool, and its addresses are tried in
-    /// turn.
+    /// Connects. A host name is looked up as by [`lookup_host`](super::lookup_host), and its
+    /// addresses are tried in turn.
     ///
     /// # Cancel safety
     ///

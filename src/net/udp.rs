@@ -45,8 +45,8 @@ impl Datagram<std::net::UdpSocket> {
     /// Sets the peer: [`send`](Self::send) sends to it, and only its datagrams are received.
     ///
     /// Nothing is sent, so the peer need not exist. If it does not, one later `send` or `recv`
-    /// returns `ConnectionRefused`, which does the socket no harm. A host name is looked up on the
-    /// blocking pool, and the first of its addresses that has a route is taken.
+    /// returns `ConnectionRefused`, which does the socket no harm. A host name is looked up as by
+    /// [`lookup_host`](super::lookup_host), and its first address that has a route is taken.
     ///
     /// # Cancel safety
     ///

@@ -12,9 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use super::JoinHandle;
-use crate::event_loop::context::{self, Home};
+use crate::event_loop::context::Home;
 use crate::event_loop::inbox::Message;
-use crate::event_loop::misuse::Misuse;
 use crate::event_loop::parts::Parts;
 use crate::executor::caught::{Payload, drop_payload, drop_silently};
 use crate::executor::error::JoinError;
@@ -47,15 +46,6 @@ pub(crate) fn spawn<T: Send + 'static>(
     handle
 }
 
-/// Runs a closure on one of the current runtime's threads; `what` was called to do so.
-#[track_caller]
-pub(crate) fn spawn_here<T: Send + 'static>(closure: impl FnOnce() -> T + Send + 'static, what: &str) -> JoinHandle<T> {
-    match context::current() {
-        Some(parts) => spawn(&parts, &parts.pool, closure, Location::caller()),
-        None => panic!("{}", Misuse::no_runtime(&format!("`{what}` was called"))),
-    }
-}
-
 /// Runs a closure on a thread of `pool`, for no runtime.
 pub(crate) fn submit<T: Send + 'static>(
     pool: &Pool,
@@ -80,6 +70,10 @@ const CANCELLED: u8 = 2;
 impl JobControl {
     pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU8::new(QUEUED)))
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire) == CANCELLED
     }
 
     pub(crate) fn start(&self) -> bool {
@@ -122,6 +116,10 @@ where
         let Self { result, promise, home, .. } = *self;
         let unclaimed = end(promise, home, result.unwrap_or_else(|| Err(JoinError::cancelled())));
         unclaimed.map(|result| Box::new(result) as Box<dyn Send>)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.control.is_cancelled()
     }
 
     fn refuse(self: Box<Self>, reason: JoinError) {

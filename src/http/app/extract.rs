@@ -73,8 +73,8 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
     }
 }
 
-/// Extracts the query, as a struct or a list of pairs. A query that does not fit the type, or is not
-/// UTF-8 once it is decoded, is a 400.
+/// Extracts the query, as a struct or a list of pairs. A query that does not fit the type, or is
+/// not UTF-8 once it is decoded, is a 400.
 ///
 /// It is decoded like a [`Form`], but a `%` without two hexadecimal digits stands for itself, as in
 /// a browser's `URLSearchParams`: people type `?q=50%` into the address bar. More pairs than

@@ -49,9 +49,10 @@
 //!
 //! # Liberties
 //!
-//! * ``[ ] { } | ^ ` \ `` and a `%` without two hexadecimal digits are accepted in paths and queries:
-//!   browsers send them (`?q=50%`), and no two parsers end the target elsewhere because of them.
-//!   They are opaque here; what decodes a path or query decides about them. Hosts stay strict.
+//! * ``[ ] { } | ^ ` \ `` and a `%` without two hexadecimal digits are accepted in paths and
+//!   queries: browsers send them (`?q=50%`), and no parser ends the target elsewhere because of
+//!   them. They are opaque here; the code that decodes a path or a query judges them. Hosts stay
+//!   strict.
 //! * `HTTP/1.2` to `HTTP/1.9` are processed as 1.1 (RFC 9110 section 2.5).
 //! * An IP literal is an IPv6 address. The `v1.` forms of RFC 3986 are refused: no client uses
 //!   them.
@@ -298,8 +299,8 @@ impl std::error::Error for Error {}
 const TCHAR: u8 = 1;
 /// Bytes of a header value: VCHAR, obs-text, SP and HTAB (RFC 9110 section 5.5).
 const VALUE: u8 = 2;
-/// Bytes of a target: VCHAR except `"`, `#`, `<` and `>`, which browsers encode (RFC 3986 section 3,
-/// see Liberties).
+/// Bytes of a target: VCHAR except `"`, `#`, `<` and `>`, which browsers encode (RFC 3986 section
+/// 3, see Liberties).
 const TARGET: u8 = 4;
 /// Bytes of a registered name: unreserved, sub-delims, `%` (RFC 3986 section 3.2.2).
 const REG_NAME: u8 = 8;
