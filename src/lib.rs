@@ -236,6 +236,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | [`stderr`] | lines on stderr that never make the loop wait |
 //! | `slabs` | slabs that shrink after a burst |
 //! | `executor` | tasks and the task table: slots, states, ready queues |
 //! | `reactor` | readiness of descriptors, and their waiters |
@@ -279,6 +280,7 @@ mod runtime;
 #[cfg(feature = "signal")]
 pub mod signal;
 mod slabs;
+pub mod stderr;
 pub mod sync;
 pub mod task;
 pub mod time;

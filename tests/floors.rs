@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up, and on a floor from left to right: each may use those before it and none
 /// after it.
 const FLOORS: &[&[&str]] = &[
-    &["slabs", "executor", "reactor", "timer"],
+    &["stderr", "slabs", "executor", "reactor", "timer"],
     &["pool", "promise"],
     &["event_loop"],
     &["task", "time", "sync", "io", "net"],

@@ -1,15 +1,17 @@
 //! What is written to stderr: this binary runs itself with the name of a scenario and reads what
 //! that writes.
+#![allow(clippy::print_stdout, reason = "a scenario tells the test what it has seen")]
 
 use std::future::{Future, pending};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::pin::pin;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use postlude::{Runtime, spawn, sync, task, time};
+use postlude::{Runtime, spawn, stderr, sync, task, time};
 
 const SCENARIO: &str = "POSTLUDE_SCENARIO";
 
@@ -285,4 +287,174 @@ fn a_runtime_that_cuts_off_the_jobs_of_many_groups_names_twenty() {
     assert_eq!(told[0], "postlude: 1000 background tasks unfinished", "{stderr}");
     assert!(told[1..21].iter().all(|line| line.starts_with("  'stuck', ")), "{stderr}");
     assert_eq!(told[21], "  and 980 more", "{stderr}");
+}
+
+/// Runs one test of this binary as a scenario.
+fn scenario_of(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(SCENARIO, name).env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// Runs a scenario with a pipe as stderr that nobody reads before its end. Gives stdout, and what
+/// was left in the pipe.
+fn run_unread(mut scenario: Command) -> (String, String) {
+    let mut child = scenario.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("it waits for somebody to read stderr");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert!(status.success(), "{stdout}{stderr}");
+    (stdout, stderr)
+}
+
+#[test]
+fn lines_that_stderr_does_not_take_are_lost_and_counted_and_the_loop_goes_on() {
+    let name = "lines_that_stderr_does_not_take_are_lost_and_counted_and_the_loop_goes_on";
+    if scenario(name).is_some() {
+        stderr::guard_panics();
+        let runtime = Runtime::new().unwrap();
+        let text = "x".repeat(10_000);
+        runtime
+            .block_on(async {
+                for _ in 0..500 {
+                    let text = text.clone();
+                    drop(spawn(async move { panic!("{text}") }));
+                    task::yield_now().await;
+                }
+            })
+            .unwrap();
+        println!("lost {}", stderr::lost());
+        return;
+    }
+    let (stdout, stderr) = run_unread(scenario_of(name));
+    let lost = stdout.lines().find_map(|line| line.strip_prefix("lost ")).unwrap();
+    assert_eq!(lost.parse::<usize>().unwrap() + stderr.lines().count(), 1000, "a line by the hook, one by the loop");
+    assert!(stderr.lines().count() >= 8, "{} lines", stderr.lines().count());
+    assert!(stderr.ends_with('\n') && stderr.lines().all(|line| line.len() == 4095 && line.ends_with("x…")));
+}
+
+#[test]
+fn the_next_line_tells_how_many_were_lost() {
+    let name = "the_next_line_tells_how_many_were_lost";
+    if scenario(name).is_some() {
+        while stderr::lost() == 0 {
+            stderr::line(format_args!("{}", "x".repeat(4000)));
+        }
+        stderr::line(format_args!("two\nlines"));
+        println!("full");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).unwrap();
+        stderr::line(format_args!("after"));
+        return;
+    }
+    let mut command = scenario_of(name);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    assert!(stdout.by_ref().lines().any(|line| line.unwrap().ends_with("full")));
+    // The process that started it shares the description, and its flags.
+    let flags = std::fs::read_to_string(format!("/proc/{}/fdinfo/2", child.id())).unwrap_or_default();
+    let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0").trim();
+    assert_eq!(i32::from_str_radix(flags, 8).unwrap() & libc::O_NONBLOCK, 0);
+    let mut stderr = child.stderr.take().unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    let _what_was_in_the_pipe = stderr.read(&mut buffer).unwrap();
+    child.stdin.take().unwrap().write_all(b"on\n").unwrap();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let rest = rest.trim_start_matches(['x', '\n']);
+    assert_eq!(rest, "postlude: 3 lines lost, because stderr was full\nafter\n");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_file_takes_every_line_and_the_last_words_wait_for_a_reader() {
+    let name = "a_file_takes_every_line_and_the_last_words_wait_for_a_reader";
+    if scenario(name).is_some() {
+        for n in 0..10_000 {
+            stderr::line_within(Duration::from_secs(60), format_args!("line {n} {}", "é".repeat(3000)));
+        }
+        assert_eq!(stderr::lost(), 0);
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("postlude-stderr-{}", std::process::id()));
+    let run = |stderr: Stdio| {
+        let child = scenario_of(name).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let whole = |text: &str| {
+        assert_eq!(text.lines().count(), 10_000);
+        for (n, line) in text.lines().enumerate() {
+            assert!(line.starts_with(&format!("line {n} é")) && line.ends_with("é…") && line.len() < 4096);
+        }
+    };
+    assert!(run(std::fs::File::create(&path).unwrap().into()).status.success());
+    whole(&std::fs::read_to_string(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    whole(&String::from_utf8(run(Stdio::piped()).stderr).unwrap());
+    assert!(run(Stdio::null()).status.success());
+}
+
+#[test]
+fn panics_are_told_as_before_while_stderr_takes_it_and_a_hook_of_your_own_stays() {
+    let name = "panics_are_told_as_before_while_stderr_takes_it_and_a_hook_of_your_own_stays";
+    if scenario(name).is_some() {
+        if std::env::var_os("OWN").is_some() {
+            std::panic::set_hook(Box::new(|_| eprintln!("my own hook")));
+        }
+        stderr::guard_panics();
+        let long = "y".repeat(5000);
+        for text in ["short", &long] {
+            drop(std::panic::catch_unwind(|| panic!("{text}")));
+        }
+        return;
+    }
+    let stderr_of = |command: &mut Command| String::from_utf8(command.output().unwrap().stderr).unwrap();
+    let plain = stderr_of(&mut scenario_of(name));
+    assert!(plain.contains("panicked at tests/reports.rs:") && plain.contains(":\nshort\nnote: run with"), "{plain}");
+    assert!(plain.contains(": yyyy") && plain.ends_with("y…\n") && !plain.contains("my own"), "{plain}");
+    assert_eq!(stderr_of(scenario_of(name).env("OWN", "")), "my own hook\n".repeat(2));
+    let traced = stderr_of(scenario_of(name).env("RUST_BACKTRACE", "1"));
+    assert!(traced.contains(": short\n") && traced.contains("0: "), "{traced}");
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn handlers_that_panic_do_not_stop_a_server_whose_stderr_nobody_reads() {
+    use postlude::http::{Router, Server};
+    let name = "handlers_that_panic_do_not_stop_a_server_whose_stderr_nobody_reads";
+    if scenario(name).is_some() {
+        let answered = postlude::run(async {
+            let app = Router::new().get("/{*rest}", async || -> &'static str { panic!("a bug") });
+            let server = Server::bind("127.0.0.1:0", app).unwrap();
+            let (client, wire) = postlude::net::UnixStream::pair().unwrap();
+            let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "y".repeat(8000));
+            let serving = spawn(async move { server.serve_connection(wire).await });
+            let mut buffer = [0; 4096];
+            let mut answered = 0;
+            for _ in 0..2000 {
+                client.write_all(request.as_bytes()).await.unwrap();
+                let count = client.read(&mut buffer).await.unwrap();
+                assert!(buffer[..count].starts_with(b"HTTP/1.1 500"));
+                answered += 1;
+            }
+            drop(client);
+            serving.await.unwrap();
+            answered
+        });
+        println!("answered {}", answered.unwrap());
+        return;
+    }
+    for backtrace in ["0", "1"] {
+        let mut scenario = scenario_of(name);
+        scenario.env("RUST_BACKTRACE", backtrace);
+        let (stdout, _) = run_unread(scenario);
+        assert!(stdout.lines().any(|line| line == "answered 2000"), "{stdout}");
+    }
 }

@@ -13,6 +13,7 @@ use super::parts::Parts;
 use crate::executor::about::Current;
 use crate::executor::error::JoinError;
 use crate::executor::id::{TaskId, TaskKey};
+use crate::stderr;
 
 /// Counters of a runtime since its start: see [`Runtime::stats`](crate::Runtime::stats).
 ///
@@ -246,10 +247,10 @@ impl Parts {
             if took > limit {
                 let task = self.tasks.borrow_mut().describe_key(key);
                 let task = task.map_or_else(|| "a finished task".to_owned(), |task| task.to_string());
-                eprintln!(
+                stderr::line(format_args!(
                     "postlude: a poll of {task} took {took:?} (limit {limit:?}) and nothing else ran meanwhile; \
                      move such work to `spawn_blocking`"
-                );
+                ));
                 // The owner's poll took at least as long but is not to blame: take the time off it.
                 if let Some(outer) = self.insight.began.borrow_mut().last_mut() {
                     *outer = outer.checked_add(took).unwrap_or(*outer);

@@ -37,6 +37,7 @@ use crate::executor::error::JoinError;
 use crate::executor::id::{MAX_RUNTIMES, RUNTIME_BITS, TaskId, TaskKey};
 use crate::executor::queue::QueueId;
 use crate::reactor;
+use crate::stderr;
 use crate::timer::wheel;
 
 /// A request to the loop.
@@ -93,9 +94,9 @@ impl Outside {
         self.writes.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.waker.wake() {
             if !self.broken.swap(true, Ordering::SeqCst) {
-                eprintln!(
+                stderr::line(format_args!(
                     "postlude: cannot wake a sleeping loop: {error}; from now on it looks into its inbox by itself"
-                );
+                ));
             }
         }
     }

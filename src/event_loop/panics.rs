@@ -7,6 +7,7 @@ use super::parts::Parts;
 use crate::executor::about::Current;
 use crate::executor::caught::{Payload, drop_payload, panic_text};
 use crate::executor::error::JoinError;
+use crate::stderr;
 
 pub(crate) type PanicHook = Box<dyn Fn(&TaskPanic)>;
 
@@ -100,11 +101,12 @@ impl Parts {
             }
         }
         let Some(hook) = &self.config.on_panic else {
-            eprintln!("postlude: {panic}");
+            stderr::line(format_args!("postlude: {panic}"));
             return;
         };
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| hook(&panic))) {
-            eprintln!("postlude: {panic}; the hook for it panicked too: `{}`", panic_text(&again));
+            let text = panic_text(&again);
+            stderr::line(format_args!("postlude: {panic}; the hook for it panicked too: `{text}`"));
             drop_payload(again);
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::parts::Parts;
 use crate::executor::queue::QueueId;
+use crate::stderr;
 
 /// `block_on` reports a deadlock after sleeping this long with nothing that could wake it.
 const DEADLOCK_AFTER: Duration = Duration::from_secs(5);
@@ -123,7 +124,7 @@ impl Parts {
         if self.config.deadlock_is_error {
             return Err(io::Error::new(io::ErrorKind::Deadlock, report));
         }
-        eprintln!("postlude: {report}");
+        stderr::line(format_args!("postlude: {report}"));
         self.poll_events(None)
     }
 

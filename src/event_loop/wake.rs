@@ -14,6 +14,7 @@ use std::task::Waker;
 use super::context;
 use super::panics::TaskPanic;
 use crate::executor::caught::{Payload, drop_payload, panic_text};
+use crate::stderr;
 
 /// Wakes a task. Call it with nothing borrowed: the waker may run any code.
 #[inline(never)] // few wakers are foreign, and catching a panic would lengthen each caller's path
@@ -48,7 +49,10 @@ fn report(payload: Payload) {
     match context::current() {
         Some(parts) => parts.report(None, &payload),
         // Without a runtime there is no hook and no policy.
-        None => eprintln!("postlude: {}", TaskPanic::new(None, panic_text(&payload).to_owned())),
+        None => {
+            let panic = TaskPanic::new(None, panic_text(&payload).to_owned());
+            stderr::line(format_args!("postlude: {panic}"));
+        }
     }
     drop_payload(payload);
 }

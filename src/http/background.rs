@@ -14,7 +14,6 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use http::StatusCode;
@@ -22,6 +21,7 @@ use http::StatusCode;
 use crate::deferred::{
     AddError, Group, InGroup, JobId, NewJob, Once, Outcome, Permit, Queue, SendTaskOutput, Share, Task, TaskOutput,
 };
+use crate::stderr;
 
 /// Seconds after which a refused client may try again (RFC 9110, section 10.2.3): no pause of the
 /// server lasts longer.
@@ -193,7 +193,7 @@ pub(crate) fn discard<T>(value: T) {
     }
 }
 
-/// Writes a line to stderr, which may be closed.
+/// Writes a line to stderr, or drops it.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
-    let _closed = writeln!(std::io::stderr(), "postlude: {text}");
+    stderr::line(format_args!("postlude: {text}"));
 }

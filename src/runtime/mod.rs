@@ -35,6 +35,7 @@ use crate::executor::stage::Stage;
 use crate::executor::table::Table;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
+use crate::stderr;
 use crate::task::JoinHandle;
 use crate::timer::clock::Clock;
 use crate::timer::wheel::Wheel;
@@ -391,10 +392,10 @@ impl Runtime {
             }
         }
         let left = std::mem::take(&mut *parts.doomed.borrow_mut());
-        eprintln!(
+        stderr::line(format_args!(
             "postlude: destructors have spawned {DOOMED_TASKS} tasks while their runtime ended; {} more are leaked",
             left.len()
-        );
+        ));
         std::mem::forget(left);
     }
 }

@@ -29,13 +29,12 @@ use crate::http::app::peer::Peer;
 use crate::http::app::proxies::TrustedProxies;
 use crate::http::app::router::Router;
 use crate::http::app::stopping::Stopping;
-use crate::http::background::say;
 use crate::http::conn::closing::{self, Leftover};
 use crate::http::conn::connection::Connection;
 use crate::http::conn::limits::Limits;
 use crate::http::conn::shared::ServerState;
 use crate::net::{TcpListener, ToAddress};
-use crate::{spawn, time};
+use crate::{spawn, stderr, time};
 
 use accept::{AcceptLoop, Listener, poll_all};
 pub use accept::{Acceptor, Address};
@@ -307,6 +306,7 @@ impl Server {
 
     fn shared(&self) -> &Rc<ServerState> {
         self.shared.get_or_init(|| {
+            stderr::guard_panics();
             let router = self.router.take().finished();
             let limits = self.limits.clone().normalised();
             let queue = self.queue.take().unwrap_or_else(|| {
@@ -441,7 +441,7 @@ impl Server {
         let report = drain(&shared, |cx| stop.poll_later(cx)).await;
         if accepted.is_err() {
             // The caller gets the error, so the report must go elsewhere.
-            say(format_args!("{report}"));
+            tell(&report);
         }
         accepted.map(|()| report)
     }
@@ -473,6 +473,12 @@ impl fmt::Debug for Server {
 #[cfg(feature = "signal")]
 pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
     let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;
-    say(format_args!("{report}"));
+    tell(&report);
     Ok(())
+}
+
+/// Writes the report of a stop to stderr. It may be the last line of the process, so a slow reader
+/// gets a second.
+fn tell(report: &ShutdownReport) {
+    stderr::line_within(Duration::from_secs(1), format_args!("postlude: {report}"));
 }
