@@ -80,6 +80,9 @@ pub fn lost() -> u64 {
 /// or if the message may be long (a long text, or `RUST_BACKTRACE`), it is written as [`line`]s. A
 /// hook of your own is left as it is. Only the first call has an effect.
 ///
+/// It also takes the two descriptors that lines need, a selector and a duplicate of stderr, so that
+/// a process can tell that it has none left.
+///
 /// ```
 /// postlude::stderr::guard_panics();
 /// ```
@@ -89,6 +92,7 @@ pub fn guard_panics() {
         return;
     }
     ONCE.call_once(|| {
+        let _prepared = lock().map(|mut writer| writer.is_writable(Duration::ZERO));
         let hook = panic::take_hook();
         // Once a hook was taken, the standard library's is in place.
         let default = panic::take_hook();

@@ -500,3 +500,32 @@ fn descriptors_that_come_with_bytes_are_neither_kept_nor_do_they_hide_bytes() {
         runtime.block_on(timeout(LIMIT, read)).unwrap().expect("bytes are hidden");
     });
 }
+
+#[test]
+fn a_server_tells_that_it_is_out_of_descriptors() {
+    use postlude::http::{Refusal, Router, Server};
+    let told = with_64_descriptors("a_server_tells_that_it_is_out_of_descriptors", || {
+        let runtime = Runtime::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let test = async {
+            let server = Server::from_listener(listener, Router::new().get("/", async || "hello"));
+            let (handle, refused) = (server.shutdown_handle(), server.refused());
+            let running = postlude::spawn(server.run());
+            sleep(Duration::from_millis(50)).await;
+            let mut hoard = hoard();
+            hoard.pop();
+            let client = StdTcpStream::connect(address).unwrap();
+            while refused.count(Refusal::Descriptors) == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+            drop(hoard);
+            drop(client);
+            handle.shutdown();
+            running.await.unwrap().unwrap();
+        };
+        runtime.block_on(timeout(LIMIT, test)).unwrap().unwrap();
+    });
+    let Some(told) = told else { return };
+    assert!(told.contains("postlude: stopped accepting for 100 ms: no descriptor or memory is left"), "{told}");
+}

@@ -52,6 +52,7 @@ pub use app::middleware::Next;
 pub use app::peer::Peer;
 pub use app::prefixed::Prefixed;
 pub use app::proxies::TrustedProxies;
+pub use app::refusal::{Refusal, RefusalInfo, Refused};
 pub use app::rejection::Rejection;
 pub use app::request::Request;
 pub use app::response::{IntoResponse, Response};

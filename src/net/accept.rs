@@ -11,6 +11,7 @@
 
 use std::io;
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Backoff {
     pause: Mutex<Option<Pause>>,
+    /// The number of pauses begun.
+    pauses: AtomicU64,
 }
 
 struct Pause {
@@ -44,6 +47,10 @@ struct Pause {
 struct PauseWakers(Mutex<Vec<Waker>>);
 
 impl Backoff {
+    pub(super) fn pauses(&self) -> u64 {
+        self.pauses.load(Ordering::Relaxed)
+    }
+
     /// Polls `attempt`, a call of accept(2), until it has an answer for the caller; pauses in
     /// between.
     pub(super) fn poll<T>(
@@ -71,6 +78,7 @@ impl Backoff {
         }
         let next = Pause { timer: time::sleep(PAUSE), home: parts.home, waiting: Arc::default() };
         let before = pause.replace(next);
+        self.pauses.fetch_add(1, Ordering::Relaxed);
         drop(pause);
         drop(before);
         true

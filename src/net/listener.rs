@@ -103,6 +103,19 @@ impl<S: ListenerSocket> Listener<S> {
         Incoming { listener: Some(self) }
     }
 
+    /// Returns how often it has paused so far, because descriptors or memory ran short: see
+    /// [`accept`](Self::accept).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// assert_eq!(postlude::net::TcpListener::bind("127.0.0.1:0")?.pauses(), 0);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn pauses(&self) -> u64 {
+        self.backoff.pauses()
+    }
+
     /// Returns the address on which it listens: getsockname(2).
     pub fn local_addr(&self) -> io::Result<S::Address> {
         S::local_addr(self.io.get())

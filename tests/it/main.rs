@@ -57,6 +57,8 @@ mod peers;
 mod property;
 mod reactor;
 mod readers;
+#[cfg(feature = "http")]
+mod refusals;
 mod replay;
 #[cfg(feature = "http")]
 mod router;

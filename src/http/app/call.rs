@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::request::{HandlerState, Request, RequestRecord};
-use super::response::{IntoResponse, Response};
-use crate::http::background::{say, text_of};
+use super::response::{IntoResponse, Note, Response};
+use crate::http::background::text_of;
 
 /// A handler as the router keeps it.
 pub(crate) type Call = Rc<dyn Fn(Request) -> AnswerFuture>;
@@ -40,6 +40,7 @@ impl Answer {
                 self = Self::failed(full.into_response());
             }
         }
+        tell_note(&mut self.response, record);
         let failed = self.failed.then_some(self.response.status);
         record.handler.set(failed.map_or(HandlerState::Answered, HandlerState::Failed));
         self
@@ -75,6 +76,15 @@ pub(crate) const UNANSWERED: &str = "the server could not answer";
 
 /// Reports a handler's panic and its request on stderr.
 pub(crate) fn tell_of_panic(text: &str, record: &RequestRecord) {
-    let (method, target) = (record.head.method(&record.bytes), record.head.target(&record.bytes));
-    say(format_args!("a handler panicked: {text} ({method} {target}, request {})", record.number));
+    record.say(format_args!("a handler panicked: {text}"));
+}
+
+/// Reports what a response has for the operator, which the code that made it could not: it did not
+/// know the request.
+pub(crate) fn tell_note(response: &mut Response, record: &RequestRecord) {
+    match response.note.take() {
+        Some(Note::Failed(text)) => record.say(format_args!("a handler failed: {text}")),
+        Some(Note::Refused(what, text)) => record.refuse(what, Some(response.status), &text),
+        None => {}
+    }
 }

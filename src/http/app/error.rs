@@ -10,10 +10,11 @@ use http::StatusCode;
 
 use super::body::BodyError;
 use super::call::UNANSWERED;
+use super::refusal::Refusal;
 use super::rejection::Rejection;
-use super::response::{IntoResponse, Response};
+use super::response::{IntoResponse, Note, Response};
 use crate::deferred::AddError;
-use crate::http::background::{RETRY_AFTER, say};
+use crate::http::background::RETRY_AFTER;
 
 /// The result of a handler that uses `?`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,10 +41,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     status: StatusCode,
     text: String,
-    /// Whether the response has a `Retry-After`.
-    is_temporary: bool,
+    /// What the server lacks at the moment: the response has a `Retry-After`.
+    lacks: Option<Lack>,
     /// The error behind a 500, which the client does not see.
     source: Option<Box<dyn StdError>>,
+}
+
+/// See [`Limits`](crate::http::Limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// Places for background tasks.
+    Places,
+    /// Memory for bodies.
+    Memory,
 }
 
 impl Error {
@@ -51,7 +61,7 @@ impl Error {
     #[must_use]
     pub fn new(status: u16, text: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, text: text.into(), is_temporary: false, source: None }
+        Self { status, text: text.into(), lacks: None, source: None }
     }
 
     /// Returns the status.
@@ -61,7 +71,7 @@ impl Error {
     }
 
     fn told(status: StatusCode, error: &dyn StdError) -> Self {
-        Self { status, text: error.to_string(), is_temporary: false, source: None }
+        Self { status, text: error.to_string(), lacks: None, source: None }
     }
 }
 
@@ -84,28 +94,33 @@ impl<E: StdError + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let any: &dyn Any = &error;
         if let Some(error) = any.downcast_ref::<AddError>() {
-            let is_temporary = error.is_temporary();
-            return Self { is_temporary, ..Self::told(StatusCode::SERVICE_UNAVAILABLE, error) };
+            let lacks = error.is_temporary().then_some(Lack::Places);
+            return Self { lacks, ..Self::told(StatusCode::SERVICE_UNAVAILABLE, error) };
         }
         if let Some(error) = any.downcast_ref::<BodyError>() {
-            return Self { is_temporary: error.is_temporary(), ..Self::told(error.status(), error) };
+            let lacks = error.is_temporary().then_some(Lack::Memory);
+            return Self { lacks, ..Self::told(error.status(), error) };
         }
         if let Some(error) = any.downcast_ref::<Rejection>() {
-            return Self { is_temporary: error.is_temporary, ..Self::told(error.status(), error) };
+            let lacks = error.is_temporary.then_some(Lack::Memory);
+            return Self { lacks, ..Self::told(error.status(), error) };
         }
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         let text = String::from(UNANSWERED);
-        Self { status, text, is_temporary: false, source: Some(Box::new(error)) }
+        Self { status, text, lacks: None, source: Some(Box::new(error)) }
     }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if let Some(source) = &self.source {
-            say(format_args!("a handler failed: {source}"));
-        }
-        let response = Response::text(self.status, self.text);
-        if self.is_temporary { response.with_field("retry-after", RETRY_AFTER) } else { response }
+        let note = match &self.source {
+            Some(source) => Some(Note::Failed(source.to_string())),
+            // Of a lack of memory the connection tells.
+            None => (self.lacks == Some(Lack::Places)).then(|| Note::Refused(Refusal::Tasks, self.text.clone())),
+        };
+        let mut response = Response::text(self.status, self.text);
+        response.note = note;
+        if self.lacks.is_some() { response.with_field("retry-after", RETRY_AFTER) } else { response }
     }
 }
 

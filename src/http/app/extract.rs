@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::body::Body;
 use super::path;
 use super::peer::Peer;
+use super::refusal::{Refusal, Refused};
 use super::rejection::Rejection;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
@@ -98,7 +99,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     async fn from_request(request: &mut Request) -> Result<Self, Rejection> {
         let query = request.query().unwrap_or_default();
         if has_more_pairs(query.as_bytes(), request.record.server.max_pairs) {
-            return Err(Rejection::bad_request(too_many_pairs("query", request.record.server.max_pairs)));
+            return Err(too_many_pairs("query", StatusCode::BAD_REQUEST, request));
         }
         check_pairs("query", query.as_bytes(), path::decode_leniently)?;
         let parsed = serde_urlencoded::from_str(query);
@@ -169,8 +170,7 @@ impl<T: DeserializeOwned> FromRequest for Form<T> {
         }
         let bytes = request.take_body().collect().await?;
         if has_more_pairs(&bytes, request.record.server.max_pairs) {
-            let text = too_many_pairs("form", request.record.server.max_pairs);
-            return Err(Rejection::of(StatusCode::PAYLOAD_TOO_LARGE, text));
+            return Err(too_many_pairs("form", StatusCode::PAYLOAD_TOO_LARGE, request));
         }
         check_pairs("form", &bytes, path::decode)?;
         serde_urlencoded::from_bytes(&bytes).map(Self).map_err(|error| {
@@ -186,8 +186,10 @@ fn has_more_pairs(pairs: &[u8], most: usize) -> bool {
     !pairs.is_empty() && memchr_iter(b'&', pairs).take(most).count() == most
 }
 
-fn too_many_pairs(what: &str, most: usize) -> String {
-    format!("the {what} has more than {most} pairs; send fewer, or raise the limit")
+fn too_many_pairs(what: &str, status: StatusCode, request: &Request) -> Rejection {
+    let most = request.record.server.max_pairs;
+    request.record.refuse(Refusal::Pairs, Some(status), "");
+    Rejection::of(status, format!("the {what} has more than {most} pairs; send fewer, or raise the limit"))
 }
 
 /// Refuses pairs that `decode` refuses, because `serde_urlencoded` would decode them with a loss.
@@ -324,6 +326,14 @@ impl FromRequest for Stopping {
 
     async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
         Ok(request.record.server.stop.stopping())
+    }
+}
+
+impl FromRequest for Refused {
+    type Rejection = Infallible;
+
+    async fn from_request(request: &mut Request) -> Result<Self, Infallible> {
+        Ok(request.record.server.refused.clone())
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) mod peer;
 pub(super) mod prefixed;
 pub(super) mod problem;
 pub(super) mod proxies;
+pub(super) mod refusal;
 pub(super) mod rejection;
 pub(super) mod request;
 pub(super) mod response;

@@ -18,10 +18,12 @@ use super::client::ClientWatch;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
 use super::peer::Peer;
+use super::refusal::{Refusal, shown};
 use super::settings::{EndpointSettings, RouteSettings, ServerParts};
 use crate::deferred::Share;
 use crate::http::background::BackgroundTasks;
 use crate::http::wire::parse::Head;
+use crate::time::now;
 
 /// How far the handler of a request is. What layers do after its end changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,20 @@ impl RequestRecord {
 
     pub(crate) fn path(&self) -> &str {
         self.head.path(&self.bytes)
+    }
+
+    /// Counts and tells that the server refuses something of this request.
+    pub(crate) fn refuse(&self, what: Refusal, status: Option<StatusCode>, detail: &str) {
+        let line = self.head.method_and_target(&self.bytes);
+        self.server.refused.tell(what, self.peer, status, line, detail);
+    }
+
+    /// Writes a line on stderr about a fault of the server, with this request.
+    #[cold]
+    pub(crate) fn say(&self, text: fmt::Arguments<'_>) {
+        let line = shown(self.head.method_and_target(&self.bytes));
+        let (peer, number) = (self.peer, self.number);
+        self.server.failures.line(now(), format_args!("postlude: {text} ({line}, from {peer}, request {number})"));
     }
 
     /// Returns the body limit of the handler or its innermost group that has one.

@@ -14,6 +14,7 @@ use futures_core::Stream;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
+use super::refusal::Refusal;
 use super::upgraded::{OnUpgrade, Upgraded};
 use crate::deferred::{JobId, NewJob, SendTaskOutput, TaskOutput};
 
@@ -80,6 +81,15 @@ pub struct Response {
     pub(crate) tasks: Vec<NewJob>,
     /// Whether the handler failed. A layer passes it on with the response.
     pub(crate) failed: bool,
+    /// Told once the request is known: see `call::tell_note`.
+    pub(crate) note: Option<Note>,
+}
+
+/// Something about a response for the operator, not for the client.
+pub(crate) enum Note {
+    /// The error behind a 500.
+    Failed(String),
+    Refused(Refusal, String),
 }
 
 impl Response {
@@ -95,7 +105,7 @@ impl Response {
     }
 
     pub(crate) fn of(status: StatusCode) -> Self {
-        Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false }
+        Self { status, fields: Vec::new(), payload: ResponseBody::Empty, tasks: Vec::new(), failed: false, note: None }
     }
 
     /// Creates a 202 for work that a background task does: its `Location` is `path` with `{id}`

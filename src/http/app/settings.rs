@@ -10,8 +10,10 @@ use super::accounts::Accounts;
 use super::budget::Budget;
 use super::extensions::Extensions;
 use super::proxies::TrustedProxies;
+use super::refusal::Refused;
 use super::stopping::Stop;
 use crate::deferred::Queue;
+use crate::stderr::Limited;
 
 /// The parts of a server that handlers reach through their request.
 pub(crate) struct ServerParts {
@@ -21,6 +23,9 @@ pub(crate) struct ServerParts {
     pub(crate) budget: Rc<Budget>,
     pub(crate) stop: Stop,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) refused: Refused,
+    /// Lines about failed requests.
+    pub(crate) failures: Limited,
     /// The limit on the pairs of a form or a query.
     pub(crate) max_pairs: usize,
 }

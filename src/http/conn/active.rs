@@ -23,6 +23,7 @@ use crate::http::app::call::{Answer, AnswerFuture, UNANSWERED, tell_of_panic};
 use crate::http::app::client::ClientEnd;
 use crate::http::app::delivery::Watch;
 use crate::http::app::peer::Peer;
+use crate::http::app::refusal::Refusal;
 use crate::http::app::request::{HandlerState, RequestRecord};
 use crate::http::app::response::{IntoResponse, Response};
 use crate::http::app::settings::ServerParts;
@@ -72,7 +73,8 @@ impl Active {
     /// Writes what waits, and weighs the rest. A client that reads too slowly for the server's
     /// memory is cut off.
     pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unsent.is_cut() {
+        if self.unsent.is_cut() && !self.output.is_broken() {
+            self.record.refuse(Refusal::Memory, None, "");
             self.output.break_off();
         }
         if self.output.poll_flush(io, cx).is_ready() {

@@ -49,17 +49,18 @@ use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
 use super::upgrade;
 use crate::http::app::accounts::Account;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
-use crate::http::app::call::{Answer, AnswerFuture, poll_caught};
+use crate::http::app::call::{Answer, AnswerFuture, poll_caught, tell_note};
 use crate::http::app::client::ClientEnd;
 use crate::http::app::delivery::Watch;
 use crate::http::app::peer::Peer;
 use crate::http::app::problem;
+use crate::http::app::refusal::Refusal;
 use crate::http::app::request::{Request, RequestRecord};
 use crate::http::app::response::{IntoResponse, Pieces, Response, ResponseBody};
 use crate::http::app::route::RouteMatch;
 use crate::http::app::stopping::UntilStop;
 use crate::http::app::upgraded::{UpgradeFuture, Upgraded};
-use crate::http::background::{Trigger, discard, say, text_of};
+use crate::http::background::{Trigger, discard, text_of};
 use crate::http::wire::chunked::{self, Decoder};
 use crate::http::wire::parse::{Framing, Version, begins_with_head_method};
 use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
@@ -212,6 +213,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if !self.shared.queue.is_busy() {
             return;
         }
+        self.active.record.refuse(Refusal::Pause, None, "");
         let queue = self.shared.queue.clone();
         let mut room = pin!(queue.room());
         self.timer.set(LONGEST_PAUSE);
@@ -230,7 +232,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
                 Poll::Pending => Poll::Pending,
             });
-            if has_room.await { Ok(()) } else { Err(self.refuse_with(BodyError::Overloaded.into_response())) }
+            if has_room.await {
+                return Ok(());
+            }
+            let error = BodyError::Overloaded;
+            self.active.record.refuse(Refusal::Memory, Some(error.status()), &error.to_string());
+            Err(self.refuse_with(error.into_response()))
         })
     }
 
@@ -261,7 +268,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 input.consume(length);
                 Ok(true)
             }
-            Err(error) => Err(self.refuse(error.status(), &error.to_string())),
+            Err(error) => Err(self.refuse(Refusal::Head, error.status(), &error.to_string())),
         }
     }
 
@@ -304,12 +311,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Poll::Pending if has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(ConnectionEnd::Idle)),
-            Poll::Pending => Poll::Ready(Err(self.refuse(408, "the request did not arrive in time"))),
+            Poll::Pending => {
+                Poll::Ready(Err(self.refuse(Refusal::HeadTimeout, 408, "the request did not arrive in time")))
+            }
         }
     }
 
-    fn refuse(&mut self, status: u16, text: &str) -> ConnectionEnd {
+    fn refuse(&mut self, what: Refusal, status: u16, text: &str) -> ConnectionEnd {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        self.shared.parts.refused.tell(what, self.peer, Some(status), self.active.input.bytes(), text);
         self.refuse_with(Response::text(status, text))
     }
 
@@ -380,6 +390,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             expects_continue: self.active.record.head.expects_continue(),
             ended: too_large,
             failed: too_large,
+            fault: too_large.then_some(BodyError::TooLarge),
             patience: RateLimit::new(self.shared.limits.body_timeout, self.shared.limits.body_rate),
         });
         Body::new(cell)
@@ -446,7 +457,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         }
         self.timer.clear();
         if writing {
-            self.active.output.break_off();
+            self.cut_off();
         }
         if let Some(body) = self.active.body.as_mut().filter(|_| reading) {
             body.fail(BodyError::TimedOut, cx);
@@ -498,6 +509,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         {
             response = upgrade::required(response);
         }
+        tell_note(&mut response, &self.active.record);
+        self.tell_fault(Some(response.status));
         problem::settle(&mut response, &self.active.record);
         let trigger = self.active.settle(failed.then_some(response.status));
         let bodyless = self.is("HEAD") || matches!(response.status.as_u16(), 204 | 205 | 304);
@@ -630,7 +643,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                     self.append_piece(probe.ok_or(ConnectionEnd::Broken)?, begun);
                 }
                 Some(Err(text)) => {
-                    say(format_args!("a response's stream failed: {text}"));
+                    self.active.record.say(format_args!("a response's stream failed: {text}"));
                     let _ = self.flush().await;
                     return Err(ConnectionEnd::Broken);
                 }
@@ -642,7 +655,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             }
         }
         if let Length::Known(left @ 1..) = begun.length {
-            say(format_args!("a response's stream ended {left} bytes before its length"));
+            let record = &self.active.record;
+            record.say(format_args!("a response's stream ended {left} bytes before its length"));
             let _ = self.flush().await;
             return Err(ConnectionEnd::Broken);
         }
@@ -656,7 +670,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     fn append_piece(&mut self, mut piece: Vec<u8>, begun: &mut PendingAnswer) {
         if let Length::Known(left) = &mut begun.length {
             if piece.len() as u64 > *left {
-                say(format_args!("a response's stream has more than its length; the rest is cut off"));
+                let record = &self.active.record;
+                record.say(format_args!("a response's stream has more than its length; the rest is cut off"));
                 piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 begun.keep = false;
             }
@@ -696,14 +711,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             if !self.timer.expired(cx) {
                 return Poll::Pending;
             }
-            self.active.output.break_off();
+            self.cut_off();
         }
         Poll::Ready(())
+    }
+
+    /// The client has not taken its answer in time.
+    fn cut_off(&mut self) {
+        self.active.record.refuse(Refusal::WriteTimeout, None, "");
+        self.active.output.break_off();
+    }
+
+    /// Tells of a body's fault, once.
+    fn tell_fault(&mut self, status: Option<StatusCode>) {
+        let Some(fault) = self.active.body.as_mut().and_then(|body| body.fault.take()) else { return };
+        let what = match fault {
+            BodyError::TooLarge => Refusal::BodyTooLarge,
+            BodyError::TimedOut => Refusal::BodyTimeout,
+            BodyError::Malformed(_) => Refusal::BodyFraming,
+            BodyError::Overloaded => Refusal::Memory,
+            BodyError::Disconnected => return,
+        };
+        self.active.record.refuse(what, status, &fault.to_string());
     }
 
     // 4. The rest of the body.
 
     async fn finish_body(&mut self) -> Result<(), ConnectionEnd> {
+        self.tell_fault(None);
         let Some(mut body) = self.active.body.take() else { return Ok(()) };
         self.active.record.forget_body();
         if !body.ended {

@@ -24,6 +24,8 @@ pub(super) struct IncomingBody {
     pub(super) expects_continue: bool,
     pub(super) ended: bool,
     pub(super) failed: bool,
+    /// The fault of the client that the server has not yet told of.
+    pub(super) fault: Option<BodyError>,
     /// The time that the client may still let the handler wait.
     pub(super) patience: RateLimit,
 }
@@ -84,7 +86,7 @@ impl IncomingBody {
     }
 
     pub(super) fn fail(&mut self, error: BodyError, cx: &Context<'_>) {
-        (self.ended, self.failed) = (true, true);
+        (self.ended, self.failed, self.fault) = (true, true, Some(error));
         self.cell.end(Err(error));
         self.cell.wake_reader(cx);
     }

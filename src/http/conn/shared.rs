@@ -10,10 +10,12 @@ use crate::deferred::Queue;
 use crate::http::app::accounts::Accounts;
 use crate::http::app::budget::Budget;
 use crate::http::app::proxies::TrustedProxies;
+use crate::http::app::refusal::Refused;
 use crate::http::app::router::Router;
 use crate::http::app::settings::ServerParts;
 use crate::http::app::stopping::Stop;
 use crate::http::wire::write::Date;
+use crate::stderr::Limited;
 
 pub(crate) struct ServerState {
     pub(crate) router: Router,
@@ -31,7 +33,7 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    pub(crate) fn new(router: Router, limits: Limits, queue: Queue, proxies: TrustedProxies) -> Self {
+    pub(crate) fn new(router: Router, limits: Limits, queue: Queue, proxies: TrustedProxies, refused: Refused) -> Self {
         let (budget, max_pairs) = (Budget::new(limits.memory), limits.max_pairs);
         Self {
             router,
@@ -42,6 +44,8 @@ impl ServerState {
                 budget,
                 stop: Stop::default(),
                 proxies,
+                refused,
+                failures: Limited::new("failed requests"),
                 max_pairs,
             }),
             queue,

@@ -22,6 +22,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use pin_project_lite::pin_project;
 
 use crate::http::app::peer::Peer;
+use crate::http::app::refusal::Refusal;
 use crate::http::conn::closing::Leftover;
 use crate::http::conn::connection::Connection;
 use crate::http::conn::places::ConnectionPlace;
@@ -85,7 +86,8 @@ pub trait Acceptor {
     /// It runs in the connection's task, counts among
     /// [`Limits::max_connections`](crate::http::Limits::max_connections), and is dropped after
     /// [`Limits::header_timeout`](crate::http::Limits::header_timeout) or when the server stops. An
-    /// error closes the connection; nothing is reported.
+    /// error closes the connection, and is told as
+    /// [`Refusal::Handshake`](crate::http::Refusal::Handshake).
     fn handshake(&self, raw: Self::Raw, peer: &mut Peer) -> impl Future<Output = io::Result<Self::Io>>;
 
     /// Returns the address on which it listens.
@@ -94,6 +96,13 @@ pub trait Acceptor {
     ///
     /// If the system reports one.
     fn local_addr(&self) -> io::Result<Address>;
+
+    /// Returns how often it has paused so far, because descriptors or memory ran short. By default
+    /// zero; one around another listener asks that. The server tells of each pause as
+    /// [`Refusal::Descriptors`](crate::http::Refusal::Descriptors).
+    fn pauses(&self) -> u64 {
+        0
+    }
 }
 
 impl Acceptor for TcpListener {
@@ -116,6 +125,10 @@ impl Acceptor for TcpListener {
     fn local_addr(&self) -> io::Result<Address> {
         self.local_addr().map(Address::Ip)
     }
+
+    fn pauses(&self) -> u64 {
+        self.pauses()
+    }
 }
 
 impl Acceptor for UnixListener {
@@ -134,6 +147,10 @@ impl Acceptor for UnixListener {
 
     fn local_addr(&self) -> io::Result<Address> {
         Ok(Address::Unix(self.local_addr()?.as_pathname().map(Into::into)))
+    }
+
+    fn pauses(&self) -> u64 {
+        self.pauses()
     }
 }
 
@@ -184,8 +201,8 @@ impl<A: Acceptor + 'static> Listener for A {
     fn accept_all(self: Rc<Self>, shared: Rc<ServerState>) -> AcceptLoop {
         Box::pin(async move {
             loop {
-                poll_fn(|cx| shared.places.poll_room(shared.limits.max_connections, cx)).await;
-                match self.accept().await {
+                wait_for_room(&shared).await;
+                match accept_one(&*self, &shared).await {
                     Ok((raw, peer)) => start(&self, &shared, raw, peer),
                     Err(error) => return error,
                 }
@@ -194,6 +211,31 @@ impl<A: Acceptor + 'static> Listener for A {
             }
         })
     }
+}
+
+async fn wait_for_room(shared: &ServerState) {
+    let mut waits = false;
+    poll_fn(|cx| {
+        let polled = shared.places.poll_room(shared.limits.max_connections, cx);
+        if polled.is_pending() && !std::mem::replace(&mut waits, true) {
+            shared.parts.refused.tell(Refusal::Connections, Peer::Unknown, None, b"", "");
+        }
+        polled
+    })
+    .await;
+}
+
+async fn accept_one<A: Acceptor>(acceptor: &A, shared: &ServerState) -> io::Result<(A::Raw, Peer)> {
+    let mut accepting = pin!(acceptor.accept());
+    poll_fn(|cx| {
+        let before = acceptor.pauses();
+        let polled = accepting.as_mut().poll(cx);
+        if acceptor.pauses() > before {
+            shared.parts.refused.tell(Refusal::Descriptors, Peer::Unknown, None, b"", "");
+        }
+        polled
+    })
+    .await
 }
 
 /// Polls the loops of all listeners, each time beginning with another one: none of them can use up
@@ -230,13 +272,19 @@ async fn shake_hands<A: Acceptor>(
     let shaken = {
         let mut handshake = pin!(timeout(shared.limits.header_timeout, acceptor.handshake(raw, &mut peer)));
         poll_fn(|cx| match handshake.as_mut().poll(cx) {
-            Poll::Ready(shaken) => Poll::Ready(shaken.ok().and_then(Result::ok)),
+            Poll::Ready(shaken) => Poll::Ready(Some(shaken)),
             Poll::Pending if place.is_stopping(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
     };
-    shaken.map(|io| Connection::new(shared, io, peer, place))
+    let fault = match shaken? {
+        Ok(Ok(io)) => return Some(Connection::new(shared, io, peer, place)),
+        Ok(Err(error)) => error.to_string(),
+        Err(late) => late.to_string(),
+    };
+    shared.parts.refused.tell(Refusal::Handshake, peer, None, b"", &fault);
+    None
 }
 
 pin_project! {

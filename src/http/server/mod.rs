@@ -27,6 +27,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use crate::deferred::{Fault, Info, Lane, Queue};
 use crate::http::app::peer::Peer;
 use crate::http::app::proxies::TrustedProxies;
+use crate::http::app::refusal::{RefusalHook, RefusalInfo, Refused};
 use crate::http::app::router::Router;
 use crate::http::app::stopping::Stopping;
 use crate::http::conn::closing::{self, Leftover};
@@ -81,6 +82,7 @@ pub struct Server {
     limits: Limits,
     router: Cell<Router>,
     hook: Cell<Option<TaskHook>>,
+    refusal_hook: Cell<Option<RefusalHook>>,
     queue: Cell<Option<Queue>>,
     proxies: Cell<TrustedProxies>,
     sources: StopSources,
@@ -110,6 +112,7 @@ impl Server {
             limits: Limits::default(),
             router: Cell::new(router),
             hook: Cell::new(None),
+            refusal_hook: Cell::new(None),
             queue: Cell::new(None),
             proxies: Cell::default(),
             sources: StopSources::default(),
@@ -200,6 +203,35 @@ impl Server {
     pub fn on_task_error(self, hook: impl Fn(&Info, Option<&Fault>) + 'static) -> Self {
         self.hook.set(Some(Box::new(hook)));
         self
+    }
+
+    /// Sets a function to call for everything that the server refuses, cuts off or holds up because
+    /// of a limit. By default stderr is told, at most 20 lines a second. [`refused`](Self::refused)
+    /// counts in any case.
+    ///
+    /// The function runs on the loop. A client can make it run as often as it sends requests.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use postlude::http::{Refusal, Router, Server};
+    /// let server = Server::bind("127.0.0.1:0", Router::new())?.on_refusal(|refusal| match refusal.what {
+    ///     Refusal::Pause | Refusal::Connections => eprintln!("more load than this machine takes: {refusal}"),
+    ///     _ => {}
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_refusal(self, hook: impl Fn(&RefusalInfo) + 'static) -> Self {
+        self.refusal_hook.set(Some(Box::new(hook)));
+        self
+    }
+
+    /// Returns the counts of all that the server refuses, which go on while it runs. Limits and
+    /// hooks that are set after this call have no effect.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.shared().parts.refused.clone()
     }
 
     /// Uses a queue of your own for background tasks: with lanes, limits and hooks. The limits of
@@ -320,7 +352,13 @@ impl Server {
                     None => queue.build(),
                 }
             });
-            Rc::new(ServerState::new(router, limits, queue, self.proxies.take()))
+            Rc::new(ServerState::new(
+                router,
+                limits,
+                queue,
+                self.proxies.take(),
+                Refused::new(self.refusal_hook.take()),
+            ))
         })
     }
 

@@ -80,6 +80,10 @@ impl<A: Acceptor> Acceptor for ProxyProtocol<A> {
     fn local_addr(&self) -> io::Result<Address> {
         self.listener.local_addr()
     }
+
+    fn pauses(&self) -> u64 {
+        self.listener.pauses()
+    }
 }
 
 async fn read_more(io: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<()> {
