@@ -161,8 +161,10 @@ pub struct Limits {
     ///
     /// All connections from an IPv4 address count together, and all from a /64 of IPv6. Connections
     /// without an address have no such limit. **Behind a proxy** every client has the proxy's
-    /// address: set it to [`background_tasks`](Self::background_tasks), which turns it off, and let
-    /// the proxy limit its clients.
+    /// address, unless the server believes it
+    /// ([`trusted_proxies`](crate::http::Server::trusted_proxies)). Without that set it
+    /// to [`background_tasks`](Self::background_tasks), which turns it off, and let the proxy limit
+    /// its clients.
     pub background_tasks_per_peer: usize,
     /// Threads for blocking background tasks; 0 counts as 1.
     pub background_threads: usize,
