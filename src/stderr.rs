@@ -8,7 +8,7 @@
 //! # How it works
 //!
 //! Non-blocking mode is no way: it belongs to the open file description, which the shell and other
-//! processes share. Instead [`line`] asks the selector, with a time limit of zero, whether stderr
+//! processes share. Instead [`line()`] asks the selector, with a time limit of zero, whether stderr
 //! is writable, and then writes at most `PIPE_BUF` bytes: as much as a writable pipe takes whole
 //! (pipe(7)). Files, which no selector takes, never block.
 //!
@@ -56,7 +56,7 @@ pub fn line(text: fmt::Arguments<'_>) {
     line_within(Duration::ZERO, text);
 }
 
-/// Does as [`line`], but waits up to `limit` for stderr: for the last words of a process, when no
+/// Does as [`line()`], but waits up to `limit` for stderr: for the last words of a process, when no
 /// loop runs any more.
 pub fn line_within(limit: Duration, text: fmt::Arguments<'_>) {
     write(&text.to_string(), limit);
@@ -73,12 +73,12 @@ pub fn lost() -> u64 {
 }
 
 /// Has panics of this process lose their message instead of waiting while stderr is full, as
-/// [`line`] does. A [`Server`](crate::http::Server) calls this when it begins.
+/// [`line()`] does. A [`Server`](crate::http::Server) calls this when it begins.
 ///
 /// The standard library's panic hook blocks while stderr is full, and with it the loop on which a
 /// task panics. This wraps that hook: it runs as before while its message fits into stderr. If not,
-/// or if the message may be long (a long text, or `RUST_BACKTRACE`), it is written as [`line`]s. A
-/// hook of your own is left as it is. Only the first call has an effect.
+/// or if the message may be long (a long text, or `RUST_BACKTRACE`), it is written as [`line()`]s.
+/// A hook of your own is left as it is. Only the first call has an effect.
 ///
 /// It also takes the two descriptors that lines need, a selector and a duplicate of stderr, so that
 /// a process can tell that it has none left.
@@ -166,7 +166,7 @@ impl Limited {
         Self { about, began: Cell::new(None), lines: Cell::new(0), left_out: Cell::new(0) }
     }
 
-    /// Writes a [`line`], unless too many were written in the second before `now`.
+    /// Writes a [`line()`], unless too many were written in the second before `now`.
     pub fn line(&self, now: Instant, text: fmt::Arguments<'_>) {
         let is_new =
             self.began.get().is_none_or(|began| now.saturating_duration_since(began) >= Duration::from_secs(1));
