@@ -162,10 +162,10 @@ async fn answered(address: SocketAddr) -> Option<Duration> {
 
 /// What happens to a connection in a state when its client resets it, ends its sending but reads
 /// on, closes it, or does nothing. "ends": at once. "after": when `half_close` is over. "-": it
-/// goes on.
+/// goes on. (Without a request it gives way to the next client, whatever its own does.)
 const MATRIX: [(&str, [&str; 4]); 9] = [
-    ("idle", ["ends", "ends", "ends", "-"]),
-    ("half a head", ["ends", "ends", "ends", "-"]),
+    ("idle", ["ends", "ends", "ends", "ends"]),
+    ("half a head", ["ends", "ends", "ends", "ends"]),
     ("half a body", ["ends", "ends", "ends", "-"]),
     ("handler waiting", ["ends", "-", "-", "-"]),
     ("known length", ["ends", "-", "-", "-"]),

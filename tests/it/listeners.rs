@@ -132,7 +132,7 @@ fn a_client_that_is_silent_in_its_handshake_holds_up_nobody_and_has_the_time_of_
 }
 
 #[test]
-fn a_handshake_counts_as_a_connection() {
+fn a_handshake_counts_as_a_connection_and_gives_way_to_another() {
     paused(async {
         let (listener, address) = tcp();
         let server = Server::from_listener(Greeted(listener), app()).limits(Limits {
@@ -141,10 +141,11 @@ fn a_handshake_counts_as_a_connection() {
             ..Limits::default()
         });
         let running = spawn(server.run());
-        let _silent = TcpStream::connect(address).await.unwrap();
+        let silent = TcpStream::connect(address).await.unwrap();
         let begin = time::now();
         assert_eq!(body(&ask_at(address, format!("!{}", get("/")).as_bytes()).await), "hello");
-        assert_eq!((time::now() - begin).as_secs(), 3);
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!((time::now() - begin).as_secs(), 0);
         running.abort();
     });
 }

@@ -54,6 +54,8 @@ mod panic;
 mod panicking_wakers;
 #[cfg(feature = "http")]
 mod peers;
+#[cfg(feature = "http")]
+mod places;
 mod property;
 mod reactor;
 mod readers;

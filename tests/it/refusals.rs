@@ -137,15 +137,20 @@ fn taken_places_are_told_once() {
         let (server, told) = told(Server::from_listener(listener, app()).limits(limits));
         let handle = server.shutdown_handle();
         let running = spawn(server.run());
+        let kinds = || told.borrow().iter().map(|told| told.what).collect::<Vec<_>>();
+        // With half a body it is busy.
         let first = TcpStream::connect(address).await.unwrap();
-        first.write_all(get("/").as_bytes()).await.unwrap();
-        first.read(&mut [0; 1024]).await.unwrap();
+        first.write_all(post("/", "", "body").trim_end_matches("dy").as_bytes()).await.unwrap();
         let second = TcpStream::connect(address).await.unwrap();
         second.write_all(get("/").as_bytes()).await.unwrap();
         time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(told.borrow().iter().map(|told| told.what).collect::<Vec<_>>(), [Refusal::Connections]);
+        assert_eq!(kinds(), [Refusal::Connections]);
         drop(first);
         second.read(&mut [0; 1024]).await.unwrap();
+        let third = TcpStream::connect(address).await.unwrap();
+        third.write_all(get("/").as_bytes()).await.unwrap();
+        third.read(&mut [0; 1024]).await.unwrap();
+        assert_eq!(kinds()[..2], [Refusal::Connections, Refusal::GaveWay]);
         handle.shutdown();
         running.await.unwrap().unwrap();
     };

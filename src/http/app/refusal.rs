@@ -41,13 +41,15 @@ pub enum Refusal {
     Pause,
     /// A connection failed before its first request: the TLS or PROXY handshake.
     Handshake,
-    /// `max_connections` are open. Further ones wait in the kernel's queue.
+    /// `max_connections` are open, and all are busy. Further ones wait in the kernel's queue.
     Connections,
+    /// The longest idle connection was closed for a new one.
+    GaveWay,
     /// The process has no descriptor or memory for another connection. They wait for 100 ms.
     Descriptors,
 }
 
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 impl Refusal {
     /// All kinds, for a program that shows each.
@@ -64,6 +66,7 @@ impl Refusal {
         Self::Pause,
         Self::Handshake,
         Self::Connections,
+        Self::GaveWay,
         Self::Descriptors,
     ];
 }
@@ -83,6 +86,7 @@ impl fmt::Display for Refusal {
             Self::Pause => "paused a request, because background tasks have piled up",
             Self::Handshake => "closed a connection that failed in its handshake",
             Self::Connections => "stopped accepting for a while: all places are taken",
+            Self::GaveWay => "closed the longest idle connection for a new one",
             Self::Descriptors => "stopped accepting for 100 ms: no descriptor or memory is left",
         })
     }

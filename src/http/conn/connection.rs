@@ -264,6 +264,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Ok(Some(length)) => {
                 record.bytes.extend_from_slice(&input.bytes()[..length]);
                 record.number = self.shared.next_request();
+                // Only now: half a head, however often bytes of it come, stays where it is in line.
+                self.place.is_busy();
                 self.requests_left = self.requests_left.saturating_sub(1);
                 input.consume(length);
                 Ok(true)
@@ -308,7 +310,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Poll::Ready(read) => Poll::Ready(read.map_err(|_| ConnectionEnd::Broken)),
             // Checked only with budget, without which the read says nothing: a request that has
             // arrived is answered. One that is still incomplete may take long: it is not begun.
-            Poll::Pending if has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(ConnectionEnd::Idle)),
+            Poll::Pending if has_budget() && self.place.must_end(cx) => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending if !self.timer.expired(cx) => Poll::Pending,
             Poll::Pending if idle => Poll::Ready(Err(ConnectionEnd::Idle)),
             Poll::Pending => {
@@ -758,7 +760,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         match self.active.input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(ConnectionEnd::Broken)),
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
-            Poll::Pending if has_budget() && self.place.is_stopping(cx) => Poll::Ready(Err(ConnectionEnd::Linger)),
+            Poll::Pending if has_budget() && self.place.must_end(cx) => Poll::Ready(Err(ConnectionEnd::Linger)),
             Poll::Pending if self.timer.expired(cx) => Poll::Ready(Err(ConnectionEnd::Close)),
             Poll::Pending => Poll::Pending,
         }

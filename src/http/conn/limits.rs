@@ -32,7 +32,7 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | nothing more is read |
 /// | [`idle_timeout`](Self::idle_timeout) | 60 s | closed |
 /// | [`max_requests`](Self::max_requests) | 100 000 | closed after the response |
-/// | [`max_connections`](Self::max_connections) | 16 384 | further ones wait in the kernel's queue |
+/// | [`max_connections`](Self::max_connections) | 16 384 | the longest idle one is closed; if none is idle, further ones wait |
 /// | [`background_tasks`](Self::background_tasks) | 10 000 | 503 with `Retry-After` |
 /// | [`background_tasks_per_request`](Self::background_tasks_per_request) | 1 000 | 503 with `Retry-After` |
 /// | [`background_tasks_per_peer`](Self::background_tasks_per_peer) | 7 500 | 503 with `Retry-After` |
@@ -40,8 +40,9 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`drain_limit`](Self::drain_limit) | 30 s | reported |
 ///
 /// Two limits are fixed. If a handler leaves more than 64 KiB of a body unread, the connection
-/// closes after the response. While the process has no file descriptor left (`ulimit -n`), new
-/// connections wait, and the server tries again every 100 ms.
+/// closes after the response. If the process has no file descriptor left, the longest idle
+/// connection is closed, and the server tries again after 100 ms; with
+/// [`run`](crate::http::Server::run) that is rare, as it takes no more connections than fit.
 ///
 /// Invalid messages are refused by [`parse`](crate::http::parse#errors), `CONNECT` is a 501.
 ///
@@ -140,7 +141,12 @@ pub struct Limits {
     /// Requests of one connection; 0 counts as 1. The last response says `Connection: close`. The
     /// client has to repeat the requests that it pipelined after it (RFC 9112 section 9.6).
     pub max_requests: u32,
-    /// Open connections; 0 counts as 1. Further ones wait until one ends; the server refuses none.
+    /// Open connections; 0 counts as 1. For a further one the longest idle one is closed: one
+    /// without a request, with half a head, or in its handshake. If all are busy, further ones wait
+    /// in the kernel's queue; the server refuses none.
+    ///
+    /// [`Server::run`](crate::http::Server::run) takes fewer if the process may not have as many
+    /// descriptors.
     ///
     /// A connection whose client has gone, and whose handler still runs, counts only when there are
     /// as many of these as this limit.

@@ -28,6 +28,8 @@ pub(crate) struct ServerState {
     pub(super) date: RefCell<Date>,
     /// Whether `Server::run` runs, which goes through the steps of a stop.
     pub(crate) running: Cell<bool>,
+    /// `max_connections`, or fewer if the process may not have as many descriptors.
+    pub(crate) most_connections: Cell<usize>,
     /// The number of the last request.
     requests: Cell<u64>,
 }
@@ -37,6 +39,7 @@ impl ServerState {
         let (budget, max_pairs) = (Budget::new(limits.memory), limits.max_pairs);
         Self {
             router,
+            most_connections: Cell::new(limits.max_connections),
             limits,
             parts: Rc::new(ServerParts {
                 queue: queue.clone(),

@@ -201,7 +201,6 @@ impl<A: Acceptor + 'static> Listener for A {
     fn accept_all(self: Rc<Self>, shared: Rc<ServerState>) -> AcceptLoop {
         Box::pin(async move {
             loop {
-                wait_for_room(&shared).await;
                 match accept_one(&*self, &shared).await {
                     Ok((raw, peer)) => start(&self, &shared, raw, peer),
                     Err(error) => return error,
@@ -213,24 +212,21 @@ impl<A: Acceptor + 'static> Listener for A {
     }
 }
 
-async fn wait_for_room(shared: &ServerState) {
-    let mut waits = false;
-    poll_fn(|cx| {
-        let polled = shared.places.poll_room(shared.limits.max_connections, cx);
-        if polled.is_pending() && !std::mem::replace(&mut waits, true) {
-            shared.parts.refused.tell(Refusal::Connections, Peer::Unknown, None, b"", "");
-        }
-        polled
-    })
-    .await;
-}
-
+/// Waits for a connection, and accepts none without room for it.
 async fn accept_one<A: Acceptor>(acceptor: &A, shared: &ServerState) -> io::Result<(A::Raw, Peer)> {
     let mut accepting = pin!(acceptor.accept());
+    let mut waits = false;
     poll_fn(|cx| {
+        if shared.places.poll_room(shared.most_connections.get(), cx).is_pending() {
+            if !std::mem::replace(&mut waits, true) {
+                shared.parts.refused.tell(Refusal::Connections, Peer::Unknown, None, b"", "");
+            }
+            return Poll::Pending;
+        }
         let before = acceptor.pauses();
         let polled = accepting.as_mut().poll(cx);
         if acceptor.pauses() > before {
+            shared.places.ask_to_give_way();
             shared.parts.refused.tell(Refusal::Descriptors, Peer::Unknown, None, b"", "");
         }
         polled
@@ -254,6 +250,9 @@ pub(super) fn poll_all(loops: &mut [AcceptLoop], cx: &mut Context<'_>) -> Poll<i
 
 /// Starts the connection's task.
 fn start<A: Acceptor + 'static>(acceptor: &Rc<A>, shared: &Rc<ServerState>, raw: A::Raw, peer: Peer) {
+    if shared.places.make_room(shared.most_connections.get()) {
+        shared.parts.refused.tell(Refusal::GaveWay, Peer::Unknown, None, b"", "");
+    }
     let place = shared.places.enter();
     let key = place.key();
     let first = shake_hands(Rc::clone(acceptor), raw, peer, Rc::clone(shared), place);
@@ -273,13 +272,16 @@ async fn shake_hands<A: Acceptor>(
         let mut handshake = pin!(timeout(shared.limits.header_timeout, acceptor.handshake(raw, &mut peer)));
         poll_fn(|cx| match handshake.as_mut().poll(cx) {
             Poll::Ready(shaken) => Poll::Ready(Some(shaken)),
-            Poll::Pending if place.is_stopping(cx) => Poll::Ready(None),
+            Poll::Pending if place.must_end(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
     };
     let fault = match shaken? {
-        Ok(Ok(io)) => return Some(Connection::new(shared, io, peer, place)),
+        Ok(Ok(io)) => {
+            place.is_busy();
+            return Some(Connection::new(shared, io, peer, place));
+        }
         Ok(Err(error)) => error.to_string(),
         Err(late) => late.to_string(),
     };

@@ -3,11 +3,13 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `accept` | listeners of any kind, and the tasks of their connections |
+//! | `descriptors` | the limit of descriptors, and how many connections fit |
 //! | `proxy` | the PROXY protocol around a listener |
 //! | `stop` | when to stop: a future, signals, a call |
 //! | `drain` | the end: what is waited for, what is cut, and the report |
 
 mod accept;
+mod descriptors;
 mod drain;
 mod proxy;
 mod stop;
@@ -23,6 +25,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
 
 use crate::deferred::{Fault, Info, Lane, Queue};
 use crate::http::app::peer::Peer;
@@ -46,6 +49,9 @@ pub use stop::ShutdownHandle;
 use stop::{Ending, StopSources};
 
 type TaskHook = Box<dyn Fn(&Info, Option<&Fault>)>;
+/// Connections that wait in the kernel: enough for a burst while the loop is busy.
+const BACKLOG: u32 = 1024;
+
 type StopHook = Box<dyn FnOnce()>;
 
 /// An HTTP/1.1 server, on any number of listeners.
@@ -87,6 +93,7 @@ pub struct Server {
     proxies: Cell<TrustedProxies>,
     sources: StopSources,
     ready_delay: Duration,
+    keeps_descriptor_limit: bool,
     stop_hook: Cell<Option<StopHook>>,
     /// Made of the parts above for the first connection.
     shared: OnceCell<Rc<ServerState>>,
@@ -100,7 +107,22 @@ impl Server {
     ///
     /// If the address is malformed or cannot be bound.
     pub fn bind(address: impl ToAddress, router: Router) -> io::Result<Self> {
-        Ok(Self::from_listener(TcpListener::bind(address)?, router))
+        Self::bind_with_backlog(address, BACKLOG, router)
+    }
+
+    /// Creates a server as [`bind`](Self::bind) does, with another backlog than 1 024: the number
+    /// of connections that wait in the kernel until the server accepts them. More are not refused
+    /// but repeat their SYN after a second. The system has a limit of its own (listen(2); on Linux
+    /// `net.core.somaxconn`, 4 096).
+    ///
+    /// # Errors
+    ///
+    /// If the address is malformed or cannot be bound.
+    pub fn bind_with_backlog(address: impl ToAddress, backlog: u32, router: Router) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        // A socket that listens already takes the new backlog.
+        SockRef::from(&listener).listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(Self::from_listener(listener, router))
     }
 
     /// Creates a server without a listener: for [`listen`](Self::listen), or for
@@ -117,15 +139,14 @@ impl Server {
             proxies: Cell::default(),
             sources: StopSources::default(),
             ready_delay: Duration::ZERO,
+            keeps_descriptor_limit: false,
             stop_hook: Cell::new(None),
             shared: OnceCell::new(),
         }
     }
 
-    /// Creates a server on a listening socket: one that is inherited, or has other options.
-    ///
-    /// For example a longer backlog: [`bind`](Self::bind) lets 128 connections wait in the kernel,
-    /// as the standard library does, and on a busy address more may come at once.
+    /// Creates a server on a listening socket: one that is inherited, or has other options. Its
+    /// backlog stays as it is, for example:
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -247,6 +268,15 @@ impl Server {
     #[must_use]
     pub fn tasks(&self) -> Queue {
         self.shared().queue.clone()
+    }
+
+    /// Leaves the process's limit of open descriptors alone. By default [`run`](Self::run) raises
+    /// it as far as the process may (setrlimit(2), `RLIMIT_NOFILE`). Either way it takes no more
+    /// connections than fit, with an eighth of the descriptors kept for files and the like.
+    #[must_use]
+    pub fn keep_descriptor_limit(mut self) -> Self {
+        self.keeps_descriptor_limit = true;
+        self
     }
 
     /// Stops when this future is ready.
@@ -458,6 +488,11 @@ impl Server {
         let shared = Rc::clone(self.shared());
         let mut stop = std::mem::take(&mut self.sources).watch(&shared)?;
         let ending = Ending::new(&shared);
+        if !self.keeps_descriptor_limit {
+            // What cannot be raised is fitted to.
+            let _ = descriptors::raise();
+        }
+        shared.most_connections.set(descriptors::fit(shared.limits.max_connections));
         let _closing = spawn(closing::close(Rc::clone(&shared.closing))).abort_on_drop();
         let listeners = std::mem::take(&mut self.listeners);
         let mut loops: Vec<_> = listeners.into_iter().map(|listener| listener.accept_all(Rc::clone(&shared))).collect();
