@@ -457,6 +457,58 @@ fn a_connection_that_is_always_ready_lets_the_others_run_every_three_mib() {
 }
 
 #[test]
+fn a_stream_that_is_always_ready_lets_the_others_run_after_so_many_pieces() {
+    const PIECES: usize = 10_000;
+    paused(async {
+        let turns = Rc::new(Cell::new(0));
+        let (counted, seen) = (Rc::clone(&turns), Rc::new(Cell::new(0)));
+        drop(spawn(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                postlude::task::yield_now().await;
+            }
+        }));
+        let (turns_before_the_end, all_turns) = (Rc::clone(&seen), Rc::clone(&turns));
+        let router = Router::new().get("/", async move || {
+            let (turns_before_the_end, all_turns) = (Rc::clone(&turns_before_the_end), Rc::clone(&all_turns));
+            let begun = all_turns.get();
+            let mut left = PIECES;
+            Response::stream(futures::stream::poll_fn(move |_| {
+                left -= 1;
+                turns_before_the_end.set(all_turns.get() - begun);
+                std::task::Poll::Ready((left > 0).then(|| Ok(b"x".to_vec())))
+            }))
+        });
+        // Nobody reads: the pieces fit into the output.
+        let client = connect(&Rc::new(server(router)));
+        client.write_all(get("/").as_bytes()).await.unwrap();
+        time::sleep(Duration::ZERO).await;
+        while turns.get() < 1000 {
+            postlude::task::yield_now().await;
+        }
+        assert!(seen.get() >= PIECES / 256, "{} turns", seen.get());
+    });
+}
+
+#[test]
+fn a_refused_client_that_goes_on_sending_is_read_for_so_many_bytes_and_no_more() {
+    paused(async {
+        let client = connect(&Rc::new(server(plain())));
+        client.write_all(b"GET / HTTP/0.9\r\n\r\n").await.unwrap();
+        let answer = read_until(&client, "(RFC 9110 section 15.6.6, at byte 6)").await;
+        assert!(answer.starts_with("HTTP/1.1 505"), "{answer}");
+        let begun = time::now();
+        let (piece, mut sent) = (vec![b'x'; 64 * 1024], 0);
+        while let Ok(count) = client.write(&piece).await {
+            sent += count;
+        }
+        // The kernel's buffers hold some hundred KiB more.
+        assert!((1024 * 1024..3 * 1024 * 1024).contains(&sent), "{sent} bytes");
+        assert_eq!((time::now() - begun).as_millis(), 1000, "it has its second to read the answer");
+    });
+}
+
+#[test]
 fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     paused(async {
         let client = connect(&Rc::new(
@@ -607,7 +659,7 @@ impl AsyncWrite for Clinging {
 fn a_connection_ends_though_its_socket_never_has_said_goodbye() {
     let closing = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     for (request, ends, seconds) in
-        [("", true, 1), ("", false, 61), (closing, false, 1), ("nonsense\r\n\r\n", false, 1)]
+        [("", true, 1), ("", false, 76), (closing, false, 1), ("nonsense\r\n\r\n", false, 1)]
     {
         paused(async {
             let (client, wire) = UnixStream::pair().unwrap();

@@ -46,7 +46,7 @@ fn spend_bytes(bytes: usize) {
 
 /// Is ready while there is budget; without it the task is woken for its next poll.
 #[inline]
-fn poll_budget(cx: &Context<'_>) -> Poll<()> {
+pub(super) fn poll_budget(cx: &Context<'_>) -> Poll<()> {
     if has_budget() {
         return Poll::Ready(());
     }

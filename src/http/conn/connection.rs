@@ -40,12 +40,13 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::active::{Active, Held};
+use super::buffer::poll_budget;
 use super::closing::Leftover;
 use super::hangup::{self, HalfClose, Silence};
 use super::incoming::{DRAINED, IncomingBody};
 use super::places::ConnectionPlace;
 use super::shared::ServerState;
-use super::timer::{self, ConnectionTimer, LINGER, RateLimit};
+use super::timer::{self, ConnectionTimer, LINGER, LINGER_BYTES, RateLimit};
 use super::upgrade;
 use crate::http::app::accounts::Account;
 use crate::http::app::body::{Body, BodyCell, BodyError, Demand};
@@ -64,7 +65,7 @@ use crate::http::background::{Trigger, discard, text_of};
 use crate::http::wire::chunked::{self, Decoder};
 use crate::http::wire::parse::{Framing, Version, begins_with_head_method};
 use crate::http::wire::write::{CONTINUE, write_date, write_field, write_length, write_status};
-use crate::task::{has_budget, poll_proceed};
+use crate::task::{has_budget, poll_proceed, spend};
 use crate::time::now;
 
 /// The longest time that a request waits because background tasks have piled up. A longer one would
@@ -638,7 +639,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Sends a stream's pieces, up to the known length.
     async fn answer_stream(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         while begun.length != Length::Known(0) {
-            match self.drive(|cx| poll_piece(&mut begun.stream, cx)).await {
+            // A piece costs budget: a stream that is always ready would fill the output in one poll.
+            let next_piece = |cx: &mut Context<'_>| {
+                ready!(poll_budget(cx));
+                let piece = ready!(poll_piece(&mut begun.stream, cx));
+                spend();
+                Poll::Ready(piece)
+            };
+            match self.drive(next_piece).await {
                 _ if self.active.output.is_broken() => return Err(ConnectionEnd::Broken),
                 None => {
                     let probe = self.active.half_close.probe(self.shared.limits.half_close);
@@ -793,18 +801,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
             Poll::Pending => Poll::Pending,
         });
         if closed.await && linger {
-            while poll_fn(|cx| self.poll_linger(cx)).await {}
+            let mut left = LINGER_BYTES;
+            while poll_fn(|cx| self.poll_linger(&mut left, cx)).await {}
         }
     }
 
-    /// Reads and drops bytes. Returns false when the client has ended, too, or time is up.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Reads and drops up to `left` bytes, and then only waits. Returns false when the client has
+    /// ended, too, or time is up.
+    fn poll_linger(&mut self, left: &mut usize, cx: &mut Context<'_>) -> Poll<bool> {
         self.active.input.clear();
         if self.timer.expired(cx) {
             return Poll::Ready(false);
         }
+        if *left == 0 {
+            return Poll::Pending;
+        }
         let read = ready!(self.active.input.poll_fill(&mut self.io, &self.shared.places.spare.input, cx));
-        Poll::Ready(read.is_ok_and(|count| count > 0))
+        let count = read.unwrap_or_default();
+        *left = left.saturating_sub(count);
+        Poll::Ready(count > 0)
     }
 }
 

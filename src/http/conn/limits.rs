@@ -30,7 +30,7 @@ use crate::http::wire::parse::HeadLimits;
 /// | [`write_rate`](Self::write_rate) | 1 KiB | closed |
 /// | [`half_close`](Self::half_close) | 1 s | a silent stream ends |
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | nothing more is read |
-/// | [`idle_timeout`](Self::idle_timeout) | 60 s | closed |
+/// | [`idle_timeout`](Self::idle_timeout) | 75 s | closed |
 /// | [`max_requests`](Self::max_requests) | 100 000 | closed after the response |
 /// | [`max_connections`](Self::max_connections) | 16 384 | the longest idle one is closed; if none is idle, further ones wait |
 /// | [`background_tasks`](Self::background_tasks) | 10 000 | 503 with `Retry-After` |
@@ -136,7 +136,8 @@ pub struct Limits {
     /// and polling its response's stream. One more response or piece may wait, since it is already
     /// made.
     pub max_buffer: usize,
-    /// The time that a connection may stay open without a request.
+    /// The time that a connection may stay open without a request. Behind a load balancer it must be
+    /// longer than the balancer's own, often 60 s: otherwise a request may meet the closing socket.
     pub idle_timeout: Duration,
     /// Requests of one connection; 0 counts as 1. The last response says `Connection: close`. The
     /// client has to repeat the requests that it pipelined after it (RFC 9112 section 9.6).
@@ -210,7 +211,7 @@ impl Default for Limits {
             write_rate: RATE,
             half_close: Duration::from_secs(1),
             max_buffer: 64 * 1024,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(75),
             max_requests: 100_000,
             max_connections: CONNECTIONS,
             background_tasks: 10_000,

@@ -15,6 +15,10 @@ use crate::time::{Sleep, now, sleep_until};
 
 /// The time that closing a connection may take, and reading what a refused client still sends.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
+/// The bytes that are read from a refused client: what may be on its way when the answer goes out.
+/// A client that sends more is not read any further, and has the rest of `LINGER` to take its
+/// answer.
+pub(super) const LINGER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct ConnectionTimer {
