@@ -14,7 +14,7 @@
 //! without them it binds its port.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path as FilePath, PathBuf};
@@ -49,10 +49,16 @@ impl Log {
             *file = Some(OpenOptions::new().create(true).append(true).open(&self.0.path)?);
         }
         match file.as_mut() {
-            Some(file) => file.write_all(format!("{line}\n").as_bytes()),
+            Some(file) => file.write_all(format!("{}\n", printable(line)).as_bytes()),
             None => Ok(()),
         }
     }
+}
+
+/// What a client has sent must not begin a line of its own, nor move a cursor.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
+    text.chars().map(escaped).collect()
 }
 
 #[derive(Deserialize)]
@@ -115,7 +121,21 @@ struct Upload {
 #[derive(Clone, Default)]
 struct Uploads {
     last: Rc<Cell<u64>>,
-    known: Rc<RefCell<HashMap<u64, Upload>>>,
+    /// The last `KNOWN` ones: a server that runs for months must forget some.
+    known: Rc<RefCell<BTreeMap<u64, Upload>>>,
+}
+
+const KNOWN: usize = 10_000;
+
+impl Uploads {
+    fn add(&self, id: u64, upload: Upload) {
+        self.last.set(id);
+        let mut known = self.known.borrow_mut();
+        known.insert(id, upload);
+        if known.len() > KNOWN {
+            known.pop_first();
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -152,8 +172,7 @@ async fn upload(State(uploads): State<Uploads>, tasks: BackgroundTasks, body: Ve
         move || process(&body, &state)
     };
     tasks.task(format!("process file {id}")).run_blocking(task)?;
-    uploads.last.set(id);
-    uploads.known.borrow_mut().insert(id, Upload { bytes, state });
+    uploads.add(id, Upload { bytes, state });
     let accepted = Json(Accepted { id, state: Progress::Queued }).into_response();
     Ok(accepted.with_status(202).with_field("location", format!("/files/{id}")))
 }

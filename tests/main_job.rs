@@ -123,6 +123,16 @@ fn the_answer_comes_first_and_both_log_lines_after_it_in_order() {
 }
 
 #[test]
+fn no_request_writes_a_line_of_its_own_into_the_log() {
+    if !has_curl() {
+        return;
+    }
+    let server = Server::start("forged");
+    curl(&["-X", "POST", &server.url("/send-notification/a%0Anotification%20for%20b?q=%1b%5b2J%0d%0a%c3%a9")]);
+    server.log_becomes("found query: \\u{1b}[2J\\r\\né\nnotification for a\\nnotification for b: some notification\n");
+}
+
+#[test]
 fn a_second_request_on_the_connection_does_not_wait_for_the_task_of_the_first() {
     if !has_curl() {
         return;

@@ -458,3 +458,18 @@ fn handlers_that_panic_do_not_stop_a_server_whose_stderr_nobody_reads() {
         assert!(stdout.lines().any(|line| line == "answered 2000"), "{stdout}");
     }
 }
+
+#[cfg(all(feature = "http", feature = "signal"))]
+#[test]
+fn serve_says_where_it_listens() {
+    use postlude::http::{self, Router};
+    let name = "serve_says_where_it_listens";
+    if scenario(name).is_some() {
+        let serving = time::timeout(Duration::from_millis(50), http::serve("127.0.0.1:0", Router::new()));
+        postlude::run(serving).unwrap().unwrap_err();
+        return;
+    }
+    let stderr = stderr_of(name);
+    let port = stderr.lines().find_map(|line| line.strip_prefix("postlude: listening on http://127.0.0.1:"));
+    assert!(port.unwrap().parse::<u16>().unwrap() > 0, "{stderr}");
+}

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use postlude::http::{
-    BackgroundTasks, Error, Form, Json, Limits, Rejection, Request, Response, Router, Server, StatusCode, middleware,
+    BackgroundTasks, Error, Form, Json, Limits, Peer, Rejection, Request, Response, Router, Server, StatusCode,
+    middleware,
 };
+use postlude::net::UnixStream;
 use postlude::{spawn, time};
 
 use crate::http::{connect, exchange_with, get, paused, post, read_to_end, read_until, server, slow};
@@ -451,4 +454,36 @@ fn any_other_client_gets_a_problem_as_text() {
     }
     assert!(!gets_json(&[]));
     assert!(!gets_json(&[b"application/json\xff"]));
+}
+
+#[test]
+fn an_access_is_a_line_of_the_common_log_format_or_a_json_object() {
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let record = Rc::clone(&lines);
+    let log = middleware::access_log(move |access| {
+        let mut access = access.clone();
+        assert!(access.at.elapsed().unwrap() < Duration::from_secs(3600), "{:?}", access.at);
+        access.at = UNIX_EPOCH + Duration::from_millis(784_111_777_250);
+        access.time = Duration::from_millis(1500);
+        record.borrow_mut().extend([access.clf().to_string(), access.json().to_string()]);
+    });
+    let app = Router::new().get("/{*rest}", async || "hello").with(log);
+    let old = "GET /old HTTP/1.0\r\n\r\n";
+    let client = Rc::new(server(app));
+    for (request, peer) in [(get(r"/a\x41?q=50%"), Some(([192, 0, 2, 7], 4711))), (old.to_owned(), None)] {
+        paused(async {
+            let (ours, wire) = UnixStream::pair().unwrap();
+            ours.write_all(request.as_bytes()).await.unwrap();
+            ours.shutdown(std::net::Shutdown::Write).unwrap();
+            let peer = peer.map_or(Peer::Unknown, |(ip, port)| Peer::Ip(SocketAddr::from((ip, port))));
+            client.serve_connection_from(wire, peer).await;
+        });
+    }
+    let object = r#"{"bytes":5,"complete":true,"method":"GET","number":1,"peer":"192.0.2.7:4711","seconds":1.5,"status":200,"target":"/a\\x41?q=50%","time":784111777.25,"version":"1.1"}"#;
+    let lines = lines.take();
+    assert_eq!(lines[0], r#"192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] "GET /a\\x41?q=50% HTTP/1.1" 200 5"#);
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(value(&lines[1]), value(object));
+    assert_eq!(lines[2], r#"- - - [06/Nov/1994:08:49:37 +0000] "GET /old HTTP/1.0" 200 5"#);
+    assert!(value(&lines[3])["peer"].is_null());
 }

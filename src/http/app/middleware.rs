@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode};
 
@@ -23,6 +23,7 @@ use super::call::{Answer, AnswerFuture, Call, UNANSWERED, poll_caught, tell_of_p
 use super::delivery::Delivery;
 use super::request::Request;
 use super::response::{IntoResponse, Response};
+use crate::http::wire::parse::Version;
 
 pub(crate) type Layer = Rc<dyn Fn(Request, Next) -> Pin<Box<dyn Future<Output = Response>>>>;
 
@@ -175,11 +176,14 @@ fn is_id(id: &[u8]) -> bool {
 /// reach the layer are not reported, such as invalid ones; as the first layer of the outermost
 /// router it sees all others.
 ///
+/// Requests wait for `report`: write with [`stderr::line`](crate::stderr::line), which never waits,
+/// or hand the lines to a thread.
+///
 /// ```
-/// use std::io::Write;
 /// use postlude::http::{Router, middleware};
+/// use postlude::stderr;
 /// let router = Router::new().get("/", async || "hello").with(middleware::access_log(|access| {
-///     let _ = writeln!(std::io::stderr(), "{access}");
+///     stderr::line(format_args!("{}", access.clf()));
 /// }));
 /// ```
 pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, Next) -> Response + 'static {
@@ -187,10 +191,11 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
     async move |request, next| {
         let (method, target) = (request.method(), request.target().to_owned());
         let (peer_addr, number, begin) = (request.peer_addr(), request.number(), crate::time::now());
+        let (version, at) = (request.record.head.version(), SystemTime::now());
         let report = Rc::clone(&report);
         request.on_delivery(move |delivery| {
             let time = crate::time::now().saturating_duration_since(begin);
-            report(&Access { method, target, peer_addr, number, time, delivery });
+            report(&Access { at, method, target, version, peer_addr, number, time, delivery });
         });
         next.run(request).await
     }
@@ -200,14 +205,19 @@ pub fn access_log(report: impl Fn(&Access) + 'static) -> impl AsyncFn(Request, N
 ///
 /// It displays as a line without line end: client, method, target, status, body bytes, seconds, and
 /// `complete` or `aborted`. An unknown client or status is `-`. For example:
-/// `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`.
+/// `192.0.2.7:4711 GET /thing?id=7 200 13 0.000052 complete`. [`clf`](Self::clf) and
+/// [`json`](Self::json) have the time of day, too, and forms that other programs read.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Access {
+    /// When the layer was called.
+    pub at: SystemTime,
     /// The method.
     pub method: Method,
-    /// The request target as sent: graphic ASCII without `"`.
+    /// The request target as sent: graphic ASCII without `"`, so it can forge no line.
     pub target: String,
+    /// The version of HTTP.
+    pub version: Version,
     /// The client's address: see [`Request::peer_addr`].
     pub peer_addr: Option<SocketAddr>,
     /// The request's number: see [`Request::number`].
@@ -216,6 +226,62 @@ pub struct Access {
     pub time: Duration,
     /// The outcome: status, bytes, and whether the answer is complete.
     pub delivery: Delivery,
+}
+
+impl Access {
+    /// Returns the Common Log Format, for programs that read logs of Apache or nginx. A `\` is
+    /// doubled; the client's port is left out; the time is UTC:
+    /// `192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] "GET /thing?id=7 HTTP/1.1" 200 13`.
+    #[must_use]
+    pub fn clf(&self) -> impl fmt::Display + '_ {
+        from_fn(|f| {
+            match self.peer_addr {
+                Some(peer) => write!(f, "{}", peer.ip())?,
+                None => f.write_str("-")?,
+            }
+            // "Sun, 06 Nov 1994 08:49:37 GMT"
+            let date = httpdate::fmt_http_date(self.at);
+            let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
+            let target = self.target.replace('\\', r"\\");
+            let version = if self.version == Version::Http10 { "1.0" } else { "1.1" };
+            write!(f, " - - [{day}/{month}/{year}:{time} +0000] \"{} {target} HTTP/{version}\"", self.method)?;
+            let status = self.delivery.status.as_ref().map_or("-", StatusCode::as_str);
+            write!(f, " {status} {}", self.delivery.bytes)
+        })
+    }
+
+    /// Returns one JSON object: `time` (seconds since 1970), `peer`, `method`, `target`, `version`,
+    /// `status`, `bytes`, `seconds`, `complete` and `number`. An unknown peer or status is `null`.
+    #[must_use]
+    pub fn json(&self) -> impl fmt::Display + '_ {
+        from_fn(|f| {
+            let since = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let object = serde_json::json!({
+                "time": (since.as_secs_f64() * 1000.0).round() / 1000.0,
+                "peer": self.peer_addr.map(|peer| peer.to_string()),
+                "method": self.method.as_str(),
+                "target": self.target,
+                "version": if self.version == Version::Http10 { "1.0" } else { "1.1" },
+                "status": self.delivery.status.map(|status| status.as_u16()),
+                "bytes": self.delivery.bytes,
+                "seconds": self.time.as_secs_f64(),
+                "complete": self.delivery.complete,
+                "number": self.number,
+            });
+            write!(f, "{object}")
+        })
+    }
+}
+
+/// A value that displays as `write` writes it.
+fn from_fn(write: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result) -> impl fmt::Display {
+    struct FromFn<F>(F);
+    impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for FromFn<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            (self.0)(f)
+        }
+    }
+    FromFn(write)
 }
 
 impl fmt::Display for Access {

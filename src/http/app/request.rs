@@ -134,8 +134,9 @@ impl RequestRecord {
     #[cold]
     pub(crate) fn say(&self, text: fmt::Arguments<'_>) {
         let line = shown(self.head.method_and_target(&self.bytes));
-        let (peer, number) = (self.peer, self.number);
-        self.server.failures.line(now(), format_args!("postlude: {text} ({line}, from {peer}, request {number})"));
+        let peer = if self.peer == Peer::Unknown { String::new() } else { format!("from {}, ", self.peer) };
+        let number = self.number;
+        self.server.failures.line(now(), format_args!("postlude: {text} ({line}, {peer}request {number})"));
     }
 
     /// Returns the body limit of the handler or its innermost group that has one.

@@ -539,13 +539,16 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Serves until SIGINT or SIGTERM, drains, and prints the report to stderr.
+/// Says on stderr where it listens, serves until SIGINT or SIGTERM, drains, and prints the report to
+/// stderr.
 ///
 /// It is [`Server::bind`], [`shutdown_on_signals`](Server::shutdown_on_signals) and
 /// [`Server::run`], with their errors and cancel safety.
 #[cfg(feature = "signal")]
 pub async fn serve(address: impl ToAddress, router: Router) -> io::Result<()> {
-    let report = Server::bind(address, router)?.shutdown_on_signals().run().await?;
+    let server = Server::bind(address, router)?.shutdown_on_signals();
+    stderr::line(format_args!("postlude: listening on http://{}", server.local_addr()?));
+    let report = server.run().await?;
     tell(&report);
     Ok(())
 }
