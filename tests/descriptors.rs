@@ -501,6 +501,7 @@ fn descriptors_that_come_with_bytes_are_neither_kept_nor_do_they_hide_bytes() {
     });
 }
 
+#[cfg(feature = "http")]
 #[test]
 fn a_server_tells_that_it_is_out_of_descriptors() {
     use postlude::http::{Refusal, Router, Server};

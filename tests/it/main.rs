@@ -43,6 +43,7 @@ mod join_set;
 #[cfg(feature = "http")]
 mod listeners;
 mod local;
+#[cfg(feature = "http")]
 mod memory;
 mod merge;
 #[cfg(feature = "http")]

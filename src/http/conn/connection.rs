@@ -639,7 +639,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Sends a stream's pieces, up to the known length.
     async fn answer_stream(&mut self, begun: &mut PendingAnswer) -> Result<(), ConnectionEnd> {
         while begun.length != Length::Known(0) {
-            // A piece costs budget: a stream that is always ready would fill the output in one poll.
+            // A piece costs budget: a stream that is always ready would fill the output in one
+            // poll.
             let next_piece = |cx: &mut Context<'_>| {
                 ready!(poll_budget(cx));
                 let piece = ready!(poll_piece(&mut begun.stream, cx));

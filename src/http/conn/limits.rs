@@ -136,8 +136,9 @@ pub struct Limits {
     /// and polling its response's stream. One more response or piece may wait, since it is already
     /// made.
     pub max_buffer: usize,
-    /// The time that a connection may stay open without a request. Behind a load balancer it must be
-    /// longer than the balancer's own, often 60 s: otherwise a request may meet the closing socket.
+    /// The time that a connection may stay open without a request. Behind a load balancer it must
+    /// be longer than the balancer's own, often 60 s: otherwise a request may meet the closing
+    /// socket.
     pub idle_timeout: Duration,
     /// Requests of one connection; 0 counts as 1. The last response says `Connection: close`. The
     /// client has to repeat the requests that it pipelined after it (RFC 9112 section 9.6).

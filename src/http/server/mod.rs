@@ -539,8 +539,8 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Says on stderr where it listens, serves until SIGINT or SIGTERM, drains, and prints the report to
-/// stderr.
+/// Says on stderr where it listens, serves until SIGINT or SIGTERM, drains, and prints the report
+/// to stderr.
 ///
 /// It is [`Server::bind`], [`shutdown_on_signals`](Server::shutdown_on_signals) and
 /// [`Server::run`], with their errors and cancel safety.
