@@ -140,7 +140,7 @@ fn taken_places_are_told_once() {
         let kinds = || told.borrow().iter().map(|told| told.what).collect::<Vec<_>>();
         // With half a body it is busy.
         let first = TcpStream::connect(address).await.unwrap();
-        first.write_all(post("/", "", "body").trim_end_matches("dy").as_bytes()).await.unwrap();
+        first.write_all(post("/body", "", "body").trim_end_matches("dy").as_bytes()).await.unwrap();
         let second = TcpStream::connect(address).await.unwrap();
         second.write_all(get("/").as_bytes()).await.unwrap();
         time::sleep(Duration::from_millis(50)).await;
@@ -150,7 +150,7 @@ fn taken_places_are_told_once() {
         let third = TcpStream::connect(address).await.unwrap();
         third.write_all(get("/").as_bytes()).await.unwrap();
         third.read(&mut [0; 1024]).await.unwrap();
-        assert_eq!(kinds()[..2], [Refusal::Connections, Refusal::GaveWay]);
+        assert_eq!(kinds().iter().filter(|&&kind| kind == Refusal::GaveWay).count(), 1);
         handle.shutdown();
         running.await.unwrap().unwrap();
     };
