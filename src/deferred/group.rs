@@ -13,11 +13,13 @@ use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::books::{Books, Condition, JobRef, NewJob, Phase};
+use super::admission::NewJob;
+use super::books::{Books, Phase};
 use super::id::JobId;
-use super::info::{AddError, Fault, Limit, Outcome, Status};
+use super::info::{AddError, Fault, Outcome, Status};
 use super::lane::{LOOP_LANE, THREADS_LANE};
 use super::queue::Permit;
+use super::row::{Condition, JobRef};
 use super::run::{Runner, spawn};
 use super::share::Share;
 use super::task::{InGroup, Once, Task};
@@ -177,7 +179,7 @@ impl Group {
         F: Future<Output: TaskOutput<M>> + 'static,
         M: 'static,
     {
-        self.members.admit(LOOP_LANE, 1)?;
+        self.admit([(LOOP_LANE, 1)])?;
         Ok(self.members.enter(NewJob::future(future)))
     }
 
@@ -193,7 +195,7 @@ impl Group {
         F: FnOnce() -> T + Send + 'static,
         T: SendTaskOutput<M>,
     {
-        self.members.admit(THREADS_LANE, 1)?;
+        self.admit([(THREADS_LANE, 1)])?;
         Ok(self.members.enter(NewJob::blocking(closure)))
     }
 
@@ -205,10 +207,7 @@ impl Group {
     /// destructors ends there.
     pub fn extend(&self, jobs: Vec<NewJob>) -> Result<(), AddError> {
         let blocking = jobs.iter().filter(|job| job.lane == THREADS_LANE).count();
-        let books = &self.members.books;
-        let admitted = self.members.admit_anywhere(jobs.len());
-        let admitted = admitted.and_then(|()| books.admit_to(LOOP_LANE, jobs.len() - blocking));
-        if let Err(refused) = admitted.and_then(|()| books.admit_to(THREADS_LANE, blocking)) {
+        if let Err(refused) = self.admit([(LOOP_LANE, jobs.len() - blocking), (THREADS_LANE, blocking)]) {
             jobs.into_iter().for_each(drop_silently);
             return Err(refused);
         }
@@ -230,7 +229,7 @@ impl Group {
     ///
     /// See [`AddError`].
     pub fn reserve(&self, n: usize) -> Result<Permit, AddError> {
-        self.members.admit(LOOP_LANE, n)?;
+        self.admit([(LOOP_LANE, n)])?;
         Ok(Permit::new(&self.members.books, Some(self.clone()), n))
     }
 
@@ -264,6 +263,12 @@ impl Group {
 
     pub(super) fn members(&self) -> &Rc<Members> {
         &self.members
+    }
+
+    /// See [`Books::admit`].
+    #[inline]
+    fn admit<const N: usize>(&self, jobs: [(u8, usize); N]) -> Result<(), AddError> {
+        self.members.books.admit(Some(&self.members), jobs)
     }
 }
 
@@ -299,32 +304,13 @@ impl Members {
         String::from_utf8_lossy(&self.label).into_owned()
     }
 
-    /// Whether so many more jobs may be added.
-    pub(super) fn admit(&self, lane: u8, more: usize) -> Result<(), AddError> {
-        self.admit_anywhere(more)?;
-        self.books.admit_to(lane, more)
-    }
-
-    /// [`admit`](Self::admit), as far as it has nothing to do with a lane.
-    fn admit_anywhere(&self, more: usize) -> Result<(), AddError> {
-        if self.gate.get() == Gate::Closed {
-            return Err(AddError::Closed);
-        }
-        if self.line.borrow().len().saturating_add(more) > self.books.per_group() {
-            return Err(AddError::Full(Limit::Group));
-        }
-        self.books.admit_anywhere(more)?;
-        match &self.share {
-            Some(share) if share.held().saturating_add(more) > self.books.per_share() => {
-                Err(AddError::Full(Limit::Share))
-            }
-            _ => Ok(()),
-        }
+    pub(super) fn is_closed(&self) -> bool {
+        self.gate.get() == Gate::Closed
     }
 
     /// Adds a job in a place that was kept for it, also when the last of the others is over.
     pub(super) fn enter_reserved(self: &Rc<Self>, job: NewJob) -> JobId {
-        if self.gate.get() == Gate::Closed {
+        if self.is_closed() {
             self.gate.set(Gate::Open);
         }
         self.enter(job)

@@ -11,24 +11,34 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `queue` | the queue, its builder, its handle for other threads, permits |
-//! | `books`, `id`, `index`, `info` | a row for each job, found by its id, and what is told of it |
+//! | `admission` | whether a job is taken, and its way into the books |
+//! | `books`, `row`, `id`, `index` | a row for each job, found by its id |
+//! | `life`, `keys`, `kept` | its tries and its end, its turn among those of its key, the time after |
+//! | `info`, `telling` | the record of a job, and what is told of it |
 //! | `task`, `work`, `retry`, `running` | a job: its description, its work, its tries, its view of itself |
 //! | `lane`, `group`, `run` | where and when jobs run, and the tasks of the loop that run them |
-//! | `share` | how much of the queue one source of groups holds |
+//! | `share`, `pressure` | how much of the queue one source of groups holds, and how busy the loop is |
 //! | `voice`, `trace` | lines on stderr, and events of `tracing` |
 
+mod admission;
 mod books;
 mod group;
 mod id;
 mod index;
 mod info;
+mod kept;
+mod keys;
 mod lane;
+mod life;
+mod pressure;
 mod queue;
 mod retry;
+mod row;
 mod run;
 mod running;
 mod share;
 mod task;
+mod telling;
 #[cfg(feature = "tracing")]
 mod trace;
 #[cfg(not(feature = "tracing"))]
@@ -40,7 +50,7 @@ mod work;
 use std::future::Future;
 use std::panic::Location;
 
-pub use books::NewJob;
+pub use admission::NewJob;
 pub use group::Group;
 pub use id::JobId;
 pub use info::{AddError, Fault, Histogram, Info, LaneStats, Limit, Outcome, Report, Stats, Status};

@@ -7,12 +7,14 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::books::{Books, NewJob, Phase, Settings, find};
+use super::admission::NewJob;
+use super::books::{Books, Phase, Settings, find};
 use super::group::Group;
 use super::id::JobId;
 use super::info::{AddError, Fault, Info, Report, Stats};
 use super::lane::{Kind, LOOP, LOOP_LANE, Lane, LaneBooks, THREADS, THREADS_LANE};
 use super::retry::Retry;
+use super::row::JobRef;
 use super::run::{Single, spawn};
 use super::share::Share;
 use super::task::{InQueue, Once, Task};
@@ -32,7 +34,7 @@ const KEEP: (usize, Duration) = (1_000, Duration::from_secs(600));
 /// A queue of deferred work that keeps books. Clones are the same queue.
 ///
 /// Jobs run in the deferred class, when the loop has nothing more urgent, or on threads. Each that
-/// was accepted ends in one of [six ways](super::Status), and the books say in which.
+/// was accepted ends in one of [five ways](super::Status), and the books say in which.
 ///
 /// Dropping the last clone does not end the jobs. If the runtime ends first, or is dropped, the
 /// jobs that are left are unfinished and reported on stderr; [`drain`](Self::drain) waits for them.
@@ -196,7 +198,7 @@ impl Queue {
         F: Future<Output: TaskOutput<M>> + 'static,
         M: 'static,
     {
-        self.books.admit(LOOP_LANE, 1)?;
+        self.books.admit(None, [(LOOP_LANE, 1)])?;
         Ok(self.enter(NewJob::future(future)))
     }
 
@@ -216,7 +218,7 @@ impl Queue {
         F: FnOnce() -> T + Send + 'static,
         T: SendTaskOutput<M>,
     {
-        self.books.admit(THREADS_LANE, 1)?;
+        self.books.admit(None, [(THREADS_LANE, 1)])?;
         Ok(self.enter(NewJob::blocking(closure)))
     }
 
@@ -257,7 +259,7 @@ impl Queue {
     ///
     /// See [`AddError`].
     pub fn reserve(&self, n: usize) -> Result<Permit, AddError> {
-        self.books.admit(LOOP_LANE, n)?;
+        self.books.admit(None, [(LOOP_LANE, n)])?;
         Ok(Permit::new(&self.books, None, n))
     }
 
@@ -322,36 +324,36 @@ impl Queue {
     /// Jobs that are ready to run on the loop. Jobs that sleep or wait for a lane are not.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.books.ready()
+        self.books.pressure.ready()
     }
 
     /// Jobs that are not over.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.books.pending()
+        self.books.pending.get()
     }
 
     /// Whether more than half of the [limit](QueueBuilder::pending) is pending.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.books.is_loaded()
+        self.books.pending.get() > self.books.settings.pending / 2
     }
 
     /// Whether more than half of the [limit](QueueBuilder::pending) is ready to run on the loop, so
     /// that the source of jobs should pause.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.books.is_busy()
+        self.books.pressure.is_busy()
     }
 
     /// Waits while the queue [is busy](Self::is_busy). Dropping the future loses nothing.
     pub async fn room(&self) {
-        self.books.room().await;
+        self.books.pressure.room().await;
     }
 
     /// Waits until no job is pending. Dropping the future loses nothing.
     pub async fn idle(&self) {
-        while self.books.pending() > 0 {
+        while self.books.pending.get() > 0 {
             self.books.quiet.notified().await;
         }
     }
@@ -386,7 +388,7 @@ impl Queue {
     /// Dropped, it leaves the queue draining: call it again.
     pub async fn drain(&self, limit: Duration) -> Report {
         let books = &self.books;
-        let before = books.ended();
+        let before = books.ended.get();
         self.begin_drain();
         let _in_time = time::timeout(limit, self.idle()).await;
         books.phase.set(Phase::Closed);
@@ -399,10 +401,10 @@ impl Queue {
         let mut unfinished = std::mem::take(&mut *books.unfinished.borrow_mut());
         unfinished.sort_unstable_by_key(|info| info.id);
         books.voice.tell_of_gap();
-        Report { unfinished, ended: books.ended() - before }
+        Report { unfinished, ended: books.ended.get() - before }
     }
 
-    fn abort(&self, job: super::books::JobRef) {
+    fn abort(&self, job: JobRef) {
         if let Some(runner) = self.books.runner_of(job) {
             self.books.abort(runner);
         }
@@ -535,7 +537,7 @@ impl QueueHandle {
             let mut make = Some(make);
             poll_fn(move |_| {
                 let Some(books) = find(queue) else { return Poll::Ready(Err(AddError::ShuttingDown)) };
-                if let Err(error) = books.admit(LOOP_LANE, 1) {
+                if let Err(error) = books.admit(None, [(LOOP_LANE, 1)]) {
                     return Poll::Ready(Err(error));
                 }
                 let Some(make) = make.take() else { return Poll::Pending };

@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::books::{Books, JobRef, Phase, Start};
+use super::books::{Books, Phase};
 use super::group::Members;
 use super::id::JobId;
 use super::info::{Fault, Status};
 use super::lane::{Kind, LaneBooks};
+use super::life::Start;
+use super::row::JobRef;
 use super::work::{Make, TaskFuture, ThreadJob};
 use crate::event_loop::context;
 use crate::event_loop::misuse::Misuse;
@@ -57,7 +59,7 @@ impl Ready {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut self.0, count);
         if count != before {
-            books.count_ready(before as usize, count as usize);
+            books.pressure.count(before as usize, count as usize);
         }
     }
 
@@ -366,19 +368,9 @@ async fn tries(books: Rc<Books>, members: Option<Rc<Members>>, job: JobRef) -> (
 /// Waits while another job with the same key runs, then takes its place.
 async fn wait_for_key(books: &Rc<Books>, job: JobRef, step_aside: &impl Fn()) {
     let Some(key) = books.with_extra(job, |extra| extra.key.clone()).flatten() else { return };
-    loop {
-        let ended = {
-            let mut keys = books.keys.borrow_mut();
-            let Some(keyed) = keys.get_mut(&key) else { return };
-            if keyed.running.is_none() || keyed.running == Some(job.id) {
-                keyed.running = Some(job.id);
-                keyed.waiting.retain(|&one| one != job.id);
-                return;
-            }
-            Rc::clone(&keyed.ended)
-        };
+    while let Some(other_ended) = books.keys.take_turn(&key, job.id) {
         step_aside();
-        ended.notified().await;
+        other_ended.notified().await;
     }
 }
 

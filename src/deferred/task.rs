@@ -7,13 +7,14 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::books::{Condition, Extra, NewJob};
+use super::admission::NewJob;
 use super::group::Group;
 use super::id::JobId;
 use super::info::AddError;
 use super::lane::{Kind, LOOP, THREADS};
 use super::queue::Queue;
 use super::retry::Retry;
+use super::row::{Condition, Extra};
 use super::work::{
     Again, AnyWork, Blocking, BlockingAgain, Once as OnceWork, RunAgain, RunBlocking, RunBlockingAgain, RunOnce,
 };
@@ -177,10 +178,7 @@ impl<P, K> Task<'_, P, K> {
         if let Some(waiting) = key.as_ref().and_then(|key| books.waiting_with(key, group, self.condition)) {
             return Ok(waiting);
         }
-        match group {
-            None => books.admit(lane, 1)?,
-            Some(members) => members.admit(lane, 1)?,
-        }
+        books.admit(group.map(|members| &**members), [(lane, 1)])?;
         let job = NewJob { work, extra: Some(self.extra), lane, condition: self.condition, location: self.location };
         Ok(match self.place {
             Place::Queue(queue) => queue.enter(job),
