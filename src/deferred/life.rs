@@ -51,7 +51,11 @@ impl Books {
                 row.begin(recent, &self.lanes[row.lane as usize]);
                 Start::Plain(future)
             }
-            Slot::Number(_) => Start::Full,
+            // Its own task, if it has one yet, and never that of a group: `cancel` aborts it.
+            number @ Slot::Number(_) => {
+                row.work = number;
+                Start::Full
+            }
         }
     }
 
@@ -179,20 +183,17 @@ impl Books {
             if let Some(shared) = row.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
                 shared.cancel();
             }
-            Some(row.work.runner())
+            Some((row.status, row.work.runner()))
         });
-        match found.flatten() {
-            None => false,
-            Some(Some(runner)) => {
-                self.wake(runner);
-                true
-            }
-            // Nothing has begun: it ends here, and its group passes it over.
-            Some(None) => {
-                self.end(job, Status::Cancelled, None);
-                true
-            }
+        let Some((status, runner)) = found.flatten() else { return false };
+        if status == Status::Waiting {
+            // Nothing of it runs: it ends here. Its task, if it has one, only waits.
+            self.end(job, Status::Cancelled, None);
+            runner.into_iter().for_each(|runner| self.abort(runner));
+        } else {
+            runner.into_iter().for_each(|runner| self.wake(runner));
         }
+        true
     }
 
     /// Ends a job that the end of the queue cuts off, and keeps what the report says of it.

@@ -361,6 +361,10 @@ async fn tries(books: Rc<Books>, members: Option<Rc<Members>>, job: JobRef) -> (
         };
         books.wait_again(job, &fault);
         drop_silently(fault);
+        if !books.is_waiting(job) {
+            // It was cancelled by the hook that was told, or by the error's destructor.
+            return (Status::Cancelled, None);
+        }
         wait = Some(next);
     }
 }

@@ -389,6 +389,79 @@ fn cancelling_ends_a_job_wherever_it_is_and_drops_what_it_owns() {
 }
 
 #[test]
+fn a_job_that_waits_is_over_as_soon_as_it_is_cancelled_whatever_it_waits_for() {
+    run(async || {
+        let queue = Queue::builder().lane(Lane::on_loop("narrow").at_once(1)).on_fault(|_, _| {}).build();
+        let owned = Rc::new(());
+        let job = |name: &'static str, owned: Rc<()>| {
+            queue.task(name).retry(Retry::times(2)).run(async move |_: Running| {
+                let _owned = Rc::clone(&owned);
+                Err::<(), _>("no")
+            })
+        };
+        let first =
+            queue.task("first").lane("narrow").key("key").run(async || std::future::pending::<()>().await).unwrap();
+        time::sleep(SECOND / 10).await;
+        let hold = || Rc::clone(&owned);
+        let (a, b, c) = (hold(), hold(), hold());
+        let waits = [
+            ("its next try", job("again", hold()).unwrap()),
+            ("its delay", queue.task("later").after(SECOND).run(async move || drop(a)).unwrap()),
+            ("its lane", queue.task("narrow").lane("narrow").run(async move || drop(b)).unwrap()),
+            ("its key", queue.task("key").key("key").run(async move || drop(c)).unwrap()),
+        ];
+        time::sleep(SECOND / 10).await;
+        for (what, id) in waits {
+            assert_eq!(status(&queue, id), Status::Waiting);
+            let before = Rc::strong_count(&owned);
+            assert!(queue.cancel(id));
+            assert_eq!((status(&queue, id), Rc::strong_count(&owned)), (Status::Cancelled, before - 1), "for {what}");
+            assert!(!queue.cancel(id), "it is over");
+            balanced(&queue.stats());
+        }
+        // Neither the lane nor the key was taken along.
+        let behind = queue.task("behind").lane("narrow").key("key").run(async || ()).unwrap();
+        assert!(queue.cancel(first));
+        time::timeout(SECOND, queue.idle()).await.expect("all end");
+        assert_eq!((status(&queue, behind), queue.stats().total().cancelled), (Status::Done, 5));
+    });
+}
+
+#[test]
+fn a_job_that_is_cancelled_between_its_tries_gives_back_its_key() {
+    run(async || {
+        let cell: Rc<RefCell<Option<Queue>>> = Rc::default();
+        let hook = Rc::clone(&cell);
+        let queue = Queue::builder()
+            .on_event(move |job, fault| {
+                if job.status == Status::Waiting && fault.is_some() {
+                    assert!(hook.borrow().as_ref().unwrap().cancel(job.id));
+                }
+            })
+            .build();
+        *cell.borrow_mut() = Some(queue.clone());
+        let again = Retry::times(9).first(Duration::ZERO);
+        let fails = queue.task("fails").key("key").retry(again).run(async || {
+            yield_now().await;
+            Err::<(), _>("no")
+        });
+        let (fails, mut other) = (fails.unwrap(), None);
+        while status(&queue, fails) != Status::Cancelled {
+            // It runs, so this one waits for its end.
+            other = other.or_else(|| {
+                let is_running = status(&queue, fails) == Status::Running;
+                is_running.then(|| queue.task("other").key("key").run(async || ()).unwrap())
+            });
+            yield_now().await;
+        }
+        time::timeout(SECOND, queue.idle()).await.expect("the key is free");
+        assert_eq!(status(&queue, other.unwrap()), Status::Done);
+        balanced(&queue.stats());
+        *cell.borrow_mut() = None;
+    });
+}
+
+#[test]
 fn a_blocking_job_runs_until_its_thread_lets_go() {
     let runtime = postlude::Runtime::new().unwrap();
     runtime
