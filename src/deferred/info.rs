@@ -151,7 +151,7 @@ pub struct Info {
     pub progress: Option<(u64, u64)>,
     /// How long ago it was accepted.
     pub age: Duration,
-    /// How long it has waited, until it began if it has.
+    /// How long it has waited, until it began if it has: then 71 minutes stand for any longer time.
     pub waited: Duration,
     /// How long it has run, up to its end if it has ended. With several tries, the last one.
     pub ran: Duration,

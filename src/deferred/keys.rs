@@ -1,4 +1,4 @@
-//! Keys: of the jobs with one key at most one waits to begin, and one runs.
+//! Keys: of the jobs with one key one runs at a time, and one stands for all that ask meanwhile.
 //!
 //! A job that is added while another with its key waits is that one, unless it would run on other
 //! terms ([`Books::waiting_with`]). Those that wait all the same take turns.

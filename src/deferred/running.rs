@@ -91,7 +91,8 @@ impl Running {
         self.shared.outcome
     }
 
-    /// Tells that `done` of `of` is done. The last value wins; nothing is woken.
+    /// Tells that `done` of `of` is done. The last value wins; nothing is woken. 0 for `of` takes
+    /// back what was told.
     pub fn progress(&self, done: u64, of: u64) {
         self.shared.done.store(done, Ordering::Relaxed);
         self.shared.of.store(of, Ordering::Relaxed);
