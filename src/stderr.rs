@@ -290,10 +290,10 @@ impl Writer {
         }
         let (Some((poll, events)), Some(file)) = (&mut self.selector, &self.file) else { return false };
         let descriptor = file.as_raw_fd();
-        // An error means that the selector does not take it: a file, which never blocks.
-        let Ok(()) = poll.registry().register(&mut SourceFd(&descriptor), Token(0), Interest::WRITABLE) else {
-            return true;
-        };
+        if let Err(error) = poll.registry().register(&mut SourceFd(&descriptor), Token(0), Interest::WRITABLE) {
+            // The selector does not take a file, which never blocks: epoll_ctl(2), EPERM.
+            return error.kind() == ErrorKind::PermissionDenied;
+        }
         let is_polled = loop {
             match poll.poll(events, Some(limit)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

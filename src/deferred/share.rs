@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
+use crate::executor::caught::drop_silently;
+
 /// Counts the jobs of one source, such as a client or a tenant, so that none fills the whole queue.
 /// Clones are the same share.
 ///
@@ -34,7 +36,14 @@ struct Inner {
     held: Cell<usize>,
     counts: Counts,
     /// Dropped with the last handle, group or job.
-    _kept: Option<Box<dyn Any>>,
+    kept: Option<Box<dyn Any>>,
+}
+
+impl Drop for Inner {
+    /// It is a user's value, and the books are at work.
+    fn drop(&mut self) {
+        drop_silently(self.kept.take());
+    }
 }
 
 /// Where a share counts.
@@ -48,11 +57,13 @@ impl Share {
     /// A share that holds nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self(Rc::new(Inner { held: Cell::new(0), counts: Counts::Here, _kept: None }))
+        Self(Rc::new(Inner { held: Cell::new(0), counts: Counts::Here, kept: None }))
     }
 
     /// A share that keeps a value until nothing has the share any more: no handle, no group, and no
     /// job of one. Its jobs count `within` another share, or not at all.
+    ///
+    /// A panic of the value's drop goes unreported.
     ///
     /// So a value that stands for memory or a licence is dropped when the last job that may use it
     /// is over.
@@ -76,7 +87,7 @@ impl Share {
     #[must_use]
     pub fn keeping(within: Option<&Self>, value: impl Any) -> Self {
         let counts = within.map_or(Counts::Nowhere, |share| Counts::Within(share.clone()));
-        Self(Rc::new(Inner { held: Cell::new(0), counts, _kept: Some(Box::new(value)) }))
+        Self(Rc::new(Inner { held: Cell::new(0), counts, kept: Some(Box::new(value)) }))
     }
 
     /// Jobs of its groups that are not over, and places reserved for them.

@@ -38,8 +38,8 @@ pub enum BodyError {
     Malformed(parse::Error),
     /// The connection ended before the body.
     Disconnected,
-    /// The bodies that the server collects took more memory than
-    /// [`Limits::memory`](crate::http::Limits::memory) allows, and this one came slowest.
+    /// The server's bodies took all of the memory that
+    /// [`Limits::memory`](crate::http::Limits::memory) gives them.
     Overloaded,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for BodyError {
             Self::Malformed(error) => write!(f, "the request body is not framed as HTTP/1.1 asks: {error}"),
             Self::Disconnected => f.write_str("the connection ended before the request body was complete"),
             Self::Overloaded => {
-                f.write_str("the server has no memory left for a body that comes this slowly; try again later")
+                f.write_str("the server has no memory for the request body at the moment; try again later")
             }
         }
     }
@@ -198,11 +198,12 @@ pub(crate) enum Demand {
 
 /// The cell between the connection and the handler's [`Body`].
 ///
-/// The request keeps it, and so does its list of tasks: when the last of them lets go, the memory
-/// that the body has of the [budget](super::budget) is given back.
+/// Its memory is a part of the [budget](super::budget) that the request's list of tasks shares.
+/// When both have let go, that is given back.
 pub(crate) struct BodyCell {
     state: RefCell<BodyState>,
-    load: Load,
+    /// Unset once the handler has ended.
+    load: RefCell<Option<Rc<Load>>>,
 }
 
 #[derive(Default)]
@@ -223,22 +224,32 @@ struct BodyState {
 
 impl BodyCell {
     pub(crate) fn new(budget: &Rc<Budget>) -> Self {
-        Self { state: RefCell::default(), load: Load::new(budget) }
+        Self { state: RefCell::default(), load: RefCell::new(Some(Rc::new(Load::new(budget)))) }
     }
 
     /// Counts bytes that were pushed for a handler that wants the whole body. `Err` if the budget
     /// needs its memory more: then nothing is left of it.
     pub(crate) fn weigh(&self, bytes: usize, is_whole: bool, cx: &Context<'_>) -> Result<(), BodyError> {
-        if is_whole {
-            self.load.hold(bytes);
-        } else if bytes > 0 {
-            self.load.collect(bytes, cx);
+        let Some(load) = self.load() else { return Ok(()) };
+        if !is_whole && bytes > 0 {
+            load.collect(bytes, cx);
         }
-        if !self.load.is_cut() {
+        let is_lost = load.is_cut() || is_whole && !load.hold(bytes);
+        if !is_lost {
             return Ok(());
         }
         self.state.borrow_mut().bytes = Vec::new();
         Err(BodyError::Overloaded)
+    }
+
+    /// Its part of the budget, while it has one.
+    pub(crate) fn load(&self) -> Option<Rc<Load>> {
+        self.load.borrow().clone()
+    }
+
+    /// The handler has ended: only tasks may still own the body.
+    pub(crate) fn let_go(&self) {
+        drop(self.load.take());
     }
 
     fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>, BodyError>>> {
@@ -316,8 +327,8 @@ impl BodyCell {
 
     /// Ends the body; its first end counts.
     pub(crate) fn end(&self, end: Result<(), BodyError>) {
-        if end.is_err() {
-            self.load.clear();
+        if let Some(load) = self.load().filter(|_| end.is_err()) {
+            load.clear();
         }
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);

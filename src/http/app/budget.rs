@@ -6,20 +6,23 @@
 //! | a body that was collected | then | its handler has ended and its tasks are over |
 //! | output that a client does not take | a write that would block | it is written |
 //!
-//! Bodies being collected may take half of the budget, what is held the rest. So a body in the
-//! making is never in the way of one that is whole, and the server always gets on:
+//! Bodies have half of the budget, output the other half. Neither pays for the other:
 //!
-//! - Over the first half, the body that received least in the last second is refused.
-//! - Over the second half, a request with a body waits before the handler begins.
-//! - Over the whole, the client that took least in the last second is cut off.
+//! - Over the bodies' half, those in the making that received least in the last second are refused.
+//! - While whole bodies have more than half of that half, a request with a body waits before its
+//!   handler begins: so those in the making always have some.
+//! - Over the output's half, the clients that took least in the last second are cut off. The
+//!   largest
+//!   output does not count: any one response can be sent.
 //!
 //! Requests without a body are served whatever the budget says.
 //!
 //! # How it works
 //!
 //! Each body and each output that waits has a [`Load`], a row in the budget's list. A row says how
-//! many bytes there are and how many moved lately. To relieve the budget is to mark a row, forget
-//! its bytes at once, and wake its connection, which finds the mark and ends.
+//! many bytes there are and how many moved lately. To relieve the budget is to mark rows, forget
+//! their bytes at once, and wake their connections, which find the mark and end. That takes an
+//! eighth more than it must, so that a busy budget is not searched for every byte.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -43,15 +46,14 @@ enum Use {
 }
 
 pub(crate) struct Budget {
-    limit: usize,
+    /// Bytes for bodies, and as many for output.
+    half: usize,
     /// Bytes by their use.
     used: [Cell<usize>; 3],
     /// Bodies in the making, and outputs that wait.
     rows: RefCell<Slab<Row>>,
     /// Tells that there is room for another body.
     room: Notify,
-    /// Bodies refused and clients cut off.
-    relieved: Cell<u64>,
 }
 
 struct Row {
@@ -83,12 +85,12 @@ impl Lately {
             self.before = if passed < 2 * SECOND { self.now } else { 0 };
             (self.began, self.now) = (now, 0);
         }
-        self.now += bytes;
+        self.now = self.now.saturating_add(bytes);
     }
 
     fn bytes(&self, now: Instant) -> usize {
         match now.saturating_duration_since(self.began) {
-            passed if passed < SECOND => self.before + self.now,
+            passed if passed < SECOND => self.before.saturating_add(self.now),
             passed if passed < 2 * SECOND => self.now,
             _ => 0,
         }
@@ -96,28 +98,24 @@ impl Lately {
 }
 
 impl Budget {
-    pub(crate) fn new(limit: usize) -> Rc<Self> {
-        Rc::new(Self {
-            limit,
-            used: Default::default(),
-            rows: RefCell::default(),
-            room: Notify::new(),
-            relieved: Cell::new(0),
-        })
+    pub(crate) fn new(bytes: usize) -> Rc<Self> {
+        Rc::new(Self { half: bytes / 2, used: Default::default(), rows: RefCell::default(), room: Notify::new() })
     }
 
-    fn used(&self, of: Use) -> &Cell<usize> {
-        &self.used[of as usize]
+    fn used(&self, of: Use) -> usize {
+        self.used[of as usize].get()
     }
 
-    /// Bytes that no client can be asked to give back: whole bodies, and output.
-    fn taken(&self) -> usize {
-        self.used(Use::Held).get() + self.used(Use::Unsent).get()
-    }
-
-    /// Whether another body may be begun, and a stream may go ahead of its client.
+    /// Whether another body may be begun.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.taken() <= self.limit / 2
+        self.used(Use::Held) <= self.half / 2
+    }
+
+    /// Whether a stream must not go ahead of its client.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.used(Use::Unsent) > self.half / 2
     }
 
     /// Waits for room. Dropping the future loses nothing.
@@ -129,41 +127,62 @@ impl Budget {
         self.room.notify_one();
     }
 
+    fn take(&self, of: Use, bytes: usize) {
+        self.used[of as usize].set(self.used(of) + bytes);
+    }
+
+    /// Call it with nothing borrowed: it may wake a task.
     fn give_back(&self, of: Use, bytes: usize) {
         let had_room = self.has_room();
-        self.used(of).set(self.used(of).get() - bytes);
+        self.used[of as usize].set(self.used(of) - bytes);
         if !had_room && self.has_room() {
             self.room.notify_one();
         }
     }
 
-    fn take(&self, of: Use, bytes: usize) {
-        self.used(of).set(self.used(of).get() + bytes);
-    }
-
-    /// Cuts rows of this use until the budget is kept, or none is left.
-    fn relieve(&self, of: Use, now: Instant) {
-        let is_over = || match of {
-            Use::Collecting => self.used(Use::Collecting).get() > self.limit / 2,
-            _ => self.used(Use::Collecting).get() + self.taken() > self.limit,
-        };
-        while is_over() {
-            let Some(connection) = self.cut_slowest(of, now) else { return };
-            connection.wake();
+    /// The bytes of all that shares a half with this use.
+    fn used_with(&self, of: Use) -> usize {
+        match of {
+            Use::Unsent => self.used(Use::Unsent),
+            Use::Collecting | Use::Held => self.used(Use::Collecting) + self.used(Use::Held),
         }
     }
 
-    fn cut_slowest(&self, of: Use, now: Instant) -> Option<Waker> {
+    /// Cuts rows of this use, the slowest first, if their half is exceeded.
+    fn relieve(&self, of: Use, now: Instant) {
+        if self.used_with(of) <= self.half {
+            return;
+        }
         let mut rows = self.rows.borrow_mut();
-        let rows = rows.iter_mut().map(|(_, row)| row).filter(|row| row.of == of && !row.is_cut);
+        let of_use = rows.iter().filter(|(_, row)| row.of == of && !row.is_cut && row.bytes > 0);
+        let mut slowest: Vec<_> =
+            of_use.map(|(key, row)| (row.moved.bytes(now), usize::MAX - row.bytes, key)).collect();
         // Of those that stand still, the largest helps most.
-        let row = rows.min_by_key(|row| (row.moved.bytes(now), usize::MAX - row.bytes))?;
-        row.is_cut = true;
-        let bytes = std::mem::take(&mut row.bytes);
-        let connection = std::mem::replace(&mut row.connection, Waker::noop().clone());
-        self.relieved.set(self.relieved.get() + 1);
+        slowest.sort_unstable();
+        let mut used = self.used_with(of);
+        if of == Use::Unsent {
+            let largest = slowest.iter().map(|&(_, bytes, key)| (bytes, key)).min();
+            slowest.retain(|&(_, bytes, key)| Some((bytes, key)) != largest);
+            used -= largest.map_or(0, |(bytes, _)| usize::MAX - bytes);
+            if used <= self.half {
+                return;
+            }
+        }
+        let mut excess = used.saturating_sub(self.half - self.half / 8);
+        let (mut bytes, mut connections) = (0, Vec::new());
+        for (_, _, key) in slowest {
+            if excess == 0 {
+                break;
+            }
+            let row = &mut rows[key];
+            row.is_cut = true;
+            excess = excess.saturating_sub(row.bytes);
+            bytes += std::mem::take(&mut row.bytes);
+            connections.push(std::mem::replace(&mut row.connection, Waker::noop().clone()));
+        }
+        drop(rows);
         self.give_back(of, bytes);
-        Some(connection)
+        connections.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -191,11 +210,20 @@ impl Load {
         });
     }
 
-    /// The body is whole, after so many more bytes.
-    pub(crate) fn hold(&self, more: usize) {
+    /// The body is whole, after so many more bytes. False if the whole ones take all of the bodies'
+    /// half already: then there is no room for it. A single one always fits.
+    pub(crate) fn hold(&self, more: usize) -> bool {
+        let budget = &self.budget;
         let bytes = self.leave() + more;
-        self.budget.take(Use::Held, bytes);
+        if budget.used(Use::Held) > 0 && budget.used(Use::Held) + bytes > budget.half {
+            return false;
+        }
+        budget.take(Use::Held, bytes);
         self.held.set(self.held.get() + bytes);
+        if budget.used_with(Use::Held) > budget.half {
+            budget.relieve(Use::Collecting, now());
+        }
+        true
     }
 
     /// So many bytes of output wait; `written` counts those before them.
@@ -208,7 +236,14 @@ impl Load {
         });
     }
 
-    /// The body has ended before it was whole, or the output is written.
+    /// Nothing of the output waits, after so many bytes were written.
+    #[inline]
+    pub(crate) fn all_written(&self, written: u64) {
+        self.written.set(written);
+        self.clear();
+    }
+
+    /// The body has ended before it was whole, or the output is not needed any more.
     #[inline]
     pub(crate) fn clear(&self) {
         if self.row.get().is_some() {

@@ -101,20 +101,21 @@ impl TrustedProxies {
             Header::XForwardedFor => "x-forwarded-for",
             Header::Forwarded => "forwarded",
         };
-        let mut hops = Vec::new();
-        for (_, value) in fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)) {
-            let read = std::str::from_utf8(value).ok().and_then(|value| match self.header {
-                Header::XForwardedFor => Some(plain_hops(value)),
-                Header::Forwarded => forwarded_hops(value),
-            });
-            let Some(read) = read else { return Peer::Unknown };
-            hops.extend(read);
-        }
+        let values: Vec<_> =
+            fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect();
         let mut client = peer;
-        for hop in hops.into_iter().rev() {
-            client = hop;
-            if !self.trusts(client) {
-                break;
+        // From the right: what stands to the left of an untrusted address is hearsay.
+        for value in values.into_iter().rev() {
+            let hops = match self.header {
+                Header::XForwardedFor => Some(plain_hops(value)),
+                Header::Forwarded => std::str::from_utf8(value).ok().and_then(forwarded_hops),
+            };
+            let Some(hops) = hops else { return Peer::Unknown };
+            for hop in hops.into_iter().rev() {
+                client = hop;
+                if !self.trusts(client) {
+                    return client;
+                }
             }
         }
         client
@@ -138,14 +139,16 @@ fn network(text: &str) -> Option<Network> {
     Some(Network { first: bits(address) & mask, mask })
 }
 
-/// Reads the elements of `X-Forwarded-For`. Empty ones are none (RFC 9110 section 5.6.1.2).
-fn plain_hops(value: &str) -> Vec<Peer> {
-    let elements = value.split(',').map(|element| element.trim_matches([' ', '\t']));
-    elements.filter(|element| !element.is_empty()).map(hop).collect()
+/// Reads the elements of `X-Forwarded-For`; one that is no text is an unknown client. Empty ones are
+/// none (RFC 9110 section 5.6.1.2).
+fn plain_hops(value: &[u8]) -> Vec<Peer> {
+    let elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let read = |element| std::str::from_utf8(element).map_or(Peer::Unknown, hop);
+    elements.filter(|element| !element.is_empty()).map(read).collect()
 }
 
-/// Reads the elements of `Forwarded`; `None` if it is malformed. An element without `for` hides its
-/// client.
+/// Reads the elements of `Forwarded`; `None` if the value is malformed, as quotes may then hide
+/// where an element begins. An element without `for` hides its client.
 fn forwarded_hops(value: &str) -> Option<Vec<Peer>> {
     let mut hops = Vec::new();
     for element in split(value, ',')?.into_iter().filter(|element| !element.is_empty()) {
@@ -222,6 +225,12 @@ mod tests {
             assert_eq!(of(&[hidden]), "unknown", "{hidden}");
         }
         assert_eq!(client(&proxies, "Forwarded", &["for=1.2.3.4"]), "10.0.0.1:1", "it is not asked for");
+        let bytes = |value: &[u8]| {
+            let peer = Peer::Ip(SocketAddr::from(([10, 0, 0, 1], 1)));
+            proxies.client(peer, [("x-forwarded-for", value)].into_iter()).to_string()
+        };
+        assert_eq!(bytes(b"\xff, 1.2.3.4"), "1.2.3.4:0", "what a client says hides nothing");
+        assert_eq!(bytes(b"1.2.3.4, \xff"), "unknown");
     }
 
     #[test]

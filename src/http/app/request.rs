@@ -13,7 +13,8 @@ use std::rc::Rc;
 use http::{Method, StatusCode};
 
 use super::accounts::Account;
-use super::body::{Body, BodyCell};
+use super::body::Body;
+use super::budget::Load;
 use super::client::ClientWatch;
 use super::delivery::{Callback, Delivery};
 use super::extensions::Extensions;
@@ -54,8 +55,8 @@ pub(crate) struct RequestRecord {
     pub(crate) account: Option<Rc<Account>>,
     /// The number of the request, counted per server.
     pub(crate) number: u64,
-    /// The request's body, if it has one, for as long as its memory counts.
-    pub(crate) body: RefCell<Option<Rc<BodyCell>>>,
+    /// The memory of the request's body, if it has one, until the handler has ended.
+    pub(crate) load: RefCell<Option<Rc<Load>>>,
     /// The request's list; created at its first use.
     pub(crate) tasks: OnceCell<BackgroundTasks>,
     /// The delivery callbacks. The connection takes them when the answer begins.
@@ -79,7 +80,7 @@ impl RequestRecord {
             peer,
             account: None,
             number: 0,
-            body: RefCell::default(),
+            load: RefCell::default(),
             tasks: OnceCell::new(),
             watchers: RefCell::default(),
             handler: Cell::new(HandlerState::NotCalled),
@@ -95,16 +96,11 @@ impl RequestRecord {
         self.head.clear();
         (self.route, self.endpoint) = (None, None);
         self.parameters.clear();
-        self.forget_body();
+        drop(self.load.take());
         self.tasks = OnceCell::new();
         self.handler.set(HandlerState::NotCalled);
         self.answered.set(false);
         self.client.clear();
-    }
-
-    /// Lets go of the body: the handler has ended.
-    pub(crate) fn forget_body(&self) {
-        drop(self.body.take());
     }
 
     /// Takes the delivery callbacks and accepts no more.
@@ -157,7 +153,7 @@ impl RequestRecord {
             let account = self.account();
             let share = account.as_deref().map(|account| &account.share);
             // Its tasks may own the body, so its memory counts until they are over.
-            let keeping = self.body.borrow().clone().map(|body| Share::keeping(share, body));
+            let keeping = self.load.borrow().clone().map(|load| Share::keeping(share, load));
             BackgroundTasks::new(&self.server.queue, keeping.as_ref().or(share), line, self.number)
         })
     }
@@ -167,7 +163,8 @@ impl RequestRecord {
     fn account(&self) -> Option<Rc<Account>> {
         match self.server.proxies.client(self.peer, self.head.fields(&self.bytes)) {
             client if client == self.peer => self.account.clone(),
-            client => self.server.accounts.of(client),
+            // A client that the proxy does not name counts as the proxy.
+            client => self.server.accounts.of(client).or_else(|| self.account.clone()),
         }
     }
 }

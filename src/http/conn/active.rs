@@ -73,17 +73,33 @@ impl Active {
     /// Writes what waits, and weighs the rest. A client that reads too slowly for the server's
     /// memory is cut off.
     pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unsent.is_cut() && !self.output.is_broken() {
+        if self.unsent.is_cut() {
             self.record.refuse(Refusal::Memory, None, "");
-            self.output.break_off();
+            self.break_off();
         }
         if self.output.poll_flush(io, cx).is_ready() {
-            self.unsent.clear();
+            self.unsent.all_written(self.output.written());
             return Poll::Ready(());
         }
-        let waiting = usize::try_from(self.output.waiting()).unwrap_or(usize::MAX);
-        self.unsent.wait(waiting, self.output.written(), cx);
+        self.unsent.wait(self.output.memory(), self.output.written(), cx);
         Poll::Pending
+    }
+
+    /// Gives up the output: nothing more can be written.
+    pub(super) fn break_off(&mut self) {
+        self.output.break_off();
+        self.unsent.clear();
+    }
+
+    /// The handler has ended, so the memory of its body counts no more, unless a task or its
+    /// response's stream may still have it.
+    pub(super) fn let_go_of_body(&self) {
+        if self.body.as_ref().is_none_or(|body| body.ended) {
+            drop(self.record.load.take());
+            if let Some(body) = &self.body {
+                body.cell.let_go();
+            }
+        }
     }
 
     /// Reports a handler's panic, and creates its answer.

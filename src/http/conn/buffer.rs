@@ -292,6 +292,15 @@ impl OutputBuffer {
         self.queued - self.written
     }
 
+    /// Returns the bytes in memory that wait, whatever part of them is written.
+    pub(super) fn memory(&self) -> usize {
+        let big = match &self.big {
+            None | Some(ResponseBody::Static(_)) => 0,
+            Some(big) => big.bytes().map_or(0, <[u8]>::len),
+        };
+        self.buffer.len() + big
+    }
+
     /// Returns the number of bytes written so far.
     pub(super) fn written(&self) -> u64 {
         self.written

@@ -191,12 +191,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if self.shared.queue.is_loaded() {
             self.wait_for_room().await;
         }
-        if !self.shared.parts.budget.has_room()
-            && !matches!(self.active.record.head.framing(), Framing::None | Framing::Length(0))
-        {
-            self.wait_for_memory().await?;
-        }
-        let mut begun = self.call().await?;
+        let has_body = !matches!(self.active.record.head.framing(), Framing::None | Framing::Length(0));
+        let has_memory = !has_body || self.shared.parts.budget.has_room() || self.wait_for_memory().await?;
+        let mut begun = if has_memory { self.call().await? } else { self.refuse_body() };
         self.finish_answer(&mut begun).await?;
         self.finish_body().await?;
         // Bounds the memory for a client that pipelines without reading.
@@ -221,25 +218,35 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         poll_fn(|cx| if self.timer.expired(cx) { Poll::Ready(()) } else { room.as_mut().poll(cx) }).await;
     }
 
-    /// Delays a request with a body while the server's memory is taken. Boxed, as it is rare.
-    fn wait_for_memory(&mut self) -> Pin<Box<dyn Future<Output = Result<(), ConnectionEnd>> + '_>> {
+    /// Delays a request with a body while the server's memory is taken. Returns false if that takes
+    /// too long, or the server stops. Boxed, as it is rare.
+    fn wait_for_memory(&mut self) -> Pin<Box<dyn Future<Output = Result<bool, ConnectionEnd>> + '_>> {
         Box::pin(async {
-            let _ = self.flush().await;
-            let budget = Rc::clone(&self.shared.parts.budget);
-            let mut room = pin!(budget.room());
+            self.flush().await?;
+            let parts = Rc::clone(&self.shared.parts);
+            let (mut room, mut stopping) = (pin!(parts.budget.room()), pin!(parts.stop.stopping()));
             self.timer.set(self.shared.limits.body_timeout);
-            let has_room = poll_fn(|cx| match room.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(true),
-                Poll::Pending if self.timer.expired(cx) => Poll::Ready(false),
-                Poll::Pending => Poll::Pending,
-            });
-            if has_room.await {
-                return Ok(());
-            }
-            let error = BodyError::Overloaded;
-            self.active.record.refuse(Refusal::Memory, Some(error.status()), &error.to_string());
-            Err(self.refuse_with(error.into_response()))
+            poll_fn(|cx| {
+                self.active.listen(&mut self.io, &self.shared.places.spare.input, cx);
+                if self.active.output.is_broken() {
+                    return Poll::Ready(Err(ConnectionEnd::Broken));
+                }
+                if room.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(true));
+                }
+                let is_over = stopping.as_mut().poll(cx).is_ready() || self.timer.expired(cx);
+                if is_over { Poll::Ready(Ok(false)) } else { Poll::Pending }
+            })
+            .await
         })
+    }
+
+    /// Answers a request for whose body there is no memory.
+    fn refuse_body(&mut self) -> PendingAnswer {
+        let error = BodyError::Overloaded;
+        drop(self.begin_body());
+        self.active.record.refuse(Refusal::Memory, Some(error.status()), &error.to_string());
+        self.begin_answer(Answer::failed(error.into_response()))
     }
 
     // 1. The head.
@@ -384,7 +391,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         if too_large {
             cell.end(Err(BodyError::TooLarge));
         }
-        *self.active.record.body.borrow_mut() = Some(Rc::clone(&cell));
+        *self.active.record.load.borrow_mut() = cell.load();
         self.active.body = Some(IncomingBody {
             decoder: Decoder::new(framing, self.shared.limits.chunks),
             cell: Rc::clone(&cell),
@@ -493,7 +500,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 }
                 Ok(bytes) => body.patience.earn(bytes as u64),
                 Err(_) => {
-                    output.break_off();
+                    self.active.break_off();
                     return Poll::Pending;
                 }
             }
@@ -516,6 +523,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
         self.tell_fault(Some(response.status));
         problem::settle(&mut response, &self.active.record);
         let trigger = self.active.settle(failed.then_some(response.status));
+        self.active.let_go_of_body();
         let bodyless = self.is("HEAD") || matches!(response.status.as_u16(), 204 | 205 | 304);
         let length = self.length_of(&response);
         let streams = !bodyless && response.payload.is_stream();
@@ -661,7 +669,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
                 Some(Ok(Some(piece))) => self.append_piece(piece, begun),
                 Some(Ok(None)) => break,
             }
-            if self.active.output.is_full() || !self.shared.parts.budget.has_room() {
+            if self.active.output.is_full() || self.shared.parts.budget.is_tight() {
                 self.flush().await?;
             }
         }
@@ -730,7 +738,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// The client has not taken its answer in time.
     fn cut_off(&mut self) {
         self.active.record.refuse(Refusal::WriteTimeout, None, "");
-        self.active.output.break_off();
+        self.active.break_off();
     }
 
     /// Tells of a body's fault, once.
@@ -751,7 +759,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     async fn finish_body(&mut self) -> Result<(), ConnectionEnd> {
         self.tell_fault(None);
         let Some(mut body) = self.active.body.take() else { return Ok(()) };
-        self.active.record.forget_body();
+        drop(self.active.record.load.take());
         if !body.ended {
             body.cell.abandon();
         }

@@ -105,7 +105,7 @@ impl Active {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.hear_half_close(),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return self.output.break_off(),
+                Poll::Ready(Err(_)) => return self.break_off(),
             }
         }
         if self.half_close.heard {
@@ -136,7 +136,7 @@ pub(super) fn outlive<IO>(io: IO, active: Held, place: ConnectionPlace) -> Pin<B
         let active = &mut *held;
         // Declared later than the rest, so that it is dropped first if this future is.
         let mut running: Option<AnswerFuture> = active.orphan.take();
-        active.output.break_off();
+        active.break_off();
         if let Some(body) = active.body.take() {
             body.cut(&mut active.input);
         }

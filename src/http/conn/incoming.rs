@@ -58,6 +58,10 @@ impl IncomingBody {
                 self.fail(error, cx);
             }
         }
+        if self.ended && !self.failed {
+            // Only now: a body that found no memory is no body.
+            self.cell.end(Ok(()));
+        }
         if grow {
             input.grow_for_body(spare);
         }
@@ -67,7 +71,7 @@ impl IncomingBody {
         self.ended || handed
     }
 
-    /// Decodes once, and returns the number of bytes consumed.
+    /// Decodes once, and returns the number of bytes consumed. The caller tells the cell of the end.
     fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
         let found = self.decoder.decode(input.bytes()).map_err(BodyError::Malformed)?;
         let data = &input.bytes()[found.data];
@@ -78,10 +82,7 @@ impl IncomingBody {
             self.cell.push(data, self.left);
         }
         input.consume(found.consumed);
-        if found.complete {
-            self.ended = true;
-            self.cell.end(Ok(()));
-        }
+        self.ended = found.complete;
         Ok(found.consumed)
     }
 
@@ -99,9 +100,12 @@ impl IncomingBody {
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = true;
-                    self.cell.end(Err(error));
+                    return self.cell.end(Err(error));
                 }
             }
+        }
+        if self.ended {
+            self.cell.end(Ok(()));
         }
     }
 

@@ -90,12 +90,13 @@ pub struct Limits {
     /// are over, and the output that clients are slow to read. It does not count what a handler
     /// makes of the pieces of a body, nor the buffers of requests under way: see below.
     ///
-    /// - Bodies being collected may take half. Beyond that, the one that received least in the last
-    ///   second is answered 503 with `Retry-After`, and its connection closes.
-    /// - While the rest takes more than half, a request with a body waits, for at most
-    ///   [`body_timeout`](Self::body_timeout), and is then a 503, too. Requests without a body go
-    ///   on.
-    /// - Beyond the whole, the client that has read least in the last second is cut off.
+    /// - Bodies have half of it. Beyond that, those being collected that received least in the last
+    ///   second are answered 503 with `Retry-After`.
+    /// - While whole bodies take more than half of that half, a request with a body waits, for at
+    ///   most [`body_timeout`](Self::body_timeout), and is then a 503, too. Requests without a body
+    ///   go on.
+    /// - Output has the other half. Beyond that, the clients that have read least in the last second
+    ///   are cut off, but for the largest output: any one response can be sent.
     ///
     /// At least twice `max_body` is allowed, so that one body always fits. With a larger limit for
     /// a group or a route set this one, too.

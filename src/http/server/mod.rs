@@ -450,6 +450,8 @@ impl Server {
     ///
     /// Dropped, it leaves the server stopping: call it again.
     ///
+    /// Await one such future at a time: of two, the first waits to its limit.
+    ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
     /// use std::rc::Rc;

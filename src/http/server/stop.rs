@@ -50,6 +50,7 @@ impl StopSources {
             until: self.until,
             asked: shared.parts.stop.announced.cancelled(),
             since: None,
+            skips: false,
             #[cfg(feature = "signal")]
             hold: Hold::new()?,
             #[cfg(feature = "signal")]
@@ -65,6 +66,8 @@ pub(super) struct Watched {
     asked: Cancelled,
     /// When the stop began.
     since: Option<Instant>,
+    /// A later signal has come.
+    skips: bool,
     /// Dropped before `signals`, which are not to be held.
     #[cfg(feature = "signal")]
     hold: Hold,
@@ -87,14 +90,12 @@ impl Watched {
         Poll::Ready(())
     }
 
-    /// Is ready at a signal that is no repetition of the first.
+    /// Is ready at a signal that is no repetition of the first, and from then on.
     pub(super) fn poll_later(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.poll_signal(cx).is_ready() {
-            if self.since.is_none_or(|since| now().saturating_duration_since(since) >= ONE_SIGNAL) {
-                return Poll::Ready(());
-            }
+        while !self.skips && self.poll_signal(cx).is_ready() {
+            self.skips = self.since.is_none_or(|since| now().saturating_duration_since(since) >= ONE_SIGNAL);
         }
-        Poll::Pending
+        if self.skips { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Is ready at a signal. Ignores a failed listener.
