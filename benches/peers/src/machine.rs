@@ -36,6 +36,11 @@ pub fn pin_to_last(count: usize) {
     pin_to(&cores[cores.len().saturating_sub(count)..]);
 }
 
+/// Keeps this process, and those that it starts from now on, to the first of its cores.
+pub fn pin_to_first() {
+    pin_to(cores().get(..1).unwrap_or_default());
+}
+
 /// The cores that this process may use.
 fn cores() -> Vec<usize> {
     let allowed = sched_getaffinity(None).unwrap_or_default();

@@ -5,11 +5,13 @@
 //!
 //! - `peer.rs` is the trait of a runtime, `peers/` has a file for each.
 //! - `loads/` has the work, generic over that trait.
+//! - `http/` has servers and drives them, `-- http`.
 //! - `rounds.rs` starts this program again for each measurement, `counts.rs` does so below valgrind
 //!   or strace.
 //! - `statistics.rs`, `report.rs` and `plot.rs` make the report.
 
 mod counts;
+mod http;
 mod loads;
 mod machine;
 mod options;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             rounds::run_here(&run);
             Ok(())
         }
+        Command::Serve(name) => http::serve_here(&name),
         Command::Compare(options) => compare(&options),
     };
     match done {
@@ -65,13 +68,19 @@ fn list() {
     for load in (peers::ALL[0].loads)() {
         println!("{:18} {}", load.name, load.about);
     }
+    println!("\nhttp:\n");
+    http::ALL.iter().for_each(|entry| println!("{:18} {}", entry.column.name, entry.column.mode));
+    println!();
+    http::DRIVES.iter().for_each(|drive| println!("{:18} {}", drive.name, drive.about));
 }
 
 fn compare(options: &Options) -> Result<(), String> {
     let machine = machine::line();
     println!("{machine}");
-    let (columns, mut rows) = (options.columns(), Vec::new());
-    if options.instructions || options.syscalls {
+    let (mut columns, mut rows) = (options.columns(), Vec::new());
+    if options.http {
+        (columns, rows) = http::measure(options)?;
+    } else if options.instructions || options.syscalls {
         if options.instructions {
             rows.extend(counts::instructions(options)?);
         }
@@ -81,7 +90,7 @@ fn compare(options: &Options) -> Result<(), String> {
     } else {
         rows.extend(rounds::measure(options)?);
     }
-    let (name, title) = ("report", "Postlude and its peers");
+    let (name, title) = if options.http { ("http", "HTTP servers") } else { ("report", "Postlude and its peers") };
     let method = if options.instructions || options.syscalls {
         counts::METHOD.to_owned()
     } else {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::http;
 use crate::loads::Load;
 use crate::peers;
 use crate::report::Column;
@@ -10,20 +11,24 @@ use crate::rounds::Run;
 pub const HELP: &str = "\
 Measures Postlude, other single-threaded runtimes, and no runtime at all, side by side.
 
-  cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTION]...
+  cargo run --release --manifest-path benches/peers/Cargo.toml -- [http] [OPTION]...
+
+With `http` it drives servers with wrk: ours, hyper, axum, monoio, one by hand, FastAPI where
+python3 has it. Without, it measures runtimes.
 
 Each measurement is a process of its own, and the peers take turns. The table shows the best of
-the rounds: CPU time per operation if a row says nothing else. A `~` marks values whose quartiles are too far apart to
-mean anything.
+the rounds: CPU time per operation if a row says nothing else. A `~` marks values whose quartiles
+are too far apart to mean anything.
 
   --only LOAD,...    these loads; --list names them, and `spawn` names all that begin so
   --peers PEER,...   these peers
-  --quick            a fifth of the operations, 3 rounds, sizes up to 10 000: about a minute
+  --quick            a fifth of the operations, 3 rounds, sizes up to 10 000: about a minute;
+                     with http one round of a second: two minutes
   --rounds N         rounds; from 7 on the quartiles mean something. Default 11, about ten
-                     minutes
+                     minutes; with http 7, a quarter of an hour
   --instructions     instructions per operation, counted by valgrind, in place of times
   --syscalls         system calls per operation, counted by strace or perf, in place of times
-  --out DIR          where report.html (.json, .csv) goes
+  --out DIR          where report.html (.json, .csv) goes, or http.html
                      (default: benches/peers/target/report)
   --list             names the peers and the loads
   --help             this text
@@ -31,6 +36,8 @@ mean anything.
 
 /// Fewer than seven tell no quartiles.
 const ROUNDS: usize = 11;
+/// Those of servers take a quarter of an hour.
+const SERVER_ROUNDS: usize = 7;
 const QUICK_ROUNDS: usize = 3;
 /// A quick run does this part of the operations.
 const QUICK_PART: u64 = 5;
@@ -42,11 +49,15 @@ pub enum Command {
     List,
     /// Started by this program itself: one measurement, in the process that was started for it.
     Run(Run),
+    /// Likewise: the server of that name.
+    Serve(String),
     Compare(Options),
 }
 
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Servers in place of runtimes.
+    pub http: bool,
     only: Vec<String>,
     peers: Vec<String>,
     pub quick: bool,
@@ -62,8 +73,12 @@ impl Command {
         if arguments.next_if_eq("run").is_some() {
             return Run::parse(&arguments.collect::<Vec<_>>()).map(Self::Run);
         }
+        if arguments.next_if_eq("serve").is_some() {
+            return arguments.next().map(Self::Serve).ok_or("serve takes the name of a server".to_owned());
+        }
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/report"));
         let mut options = Options {
+            http: arguments.next_if_eq("http").is_some(),
             only: Vec::new(),
             peers: Vec::new(),
             quick: false,
@@ -92,7 +107,12 @@ impl Command {
             }
         }
         if options.rounds == 0 {
-            options.rounds = if options.quick { QUICK_ROUNDS } else { ROUNDS };
+            options.rounds = match (options.quick, options.http) {
+                (true, true) => 1,
+                (true, false) => QUICK_ROUNDS,
+                (false, true) => SERVER_ROUNDS,
+                (false, false) => ROUNDS,
+            };
         }
         options.check()?;
         Ok(Self::Compare(options))
@@ -105,13 +125,24 @@ fn names(text: &str) -> Vec<String> {
 
 impl Options {
     fn check(&self) -> Result<(), String> {
-        let loads: Vec<_> = (peers::ALL[0].loads)().iter().map(|load| load.name).collect();
-        let peers: Vec<_> = peers::ALL.iter().map(|entry| entry.column.name).collect();
+        let loads: Vec<_> = if self.http {
+            http::DRIVES.iter().map(|drive| drive.name).collect()
+        } else {
+            (peers::ALL[0].loads)().iter().map(|load| load.name).collect()
+        };
+        let peers: Vec<_> = if self.http {
+            http::ALL.iter().map(|entry| entry.column.name).collect()
+        } else {
+            peers::ALL.iter().map(|entry| entry.column.name).collect()
+        };
         if let Some(name) = self.only.iter().find(|name| !loads.iter().any(|load| load.starts_with(name.as_str()))) {
             return Err(format!("no load is called `{name}`"));
         }
         if let Some(name) = self.peers.iter().find(|name| !peers.contains(&name.as_str())) {
             return Err(format!("no peer is called `{name}`"));
+        }
+        if self.http && (self.instructions || self.syscalls) {
+            return Err("servers are not counted: --instructions and --syscalls are for runtimes".to_owned());
         }
         Ok(())
     }
@@ -126,6 +157,14 @@ impl Options {
 
     pub fn contestants(&self) -> Vec<&'static peers::Entry> {
         peers::ALL.iter().filter(|entry| self.wants_peer(entry.column.name)).collect()
+    }
+
+    pub fn servers(&self) -> Vec<&'static http::Entry> {
+        http::ALL.iter().filter(|entry| self.wants_peer(entry.column.name)).collect()
+    }
+
+    pub fn drives(&self) -> Vec<&'static http::Drive> {
+        http::DRIVES.iter().filter(|drive| self.wants_load(drive.name)).collect()
     }
 
     pub fn columns(&self) -> Vec<Column> {

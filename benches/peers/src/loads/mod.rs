@@ -78,7 +78,6 @@ pub enum Unit {
     Instructions,
     SystemCalls,
     /// The only one of which more is better.
-    #[expect(dead_code, reason = "no load of a runtime gives a rate")]
     PerSecond,
 }
 
