@@ -12,8 +12,7 @@
 //! - While whole bodies have more than half of that half, a request with a body waits before its
 //!   handler begins: so those in the making always have some.
 //! - Over the output's half, the clients that took least in the last second are cut off. The
-//!   largest
-//!   output does not count: any one response can be sent.
+//!   largest output does not count: any one response can be sent.
 //!
 //! Requests without a body are served whatever the budget says.
 //!

@@ -139,8 +139,8 @@ fn network(text: &str) -> Option<Network> {
     Some(Network { first: bits(address) & mask, mask })
 }
 
-/// Reads the elements of `X-Forwarded-For`; one that is no text is an unknown client. Empty ones are
-/// none (RFC 9110 section 5.6.1.2).
+/// Reads the elements of `X-Forwarded-For`; one that is no text is an unknown client. Empty ones
+/// are none (RFC 9110 section 5.6.1.2).
 fn plain_hops(value: &[u8]) -> Vec<Peer> {
     let elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     let read = |element| std::str::from_utf8(element).map_or(Peer::Unknown, hop);

@@ -71,7 +71,8 @@ impl IncomingBody {
         self.ended || handed
     }
 
-    /// Decodes once, and returns the number of bytes consumed. The caller tells the cell of the end.
+    /// Decodes once, and returns the number of bytes consumed. The caller tells the cell of the
+    /// end.
     fn step(&mut self, input: &mut Input) -> Result<usize, BodyError> {
         let found = self.decoder.decode(input.bytes()).map_err(BodyError::Malformed)?;
         let data = &input.bytes()[found.data];

@@ -95,7 +95,8 @@ pub struct Limits {
     /// - While whole bodies take more than half of that half, a request with a body waits, for at
     ///   most [`body_timeout`](Self::body_timeout), and is then a 503, too. Requests without a body
     ///   go on.
-    /// - Output has the other half. Beyond that, the clients that have read least in the last second
+    /// - Output has the other half. Beyond that, the clients that have read least in the last
+    ///   second
     ///   are cut off, but for the largest output: any one response can be sent.
     ///
     /// At least twice `max_body` is allowed, so that one body always fits. With a larger limit for
