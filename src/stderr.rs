@@ -73,7 +73,7 @@ pub fn lost() -> u64 {
 }
 
 /// Has panics of this process lose their message instead of waiting while stderr is full, as
-/// [`line()`] does. A [`Server`](crate::http::Server) calls this when it begins.
+/// [`line()`] does. An `http::Server` calls this when it begins.
 ///
 /// The standard library's panic hook blocks while stderr is full, and with it the loop on which a
 /// task panics. This wraps that hook: it runs as before while its message fits into stderr. If not,
