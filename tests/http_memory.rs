@@ -9,8 +9,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use futures::StreamExt;
-use postlude::http::{Event, Router, Server, sse};
-use postlude::{spawn, spawn_blocking, time};
+use postlude::http::{Event, Router, Server, ShutdownReport, sse};
+use postlude::{JoinHandle, spawn, spawn_blocking, time};
 
 thread_local! {
     /// Bytes this thread asked for and has not given back: the loop's thread holds all that the
@@ -74,19 +74,39 @@ fn open(address: SocketAddr, count: usize, path: &'static str) -> Vec<TcpStream>
     (0..count).map(|_| client()).collect()
 }
 
+async fn settle() {
+    time::sleep(Duration::from_millis(100)).await;
+}
+
+/// A server with many clients that have had an answer, and what each connection holds then.
+struct Opened {
+    address: SocketAddr,
+    running: JoinHandle<std::io::Result<ShutdownReport>>,
+    first: Vec<TcpStream>,
+    clients: Vec<TcpStream>,
+    /// Live bytes with the first client alone.
+    before: isize,
+    each: isize,
+}
+
+async fn opened(router: Router) -> Opened {
+    let server = Server::bind("127.0.0.1:0", router).unwrap();
+    let address = server.local_addr().unwrap();
+    let running = spawn(server.run());
+    let first = spawn_blocking(move || open(address, 1, "/")).await.unwrap();
+    settle().await;
+    let before = LIVE.get();
+    let clients = spawn_blocking(move || open(address, CONNECTIONS, "/")).await.unwrap();
+    settle().await;
+    let each = (LIVE.get() - before) / CONNECTIONS as isize;
+    Opened { address, running, first, clients, before, each }
+}
+
 #[test]
 fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed() {
     postlude::run(async {
-        let server = Server::bind("127.0.0.1:0", Router::new().get("/", async || "hello")).unwrap();
-        let address = server.local_addr().unwrap();
-        let running = spawn(server.run());
-        let settle = || time::sleep(Duration::from_millis(100));
-        let first = spawn_blocking(move || open(address, 1, "/")).await.unwrap();
-        settle().await;
-        let before = LIVE.get();
-        let clients = spawn_blocking(move || open(address, CONNECTIONS, "/")).await.unwrap();
-        settle().await;
-        let each = (LIVE.get() - before) / CONNECTIONS as isize;
+        let Opened { address, running, first, clients, before, each } =
+            opened(Router::new().get("/", async || "hello")).await;
         drop(clients);
         settle().await;
         let left = (LIVE.get() - before) / CONNECTIONS as isize;
@@ -109,18 +129,10 @@ fn an_idle_connection_holds_less_than_a_kibibyte_and_nothing_when_it_is_closed()
 fn a_connection_that_waits_for_events_holds_no_input_buffer() {
     postlude::run(async {
         let events = || futures::stream::iter([Event::data("hello")]).chain(futures::stream::pending());
-        let server = Server::bind("127.0.0.1:0", Router::new().get("/", async move || sse(events()))).unwrap();
-        let address = server.local_addr().unwrap();
-        let running = spawn(server.run());
-        let settle = || time::sleep(Duration::from_millis(100));
-        let first = spawn_blocking(move || open(address, 1, "/")).await.unwrap();
-        settle().await;
-        let before = LIVE.get();
-        let clients = spawn_blocking(move || open(address, CONNECTIONS, "/")).await.unwrap();
-        settle().await;
-        let each = (LIVE.get() - before) / CONNECTIONS as isize;
-        drop((first, clients));
-        running.abort();
+        let opened = opened(Router::new().get("/", async move || sse(events()))).await;
+        let each = opened.each;
+        drop((opened.first, opened.clients));
+        opened.running.abort();
         eprintln!("{each} bytes per connection that waits for events");
         assert!(each <= 4 * 1024, "{each} bytes per connection that waits for events");
     })

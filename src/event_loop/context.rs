@@ -66,9 +66,10 @@ pub(crate) fn with<R>(home: Home, code: impl FnOnce(&Parts) -> R) -> Option<R> {
 /// Wakes a task of the current runtime. False if no runtime is current, or the task is another's.
 pub(crate) fn wake_here(key: TaskKey) -> bool {
     let result = CURRENT.with(|current| match &*current.borrow() {
-        Some(parts) if parts.home.holds(key) && parts.has_hooks() => WakeResult::Watched(Rc::clone(parts)),
-        Some(parts) if parts.home.holds(key) => WakeResult::Here(parts.tasks.borrow_mut().wake(key)),
-        _ => WakeResult::Elsewhere,
+        Some(parts) if !parts.home.holds(key) => WakeResult::Elsewhere,
+        Some(parts) if parts.has_hooks() => WakeResult::Watched(Rc::clone(parts)),
+        Some(parts) => WakeResult::Here(parts.tasks.borrow_mut().wake(key)),
+        None => WakeResult::Elsewhere,
     });
     match result {
         WakeResult::Elsewhere => return false,

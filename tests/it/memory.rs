@@ -114,17 +114,23 @@ fn keeping(gate: &Rc<Notify>, open: &Rc<Cell<bool>>) -> Router {
     })
 }
 
+/// Has the tasks of `keeping` hold 180 KiB, so that the next body waits. Returns the client.
+async fn fill(server: &Rc<Server>) -> UnixStream {
+    let client = connect(server);
+    for _ in 0..3 {
+        client.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
+        read_until(&client, "kept").await;
+    }
+    client
+}
+
 #[test]
 fn a_body_counts_until_the_tasks_of_its_request_are_over() {
     let (gate, open) = (Rc::new(Notify::new()), Rc::<Cell<bool>>::default());
     paused(async {
         let server = limited(keeping(&gate, &open));
-        let client = connect(&server);
-        for _ in 0..3 {
-            client.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
-            read_until(&client, "kept").await;
-        }
-        // 180 KiB are held, so the fourth waits, and a request without a body does not.
+        let _client = fill(&server).await;
+        // The fourth waits, and a request without a body does not.
         let (fourth, other) = (connect(&server), connect(&server));
         fourth.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
         let fourth = Rc::new(fourth);
@@ -147,11 +153,7 @@ fn a_request_that_waits_for_memory_in_vain_is_told_to_come_again() {
     let (gate, open) = (Rc::new(Notify::new()), Rc::<Cell<bool>>::default());
     paused(async {
         let server = limited(keeping(&gate, &open));
-        let client = connect(&server);
-        for _ in 0..3 {
-            client.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
-            read_until(&client, "kept").await;
-        }
+        let client = fill(&server).await;
         client.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
         let begun = time::now();
         let answer = read_until(&client, "try again later").await;
@@ -303,11 +305,7 @@ fn a_request_that_waits_for_memory_hears_its_client_and_the_stop() {
     paused(async {
         let server = limited(keeping(&gate, &open));
         let handle = server.shutdown_handle();
-        let client = connect(&server);
-        for _ in 0..3 {
-            client.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
-            read_until(&client, "kept").await;
-        }
+        let client = fill(&server).await;
         client.write_all(post("/", "", &"x".repeat(60 * KIB)).as_bytes()).await.unwrap();
         time::sleep(SECOND).await;
         let begun = time::now();

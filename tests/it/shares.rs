@@ -144,3 +144,26 @@ fn each_place_comes_back_however_its_job_ends() {
     assert_eq!(share.held(), 0);
     assert!(!share.is_shared(), "neither a group nor a job has it any more");
 }
+
+#[test]
+fn a_kept_value_that_panics_in_its_drop_harms_no_job_and_no_books() {
+    struct PanicsInDrop;
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let runtime = postlude::Runtime::new().unwrap();
+    let test = async {
+        let queue = Queue::new();
+        let group = queue.group_within(&Share::keeping(None, PanicsInDrop), "kept", 1);
+        group.add(async {}).unwrap();
+        group.add(async {}).unwrap();
+        group.release(Outcome::Delivered);
+        drop(group);
+        queue.idle().await;
+        assert_eq!(queue.stats().total().done, 2);
+    };
+    runtime.block_on(test).unwrap();
+    assert_eq!(runtime.stats().panics, 0, "the task that ran the group has not panicked");
+}
